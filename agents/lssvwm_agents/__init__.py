@@ -1,0 +1,1 @@
+"""Who acts: planners over the world model, agents trained inside it, and their evaluation."""

@@ -1,0 +1,190 @@
+"""Policies that can be kept: a seeded random one, and Stable-Baselines3 PPO policies saved without pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+from stable_baselines3 import PPO
+from stable_baselines3.common.policies import (
+    ActorCriticCnnPolicy,
+    ActorCriticPolicy,
+    MultiInputActorCriticPolicy,
+)
+
+from lssvwm_rl.spaces import space_from_json, space_to_json
+
+FORMAT_VERSION = 1
+CONFIG_FILE = "policy.json"
+WEIGHTS_FILE = "policy.safetensors"
+POLICY_CLASSES: dict[str, type[ActorCriticPolicy]] = {
+    "MlpPolicy": ActorCriticPolicy,
+    "CnnPolicy": ActorCriticCnnPolicy,
+    "MultiInputPolicy": MultiInputActorCriticPolicy,
+}
+ACTIVATIONS: dict[str, type[torch.nn.Module]] = {
+    "Tanh": torch.nn.Tanh,
+    "ReLU": torch.nn.ReLU,
+    "SiLU": torch.nn.SiLU,
+    "GELU": torch.nn.GELU,
+    "ELU": torch.nn.ELU,
+}
+
+
+class RandomPolicy:
+    """Uniformly random actions; one seed gives one sequence of actions."""
+
+    def __init__(self, action_space: gym.Space, seed: int = 0) -> None:
+        """`action_space` is that of a single environment; it is copied through JSON, so its own RNG is untouched."""
+        self.action_space = space_from_json(space_to_json(action_space))
+        self.action_space.seed(seed)
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = False
+    ) -> tuple[np.ndarray, Any]:
+        """One action per row of `observation`, an array or a dict of arrays."""
+        batch = next(iter(observation.values())) if isinstance(observation, dict) else observation
+        return np.stack([np.asarray(self.action_space.sample()) for _ in range(len(batch))]), state
+
+
+@dataclass(frozen=True)
+class SavedPolicy:
+    """A policy that came from a folder, with what was written down about it."""
+
+    policy: ActorCriticPolicy
+    algorithm: str
+    checkpoint: str | None
+    """World model whose memory the policy reads, or None if it reads images."""
+    env_id: str | None
+    """Environment it was trained for or in, if known."""
+
+    @property
+    def observation_space(self) -> gym.Space:
+        """Of one observation; images are channels-first, as Stable-Baselines3 keeps them."""
+        return self.policy.observation_space
+
+    @property
+    def action_space(self) -> gym.Space:
+        """Of one action."""
+        return self.policy.action_space
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = False
+    ) -> tuple[np.ndarray, Any]:
+        """As Stable-Baselines3's `predict`; channels-last images are transposed."""
+        return self.policy.predict(observation, state, episode_start, deterministic)
+
+
+def save_policy(model: PPO, folder: str | Path, checkpoint: str | None = None, env_id: str | None = None) -> Path:
+    """Write a PPO policy as `policy.safetensors` and `policy.json` into a new folder, which appears complete or not at all.
+
+    Args:
+        checkpoint: the world model whose memory the policy reads.
+        env_id: the environment it belongs to.
+
+    Raises:
+        ValueError: if the folder exists or the policy holds parts that cannot be rebuilt from JSON.
+    """
+    folder = Path(folder)
+    check_new(folder)
+    policy = model.policy
+    names = [name for name, cls in POLICY_CLASSES.items() if type(policy) is cls]
+    if not names or policy.activation_fn.__name__ not in ACTIVATIONS or policy.use_sde:
+        raise ValueError(
+            f"A {type(policy).__name__} with activation {policy.activation_fn.__name__} cannot be saved; use one of "
+            f"{', '.join(POLICY_CLASSES)} without gSDE and one of {', '.join(ACTIVATIONS)}."
+        )
+    config = {
+        "format_version": FORMAT_VERSION,
+        "algorithm": type(model).__name__,
+        "policy": names[0],
+        "observation_space": _space_to_json(policy.observation_space),
+        "action_space": space_to_json(policy.action_space),
+        "policy_kwargs": {
+            "net_arch": policy.net_arch,
+            "activation_fn": policy.activation_fn.__name__,
+            "share_features_extractor": policy.share_features_extractor,
+            "normalize_images": policy.normalize_images,
+            "features_extractor_kwargs": policy.features_extractor_kwargs,
+        },
+        "checkpoint": checkpoint,
+        "env_id": env_id,
+    }
+    text = json.dumps(config, indent=2)
+    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    partial.mkdir(parents=True)
+    try:
+        # Shared feature extractors appear under several names; save_model writes each tensor once.
+        save_model(policy, str(partial / WEIGHTS_FILE))
+        (partial / CONFIG_FILE).write_text(text + "\n")
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def load_policy(folder: str | Path, device: str = "cpu") -> SavedPolicy:
+    """Read what `save_policy` wrote.
+
+    Raises:
+        FileNotFoundError: if the folder holds no policy.
+        ValueError: if its files do not belong together or come from a newer version.
+    """
+    folder = Path(folder)
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"No policy at {folder} ({name} is missing); make one with `lssvwm agent train`.")
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text())
+        if config["format_version"] != FORMAT_VERSION:
+            raise ValueError(f"format version {config['format_version']} is not {FORMAT_VERSION}")
+        kwargs = dict(config["policy_kwargs"])
+        kwargs["activation_fn"] = ACTIVATIONS[kwargs["activation_fn"]]
+        policy = POLICY_CLASSES[config["policy"]](
+            _space_from_json(config["observation_space"]),
+            space_from_json(config["action_space"]),
+            _no_schedule,
+            **kwargs,
+        )
+        load_model(policy, str(folder / WEIGHTS_FILE))
+        loaded = SavedPolicy(policy.to(device), config["algorithm"], config["checkpoint"], config["env_id"])
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"The policy at {folder} cannot be read ({_first_line(error)}); train it again.") from error
+    policy.set_training_mode(False)
+    return loaded
+
+
+def check_new(path: Path) -> None:
+    """Raise ValueError if something is at `path` already: nothing is ever overwritten."""
+    if path.exists():
+        raise ValueError(f"{path} exists already; choose another name or remove it first.")
+
+
+def _no_schedule(progress_remaining: float) -> float:
+    return 0.0  # a loaded policy acts, it is not optimised
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _space_to_json(space: gym.Space) -> dict[str, Any]:
+    if isinstance(space, spaces.Dict):
+        return {"type": "Dict", "spaces": {key: _space_to_json(part) for key, part in space.spaces.items()}}
+    return space_to_json(space)
+
+
+def _space_from_json(value: dict[str, Any]) -> gym.Space:
+    if value["type"] == "Dict":
+        return spaces.Dict({key: _space_from_json(part) for key, part in value["spaces"].items()})
+    return space_from_json(value)

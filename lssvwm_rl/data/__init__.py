@@ -1,0 +1,1 @@
+"""Episodes on disk, clips of them for training, and their collection."""

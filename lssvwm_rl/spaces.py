@@ -1,0 +1,113 @@
+"""Gymnasium spaces as JSON, and the array layout of frames and actions that follows from a space."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+BOX_DTYPES = ("uint8", "float32", "float64")
+
+
+def space_to_json(space: gym.Space) -> dict[str, Any]:
+    """A JSON value that `space_from_json` turns back into an equal space.
+
+    Raises:
+        ValueError: for any space but Discrete, MultiDiscrete and Box of uint8 or float.
+    """
+    if isinstance(space, spaces.Discrete):
+        return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
+    if isinstance(space, spaces.MultiDiscrete):
+        return {"type": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": space.start.tolist()}
+    if isinstance(space, spaces.Box) and space.dtype is not None and space.dtype.name in BOX_DTYPES:
+        low, high = (_bounds_to_json(bound) for bound in (space.low, space.high))
+        return {"type": "Box", "shape": list(space.shape), "dtype": space.dtype.name, "low": low, "high": high}
+    raise ValueError(f"Space {space} is not supported; use Discrete, MultiDiscrete, or Box of {', '.join(BOX_DTYPES)}.")
+
+
+def space_from_json(d: dict[str, Any]) -> gym.Space:
+    """Inverse of `space_to_json`.
+
+    Raises:
+        ValueError: for an unknown or incomplete description.
+    """
+    try:
+        if d["type"] == "Discrete":
+            return spaces.Discrete(d["n"], start=d["start"])
+        if d["type"] == "MultiDiscrete":
+            return spaces.MultiDiscrete(np.array(d["nvec"]), start=np.array(d["start"]))
+        if d["type"] == "Box":
+            dtype: Any = np.dtype(d["dtype"]).type
+            low, high = (np.broadcast_to(_bounds_from_json(d[k], dtype), d["shape"]) for k in ("low", "high"))
+            return spaces.Box(low, high, shape=tuple(d["shape"]), dtype=dtype)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"Space description {d!r} is incomplete or wrong ({error!r}).") from error
+    raise ValueError(f"Space type {d['type']!r} is not supported; use Discrete, MultiDiscrete or Box.")
+
+
+def action_layout(space: gym.Space) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of one stored action: () int64 for Discrete, (A,) int64 for MultiDiscrete, (A,) float32 for Box.
+
+    Raises:
+        ValueError: for other spaces and for MultiDiscrete or Box with more than one dimension.
+    """
+    if isinstance(space, spaces.Discrete):
+        return (), np.dtype(np.int64)
+    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
+        return space.nvec.shape, np.dtype(np.int64)
+    if isinstance(space, spaces.Box) and len(space.shape) == 1:
+        return space.shape, np.dtype(np.float32)
+    raise ValueError(f"Action space {space} is not supported; use Discrete, or one-dimensional MultiDiscrete or Box.")
+
+
+def is_image(space: gym.Space) -> bool:
+    """Whether observations are uint8 images (H, W, C) with 1, 3 or 4 channels."""
+    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3 and space.shape[2] in (1, 3, 4)
+
+
+def image_key(space: gym.Space) -> str | None:
+    """Where the one image of an observation is: None if the observation is the image, else its key in the Dict.
+
+    Raises:
+        ValueError: if the observation holds no image or more than one.
+    """
+    if is_image(space):
+        return None
+    keys = [k for k, s in space.spaces.items() if is_image(s)] if isinstance(space, spaces.Dict) else []
+    if len(keys) == 1:
+        return keys[0]
+    found = f"several images ({', '.join(keys)})" if keys else "no image"
+    raise ValueError(
+        f"Observation space {space} holds {found}; wrap the environment so that it gives one uint8 image (H, W, C), "
+        "for example with gymnasium.wrappers.AddRenderObservation."
+    )
+
+
+def vector_size(space: gym.Space) -> int | None:
+    """Numbers in one low-dimensional observation (Discrete counts as one), or None if it is not numeric or an image."""
+    if isinstance(space, spaces.Discrete):
+        return 1
+    if isinstance(space, (spaces.Box, spaces.MultiDiscrete, spaces.MultiBinary)) and not is_image(space):
+        return math.prod(space.shape)
+    return None
+
+
+def _bounds_to_json(bounds: np.ndarray) -> Any:
+    # Strict JSON has no infinity, so infinite bounds are strings; uniform bounds shrink to one number.
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(v) for v in value]
+        return value if math.isfinite(value) else str(value)
+
+    uniform = bounds.size > 0 and bool((bounds == bounds.flat[0]).all())
+    return plain(bounds.flat[0].item() if uniform else bounds.tolist())
+
+
+def _bounds_from_json(bounds: Any, dtype: Any) -> np.ndarray:
+    def number(value: Any) -> Any:
+        return [number(v) for v in value] if isinstance(value, list) else float(value) if isinstance(value, str) else value
+
+    return np.asarray(number(bounds), dtype=dtype)

@@ -1,0 +1,74 @@
+"""Per-frame conditioning: noise level and the action that led into the frame."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from lssvwm_rl.spaces import space_from_json
+
+
+class NoiseEmbedding(nn.Module):
+    """Noise levels in [0, 1] -> (..., width), by sine features and an MLP."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(100.0), width // 2)), persistent=False)
+        self.mlp = nn.Sequential(nn.Linear(2 * (width // 2), width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, tau: Tensor) -> Tensor:
+        angles = tau[..., None] * self.frequencies
+        return self.mlp(torch.cat([angles.sin(), angles.cos()], dim=-1))
+
+
+class ActionEmbedding(nn.Module):
+    """Actions of a Discrete, MultiDiscrete or one-dimensional Box space -> (..., width); a learned null for none.
+
+    Args:
+        action_space: as `lssvwm_rl.spaces.space_to_json` writes it.
+        width: of the embedding.
+    """
+
+    def __init__(self, action_space: dict[str, Any], width: int):
+        super().__init__()
+        space = space_from_json(action_space)
+        self.null = nn.Parameter(torch.zeros(width))
+        self.continuous = isinstance(space, spaces.Box)
+        if isinstance(space, spaces.Box):
+            bounded = space.bounded_below & space.bounded_above
+            low, high = (torch.tensor(bound.astype("float32")) for bound in (space.low, space.high))
+            inside = torch.tensor(bounded)
+            self.register_buffer("centre", torch.where(inside, (low + high) / 2, 0.0), persistent=False)
+            self.register_buffer("half", torch.where(inside, (high - low) / 2, 1.0), persistent=False)
+            self.embed: nn.Module = nn.Sequential(nn.Linear(len(low), width), nn.SiLU(), nn.Linear(width, width))
+        else:
+            sizes, starts = (
+                (space.nvec.tolist(), space.start.tolist())
+                if isinstance(space, spaces.MultiDiscrete)
+                else ([int(space.n)], [int(space.start)])
+                if isinstance(space, spaces.Discrete)
+                else ([], [])
+            )
+            # One table for all components: component i uses the rows from firsts[i] on.
+            firsts = [sum(sizes[:i]) - start for i, start in enumerate(starts)]
+            self.register_buffer("firsts", torch.tensor(firsts), persistent=False)
+            self.embed = nn.Embedding(sum(sizes), width)
+
+    def forward(self, actions: Tensor, none: Tensor) -> Tensor:
+        """Embed.
+
+        Args:
+            actions: (B, T) int64 for Discrete, (B, T, A) else.
+            none: (B, T) bool, True where no action led into the frame; the entry of `actions` there is ignored.
+        """
+        if self.continuous:
+            embedded = self.embed((actions.float() - self.centre) / self.half)
+        else:
+            components = actions if actions.ndim == none.ndim + 1 else actions[..., None]
+            valid = torch.where(none[..., None], -self.firsts + 0 * components, components) + self.firsts
+            embedded = self.embed(valid).sum(dim=-2)
+        return torch.where(none[..., None], self.null, embedded)

@@ -1,0 +1,76 @@
+"""Flow matching with x-prediction: noising, noise levels, loss weight, Euler sampler.
+
+A frame x at noise level tau is x_tau = (1 - tau) x + tau eps, with tau = 0 clean and tau = 1 pure noise; its velocity is
+eps - x = (x_tau - x) / tau (Lipman et al. 2023, arXiv 2210.02747). The network predicts x, which keeps large patches
+trainable (Li & He 2025, arXiv 2511.13720).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+TAU_FLOOR = 0.05
+
+
+def add_noise(x: Tensor, noise: Tensor, tau: Tensor) -> Tensor:
+    """x_tau for tau broadcastable to x."""
+    return (1 - tau) * x + tau * noise
+
+
+def sample_tau(shape: Sequence[int], shift: float, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Noise levels in (0, 1): uniform, then shifted towards noise for shift > 1 (Esser et al. 2024, arXiv 2403.03206)."""
+    return shift_tau(torch.rand(tuple(shape), generator=generator, device=device), shift)
+
+
+def shift_tau(tau: Tensor, shift: float) -> Tensor:
+    """shift * tau / (1 + (shift - 1) * tau)."""
+    return shift * tau / (1 + (shift - 1) * tau)
+
+
+def velocity_loss(predicted: Tensor, x: Tensor, tau: Tensor) -> Tensor:
+    """Squared velocity error per element, |x_hat - x|^2 / max(tau, 0.05)^2, for tau broadcastable to x."""
+    return ((predicted - x) / tau.clamp(min=TAU_FLOOR)) ** 2
+
+
+def prefix_tau(tau: Tensor, lengths: Tensor, generator: torch.Generator) -> Tensor:
+    """The `prefix` objective: with probability 0.5 a random prefix longer than half the clip stays clean.
+
+    Args:
+        tau: (B, T) independent noise levels.
+        lengths: (B,) real frames of each clip.
+        generator: on tau's device.
+
+    Returns:
+        (B, T) noise levels, 0 inside the prefix (Po et al. 2025, section 4.3).
+    """
+    B, T = tau.shape
+    draw = torch.rand(2, B, generator=generator, device=tau.device)
+    half = lengths // 2 + 1
+    prefix = half + (draw[0] * (lengths - half).clamp(min=0)).long()
+    clean = (torch.arange(T, device=tau.device) < prefix[:, None]) & (draw[1] < 0.5)[:, None]
+    return tau.masked_fill(clean, 0.0)
+
+
+def euler_sample(denoise: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int, shift: float) -> Tensor:
+    """Integrate the flow from noise to a clean frame.
+
+    Args:
+        denoise: (x_tau, tau (B,)) -> predicted clean x.
+        noise: (B, ...) standard normal.
+        steps: Euler steps, at least 1.
+        shift: of the schedule, as in training.
+
+    Raises:
+        ValueError: for steps below 1.
+    """
+    if steps < 1:
+        raise ValueError(f"denoise_steps must be at least 1, got {steps}.")
+    schedule = shift_tau(torch.linspace(1, 0, steps + 1, device=noise.device), shift).tolist()
+    x = noise
+    for tau, after in zip(schedule[:-1], schedule[1:], strict=True):
+        predicted = denoise(x, x.new_full((len(x),), tau))
+        x = x + (after - tau) * (x - predicted) / tau
+    return x

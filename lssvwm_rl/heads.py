@@ -1,0 +1,67 @@
+"""Reward and continuation heads: small MLPs that read the committed features."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BINS = 101
+LIMIT = 5.0  # symlog units: rewards up to +-147
+
+
+class RewardHead(nn.Module):
+    """Reward as a distribution over symlog-spaced bins, trained on two-hot targets (Hafner et al. 2023, 2301.04104)."""
+
+    def __init__(self, features: int, hidden: int):
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(features, hidden), nn.SiLU(), nn.Linear(hidden, BINS))
+        self.register_buffer("bins", torch.linspace(-LIMIT, LIMIT, BINS), persistent=False)
+        # Starting at a confident zero keeps the first updates of rare rewards small.
+        nn.init.zeros_(self.mlp[2].weight)
+        nn.init.zeros_(self.mlp[2].bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Expected reward (...,) float32 from features (..., R)."""
+        return symexp((self.mlp(features).float().softmax(dim=-1) * self.bins).sum(dim=-1))
+
+    def loss(self, features: Tensor, rewards: Tensor) -> Tensor:
+        """Cross entropy (...,) against the two-hot encoding of rewards (...,)."""
+        target = two_hot(symlog(rewards), LIMIT, BINS)
+        return -(target * self.mlp(features).float().log_softmax(dim=-1)).sum(dim=-1)
+
+
+class ContinuationHead(nn.Module):
+    """Probability that the episode terminated with this frame."""
+
+    def __init__(self, features: int, hidden: int):
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(features, hidden), nn.SiLU(), nn.Linear(hidden, 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Probabilities (...,) float32 from features (..., R)."""
+        return self.mlp(features).float().squeeze(-1).sigmoid()
+
+    def loss(self, features: Tensor, terminated: Tensor) -> Tensor:
+        """Binary cross entropy (...,) against terminated (...,) bool."""
+        logits = self.mlp(features).float().squeeze(-1)
+        return F.binary_cross_entropy_with_logits(logits, terminated.float(), reduction="none")
+
+
+def symlog(x: Tensor) -> Tensor:
+    """sign(x) log(1 + |x|)."""
+    return x.sign() * x.abs().log1p()
+
+
+def symexp(x: Tensor) -> Tensor:
+    """Inverse of `symlog`."""
+    return x.sign() * x.abs().expm1()
+
+
+def two_hot(x: Tensor, limit: float, bins: int) -> Tensor:
+    """Weights (..., bins) on the two grid points around x (...,), whose mean is x clamped to +-limit."""
+    position = (x.clamp(-limit, limit) + limit) * ((bins - 1) / (2 * limit))
+    lower = position.floor().clamp(max=bins - 2)
+    upper_weight = (position - lower)[..., None]
+    index = lower.long()
+    return F.one_hot(index, bins) * (1 - upper_weight) + F.one_hot(index + 1, bins) * upper_weight

@@ -1,0 +1,123 @@
+"""Memory: everything the world model remembers, as a value."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Batch-first tensors; constant in size however long the history. Never changed in place.
+
+    Attributes:
+        states: per layer the block states (B, n_blocks, heads, P, N) float32.
+        keys: per layer the window's keys (B, k-1, h*w, heads, P) float32, oldest frame first.
+        values: likewise the values.
+        features: (B, R) float32 in [-1, 1], read from the last committed frame (zeros before the first).
+        frames: (B,) int64, frames committed since the episode began.
+    """
+
+    states: tuple[Tensor, ...]
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    features: Tensor
+    frames: Tensor
+
+    @property
+    def batch_size(self) -> int:
+        """Rows B."""
+        return len(self.frames)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(t.nbytes for t in self.tensors().values())
+
+    def readout(self) -> Tensor:
+        """What policies read: (B, R) float32 in [-1, 1]."""
+        return self.features
+
+    def block_norms(self) -> tuple[Tensor, ...]:
+        """Per layer the Frobenius norm of every block's state, (B, n_blocks), for display."""
+        return tuple(state.flatten(2).norm(dim=2) for state in self.states)
+
+    def select(self, indices: Tensor) -> Memory:
+        """Rows by index, (M,) int64; an index may occur several times."""
+        return self._map(lambda t: t[indices.to(t.device)])
+
+    def repeat(self, n: int) -> Memory:
+        """Every row n times, copies of a row side by side: B*n rows."""
+        return self._map(lambda t: t.repeat_interleave(n, dim=0))
+
+    def where(self, mask: Tensor, other: Memory) -> Memory:
+        """Rows of this memory where `mask` (B,) bool is True, rows of `other` elsewhere."""
+        pairs = other.tensors()
+        chosen = {
+            name: torch.where(mask.to(t.device).view(-1, *[1] * (t.ndim - 1)), t, pairs[name])
+            for name, t in self.tensors().items()
+        }
+        return Memory.from_tensors(chosen)
+
+    def clone(self) -> Memory:
+        """A copy that shares no storage."""
+        return self._map(torch.clone)
+
+    def to(self, device: torch.device | str) -> Memory:
+        """On another device."""
+        return self._map(lambda t: t.to(device))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Flat names, as saved."""
+        layers = {"states": self.states, "keys": self.keys, "values": self.values}
+        named = {f"{kind}.{i}": t for kind, stack in layers.items() for i, t in enumerate(stack)}
+        return {**named, "features": self.features, "frames": self.frames}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Memory:
+        """Inverse of `tensors`.
+
+        Raises:
+            ValueError: if one is missing.
+        """
+
+        def stack(kind: str) -> tuple[Tensor, ...]:
+            count = sum(name.startswith(f"{kind}.") for name in tensors)
+            return tuple(tensors[f"{kind}.{i}"] for i in range(count))
+
+        try:
+            return cls(stack("states"), stack("keys"), stack("values"), tensors["features"], tensors["frames"])
+        except KeyError as error:
+            raise ValueError(f"These tensors are not a memory: {error} is missing.") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file; appears whole or not at all."""
+        path = Path(path)
+        temporary = path.with_name(f".tmp-{path.name}")
+        save_file({name: t.contiguous() for name, t in self.tensors().items()}, temporary)
+        os.replace(temporary, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Memory:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is broken or not a memory.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"There is no memory file {path}; write one with Memory.save.")
+        try:
+            return cls.from_tensors(load_file(path))
+        except SafetensorError as error:
+            raise ValueError(f"{path} is not a whole safetensors file ({error}); save the memory again.") from error
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Memory:
+        return Memory.from_tensors({name: change(t) for name, t in self.tensors().items()})

@@ -1,0 +1,71 @@
+"""Presets: sizes and training settings that go together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lssvwm_rl.backbone import BackboneConfig
+from lssvwm_rl.data.store import StoreHeader
+from lssvwm_rl.world_model import WorldModelConfig
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Keyword arguments of `WorldModelConfig` and of `TrainConfig`."""
+
+    model: Mapping[str, Any]
+    train: Mapping[str, Any]
+
+
+PRESETS: dict[str, Preset] = {
+    # At most 2.5 M parameters and 4 tokens per frame: two CPU cores learn a MiniGrid world with it.
+    "tiny": Preset(
+        model={"grid": (2, 2), "backbone": BackboneConfig()},
+        train={"batch_size": 16, "span": 40, "learning_rate": 1e-3, "steps": 6_000},
+    ),
+    # 3-4 M parameters, 64x64 frames as 64 tokens.
+    "small": Preset(
+        model={
+            "grid": (8, 8),
+            "backbone": BackboneConfig(width=160, blocks=(1, 1, 2, 2, 4, 8), window=6, condition_width=96, mlp_ratio=3),
+        },
+        train={"batch_size": 16, "span": 64, "learning_rate": 6e-4, "steps": 100_000},
+    ),
+    # 25-30 M parameters, one GPU.
+    "base": Preset(
+        model={
+            "grid": (8, 8),
+            "backbone": BackboneConfig(
+                width=384, blocks=(1, 1, 1, 1, 2, 2, 4, 8), state_size=64, scan_head_size=64, window=8,
+                attention_head_size=64, condition_width=256,
+            ),
+            "readout_size": 256, "head_width": 512,
+        },
+        train={"batch_size": 32, "span": 96, "learning_rate": 3e-4, "steps": 200_000},
+    ),
+    # The paper's model (Po et al. 2025): 195 M parameters.
+    "paper": Preset(
+        model={
+            "grid": (8, 8),
+            "backbone": BackboneConfig(
+                width=1024, blocks=(1, 1, 1, 1, 2, 2, 4, 8), state_size=256, scan_head_size=64, window=10,
+                attention_head_size=64, condition_width=512,
+            ),
+            "readout_size": 512, "head_width": 512,
+        },
+        train={"batch_size": 64, "span": 128, "learning_rate": 1e-4, "steps": 500_000},
+    ),
+}  # fmt: skip
+
+
+def model_config(preset: str, header: StoreHeader) -> WorldModelConfig:
+    """The preset's model for the frames, actions and vectors of a store.
+
+    Raises:
+        ValueError: for an unknown preset, or frames that its token grid does not divide.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"Preset {preset!r} is unknown; use one of {', '.join(PRESETS)}.")
+    return WorldModelConfig(header.frame_shape, header.action_space, header.vector_size, **PRESETS[preset].model)

@@ -1,0 +1,386 @@
+"""WorldModel: predicts the next frame, reward and end of episode from the whole history of frames and actions."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lssvwm_rl.backbone import Backbone, BackboneConfig, LayerMemory, modulate
+from lssvwm_rl.conditioning import ActionEmbedding, NoiseEmbedding
+from lssvwm_rl.data.clips import Batch
+from lssvwm_rl.diffusion import add_noise, euler_sample, prefix_tau, sample_tau, velocity_loss
+from lssvwm_rl.heads import ContinuationHead, RewardHead
+from lssvwm_rl.memory import Memory
+from lssvwm_rl.recall import EpisodicRecall, draw_pairs, draw_visible
+
+OBJECTIVES = ("two_stream", "prefix")
+
+
+@dataclass(frozen=True)
+class WorldModelConfig:
+    """What a checkpoint's config.json holds.
+
+    Attributes:
+        frame_shape: (H, W, C) of the uint8 frames.
+        action_space: as `lssvwm_rl.spaces.space_to_json` writes it.
+        vector_size: numbers in the low-dimensional part of an observation, 0 for none.
+        grid: tokens per frame (h, w); each divides its side of the frame.
+        backbone: sizes of the layers.
+        objective: "two_stream" or "prefix" (design of the training clips; the weights fit both).
+        noise_shift: shifts noise levels towards noise, in training and sampling.
+        context_noise: half of the clips have a clean stream that is noised up to this level, and told so.
+        readout_size: R, numbers that policies and heads read.
+        head_width: hidden width of heads and of the recall MLP.
+        reward_weight, continuation_weight, vector_weight, recall_weight: of the losses beside the frame's.
+        recall_pairs: (later, earlier) frames per clip that the recall loss draws.
+    """
+
+    frame_shape: tuple[int, int, int]
+    action_space: dict[str, Any]
+    vector_size: int = 0
+    grid: tuple[int, int] = (2, 2)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    objective: str = "two_stream"
+    noise_shift: float = 3.0
+    context_noise: float = 0.1
+    readout_size: int = 128
+    head_width: int = 256
+    reward_weight: float = 1.0
+    continuation_weight: float = 1.0
+    vector_weight: float = 1.0
+    recall_weight: float = 1.0
+    recall_pairs: int = 16
+
+    def __post_init__(self) -> None:
+        (H, W, _), (h, w) = self.frame_shape, self.grid
+        if H % h or W % w:
+            raise ValueError(f"The token grid {self.grid} does not divide frames of {H}x{W}; choose a divisor.")
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"Objective {self.objective!r} is unknown; use one of {', '.join(OBJECTIVES)}.")
+
+    def to_json(self) -> str:
+        """Strict JSON text."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> WorldModelConfig:
+        """Inverse of `to_json`.
+
+        Raises:
+            ValueError: if the text is not such a config.
+        """
+        try:
+            d = json.loads(text)
+            d["backbone"] = BackboneConfig(**{**d["backbone"], "blocks": tuple(d["backbone"]["blocks"])})
+            return cls(**{**d, "frame_shape": tuple(d["frame_shape"]), "grid": tuple(d["grid"])})
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"This is not a world model's config ({error}).") from error
+
+
+class Prediction(NamedTuple):
+    """Read from committed frames."""
+
+    reward: Tensor  # (B, T) float32
+    terminated: Tensor  # (B, T) float32 probability
+    readout: Tensor  # (B, T, R) float32 in [-1, 1]
+
+
+class Imagined(NamedTuple):
+    """One dreamt step."""
+
+    frame: Tensor  # (B, H, W, C) uint8
+    vector: Tensor | None  # (B, V) float32
+    reward: Tensor  # (B,) float32
+    terminated: Tensor  # (B,) float32 probability
+    memory: Memory
+
+
+class WorldModel(nn.Module):
+    """The learned model; holds weights only, all state is in `Memory`."""
+
+    def __init__(self, config: WorldModelConfig):
+        super().__init__()
+        self.config = config
+        (H, W, C), (h, w), width = config.frame_shape, config.grid, config.backbone.width
+        self.patch = (H // h, W // w)
+        pixels = self.patch[0] * self.patch[1] * C
+        condition = config.backbone.condition_width
+        self.patch_in = nn.Linear(pixels, width)
+        self.position = nn.Parameter(0.02 * torch.randn(h, w, width))
+        self.noise_embedding = NoiseEmbedding(condition)
+        self.action_embedding = ActionEmbedding(config.action_space, condition)
+        self.backbone = Backbone(config.backbone, config.grid)
+        self.final_modulation = nn.Linear(condition, 2 * width)
+        nn.init.zeros_(self.final_modulation.weight)
+        nn.init.zeros_(self.final_modulation.bias)
+        self.patch_out = nn.Linear(width, pixels)
+        nn.init.zeros_(self.patch_out.weight)
+        nn.init.zeros_(self.patch_out.bias)
+        per_token = max(8, config.head_width // 8)
+        self.token_readout = nn.Linear(width, per_token)
+        self.readout_mlp = nn.Sequential(
+            nn.Linear(h * w * per_token, config.head_width), nn.SiLU(), nn.Linear(config.head_width, config.readout_size)
+        )
+        self.reward_head = RewardHead(config.readout_size, config.head_width)
+        self.continuation_head = ContinuationHead(config.readout_size, config.head_width)
+        self.recall = EpisodicRecall(h * w, width, config.readout_size, config.head_width)
+        if config.vector_size:
+            self.vector_in = nn.Linear(config.vector_size, width)
+            self.vector_condition = nn.Linear(config.vector_size, condition)
+            self.vector_head = nn.Sequential(
+                nn.Linear(config.readout_size + condition, config.head_width),
+                nn.SiLU(),
+                nn.Linear(config.head_width, config.vector_size),
+            )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.position.device
+
+    def initial_memory(self, batch_size: int) -> Memory:
+        """The memory of B rows that have seen nothing."""
+        layers = self.backbone.initial_memory(batch_size)
+        features = torch.zeros(batch_size, self.config.readout_size, device=self.device)
+        return _memory(layers, features, torch.zeros(batch_size, dtype=torch.int64, device=self.device))
+
+    @torch.no_grad()
+    def observe(
+        self, memory: Memory, frames: Tensor, actions: Tensor, vectors: Tensor | None = None
+    ) -> tuple[Memory, Prediction]:
+        """Commit T real frames.
+
+        Args:
+            memory: B rows.
+            frames: (B, T, H, W, C) uint8.
+            actions: (B, T[, A]), the action just before each frame; ignored where a frame is a row's first.
+            vectors: (B, T, V) float32; if the model has vectors and None is given, it predicts them.
+
+        Returns:
+            The memory after the last frame, and what the heads read from every frame.
+
+        Raises:
+            ValueError: if shapes or dtypes do not fit the model.
+        """
+        self._check(memory, frames, actions)
+        if self.config.vector_size and vectors is None:
+            parts = []
+            for t in range(frames.shape[1]):
+                vector = self._predict_vector(memory.features, actions[:, t], memory.frames == 0)
+                memory, prediction = self.observe(memory, frames[:, t : t + 1], actions[:, t : t + 1], vector[:, None])
+                parts.append(prediction)
+            return memory, Prediction(*(torch.cat(field, dim=1) for field in zip(*parts, strict=True)))
+        x = to_unit(frames)
+        features, _, layers = self._run(x[:, :, None], x.new_zeros(*x.shape[:2], 1), actions, vectors, memory)
+        readout = self._readout(features[:, :, 0])
+        prediction = Prediction(self.reward_head(readout), self.continuation_head(readout), readout)
+        return _memory(layers, readout[:, -1], memory.frames + frames.shape[1]), prediction
+
+    @torch.no_grad()
+    def imagine(
+        self, memory: Memory, action: Tensor, generators: Sequence[torch.Generator], denoise_steps: int = 4
+    ) -> Imagined:
+        """Dream one step: denoise the next frame from memory, quantise it, commit it.
+
+        Args:
+            memory: B rows; left as it is.
+            action: (B,) or (B, A).
+            generators: one per row, so that a row's dream does not depend on its neighbours.
+            denoise_steps: network passes per frame, at least 1.
+
+        Raises:
+            ValueError: if shapes do not fit the model.
+        """
+        if len(generators) != memory.batch_size:
+            raise ValueError(f"{len(generators)} generators for {memory.batch_size} rows; give one per row.")
+        first = memory.frames == 0
+        vector = self._predict_vector(memory.features, action, first) if self.config.vector_size else None
+        shape = self.config.frame_shape
+        noise = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators]).to(self.device)
+
+        vectors = None if vector is None else vector[:, None]
+
+        def denoise(x: Tensor, tau: Tensor) -> Tensor:
+            features, condition, _ = self._run(x[:, None, None], tau[:, None, None], action[:, None], vectors, memory)
+            return self._to_frames(features, condition)[:, 0, 0]
+
+        x = euler_sample(denoise, noise, denoise_steps, self.config.noise_shift)
+        frame = from_unit(x)
+        memory, prediction = self.observe(memory, frame[:, None], action[:, None], vectors)
+        return Imagined(frame, vector, prediction.reward[:, 0], prediction.terminated[:, 0], memory)
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Losses of a batch of clips, each a scalar; "total" is what training minimises.
+
+        Args:
+            batch: clips; every clip starts from an empty memory.
+            generator: on the model's device; draws noise levels, noise and recall masks.
+        """
+        x = to_unit(batch.frames)
+        B, T = batch.mask.shape
+        memory = self.initial_memory(B)
+        tau = sample_tau((B, T), self.config.noise_shift, generator, self.device)
+        noise = torch.randn(x.shape, generator=generator, device=self.device)
+        if self.config.objective == "two_stream":
+            clean_tau = self._context_tau(B, generator)[:, None].expand(B, T)
+            taus = torch.stack([tau, clean_tau], dim=2)
+            # The clean stream's noise is the noised stream's of another frame, which saves drawing it again.
+            noises = torch.stack([noise, noise.roll(1, dims=1)], dim=2)
+            noisy = add_noise(x[:, :, None], noises, taus[..., None, None, None])
+            counted, committed = batch.mask, batch.mask
+        else:
+            tau = prefix_tau(tau, batch.mask.sum(dim=1), generator)
+            taus = tau[:, :, None]
+            noisy = add_noise(x, noise, tau[..., None, None, None])[:, :, None]
+            # What is committed at inference is clean, so the heads learn from the clean prefix alone.
+            counted, committed = batch.mask & (tau > 0), batch.mask & (tau == 0)
+        features, condition, _ = self._run(noisy, taus, batch.actions, batch.vectors, memory)
+        predicted = self._to_frames(features[:, :, :1], condition[:, :, :1])[:, :, 0]
+        readout = self._readout(features[:, :, -1])
+
+        frame_loss = velocity_loss(predicted, x, tau[..., None, None, None]).mean(dim=(2, 3, 4))
+        losses = {
+            "frame": _mean(frame_loss, counted),
+            "reward": _mean(self.reward_head.loss(readout, batch.rewards), committed),
+            "continuation": _mean(self.continuation_head.loss(readout, batch.terminated), committed),
+            "recall": self._recall_loss(x, readout, committed, generator),
+        }
+        weights = {
+            "frame": 1.0,
+            "reward": self.config.reward_weight,
+            "continuation": self.config.continuation_weight,
+            "recall": self.config.recall_weight,
+        }
+        if batch.vectors is not None and self.config.vector_size:
+            before = torch.cat([memory.features[:, None], readout[:, :-1]], dim=1)
+            action = self.action_embedding(batch.actions, self._none(memory, T))
+            error = self.vector_head(torch.cat([before, action], dim=-1)) - batch.vectors
+            losses["vector"] = _mean((error**2).mean(dim=-1), batch.mask)
+            weights["vector"] = self.config.vector_weight
+        losses["total"] = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
+        return losses
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json and model.safetensors; each appears whole or not at all."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config, weights = folder / ".tmp-config.json", folder / ".tmp-model.safetensors"
+        config.write_text(self.config.to_json())
+        save_file({name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}, weights)
+        os.replace(weights, folder / "model.safetensors")
+        os.replace(config, folder / "config.json")
+
+    @classmethod
+    def from_pretrained(cls, checkpoint: str | Path) -> WorldModel:
+        """Load a run folder, a packaged checkpoint or a hub id; on the CPU, in evaluation mode.
+
+        Raises:
+            FileNotFoundError: if there is no such checkpoint.
+            ValueError: if it is broken.
+        """
+        from lssvwm_rl.checkpoints import resolve_checkpoint
+
+        folder = resolve_checkpoint(checkpoint)
+        try:
+            model = cls(WorldModelConfig.from_json((folder / "config.json").read_text()))
+            model.load_state_dict(load_file(folder / "model.safetensors"))
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"Checkpoint {folder} is not whole ({reason}); train or download it again.") from error
+        return model.eval()
+
+    def _run(
+        self, x: Tensor, tau: Tensor, actions: Tensor, vectors: Tensor | None, memory: Memory
+    ) -> tuple[Tensor, Tensor, list[LayerMemory]]:
+        """x (B, T, S, H, W, C) at levels tau (B, T, S) -> features (B, T, S, h, w, D), condition, layer memories."""
+        tokens = self._to_tokens(x)
+        condition = self.noise_embedding(tau)
+        condition = condition + self.action_embedding(actions, self._none(memory, x.shape[1]))[:, :, None]
+        if self.config.vector_size and vectors is not None:
+            tokens = tokens + self.vector_in(vectors)[:, :, None, None, None]
+            condition = condition + self.vector_condition(vectors)[:, :, None]
+        caches = zip(memory.keys, memory.values, strict=True)
+        layers: list[LayerMemory] = list(zip(memory.states, caches, strict=True))
+        features, layers = self.backbone(tokens, condition, layers, memory.frames)
+        return features, condition, layers
+
+    def _none(self, memory: Memory, T: int) -> Tensor:
+        """(B, T) bool: True for the frame that is a row's first, which no action led into."""
+        return memory.frames[:, None] + torch.arange(T, device=self.device) == 0
+
+    def _to_tokens(self, x: Tensor) -> Tensor:
+        p, q = self.patch
+        return self.patch_in(rearrange(x, "... (h p) (w q) c -> ... h w (p q c)", p=p, q=q)) + self.position
+
+    def _to_frames(self, features: Tensor, condition: Tensor) -> Tensor:
+        shift, scale = self.final_modulation(F.silu(condition))[:, :, :, None, None].chunk(2, dim=-1)
+        p, q = self.patch
+        patches = self.patch_out(modulate(features, shift, scale))
+        return rearrange(patches, "... h w (p q c) -> ... (h p) (w q) c", p=p, q=q)
+
+    def _readout(self, features: Tensor) -> Tensor:
+        """Clean features (..., h, w, D) -> (..., R) float32 in [-1, 1]."""
+        tokens = F.silu(self.token_readout(F.layer_norm(features, features.shape[-1:], eps=1e-6)))
+        return self.readout_mlp(tokens.flatten(-3)).float().tanh()
+
+    def _predict_vector(self, features: Tensor, action: Tensor, first: Tensor) -> Tensor:
+        embedded = self.action_embedding(action[:, None], first[:, None])[:, 0]
+        return self.vector_head(torch.cat([features, embedded], dim=-1)).float()
+
+    def _context_tau(self, batch_size: int, generator: torch.Generator) -> Tensor:
+        draw = torch.rand(2, batch_size, generator=generator, device=self.device)
+        return torch.where(draw[0] < 0.5, self.config.context_noise * draw[1], 0.0)
+
+    def _recall_loss(self, x: Tensor, readout: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
+        rows, later, earlier = draw_pairs(mask, self.config.recall_pairs, generator)
+        frames = x[rows, earlier]
+        visible = draw_visible(len(rows), *frames.shape[1:3], generator, self.device)
+        # Hidden pixels are mid-grey, which is 0 in [-1, 1].
+        completed = self.recall(self._to_tokens(frames * visible), readout[rows, later])
+        p, q = self.patch
+        predicted = rearrange(self.patch_out(completed), "m h w (p q c) -> m (h p) (w q) c", p=p, q=q)
+        error = (((predicted - frames) ** 2) * ~visible).mean(dim=(1, 2, 3))
+        return _mean(error, mask.any(dim=1)[rows])
+
+    def _check(self, memory: Memory, frames: Tensor, actions: Tensor) -> None:
+        if tuple(frames.shape[2:]) != self.config.frame_shape or frames.dtype != torch.uint8:
+            got = f"{tuple(frames.shape[2:])} {frames.dtype}"
+            raise ValueError(f"Frames of {got} do not fit the model, which takes {self.config.frame_shape} torch.uint8.")
+        if frames.shape[:2] != actions.shape[:2] or len(frames) != memory.batch_size:
+            raise ValueError(
+                f"Frames {tuple(frames.shape[:2])}, actions {tuple(actions.shape[:2])} and a memory of "
+                f"{memory.batch_size} rows do not agree; give (B, T) of both with the memory's B."
+            )
+
+
+def to_unit(frames: Tensor) -> Tensor:
+    """uint8 -> float32 in [-1, 1]."""
+    return frames.float() / 127.5 - 1
+
+
+def from_unit(x: Tensor) -> Tensor:
+    """Inverse of `to_unit`, clamped and rounded."""
+    return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def _memory(layers: list[LayerMemory], features: Tensor, frames: Tensor) -> Memory:
+    states, caches = zip(*layers, strict=True)
+    keys, values = zip(*caches, strict=True)
+    return Memory(tuple(states), tuple(keys), tuple(values), features, frames)
+
+
+def _mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of the values where the mask is True, 0 if it is nowhere."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)

@@ -43,7 +43,7 @@ class ActionEmbedding(nn.Module):
             low, high = (torch.tensor(bound.astype("float32")) for bound in (space.low, space.high))
             inside = torch.tensor(bounded)
             self.register_buffer("centre", torch.where(inside, (low + high) / 2, 0.0), persistent=False)
-            self.register_buffer("half", torch.where(inside, (high - low) / 2, 1.0), persistent=False)
+            self.register_buffer("half_range", torch.where(inside, (high - low) / 2, 1.0), persistent=False)
             self.embed: nn.Module = nn.Sequential(nn.Linear(len(low), width), nn.SiLU(), nn.Linear(width, width))
         else:
             sizes, starts = (
@@ -66,7 +66,7 @@ class ActionEmbedding(nn.Module):
             none: (B, T) bool, True where no action led into the frame; the entry of `actions` there is ignored.
         """
         if self.continuous:
-            embedded = self.embed((actions.float() - self.centre) / self.half)
+            embedded = self.embed((actions.float() - self.centre) / self.half_range)
         else:
             components = actions if actions.ndim == none.ndim + 1 else actions[..., None]
             valid = torch.where(none[..., None], -self.firsts + 0 * components, components) + self.firsts

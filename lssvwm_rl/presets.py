@@ -22,14 +22,15 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     # At most 2.5 M parameters and 4 tokens per frame: two CPU cores learn a MiniGrid world with it.
     "tiny": Preset(
-        model={"grid": (2, 2), "backbone": BackboneConfig()},
+        model={"grid": (2, 2), "backbone": BackboneConfig(mlp_ratio=3)},
         train={"batch_size": 16, "span": 40, "learning_rate": 1e-3, "steps": 6_000},
     ),
     # 3-4 M parameters, 64x64 frames as 64 tokens.
     "small": Preset(
         model={
             "grid": (8, 8),
-            "backbone": BackboneConfig(width=160, blocks=(1, 1, 2, 2, 4, 8), window=6, condition_width=96, mlp_ratio=3),
+            "backbone": BackboneConfig(width=160, blocks=(1, 1, 2, 2, 4, 8), window=6, condition_width=96, mlp_ratio=2),
+            "head_width": 192,
         },
         train={"batch_size": 16, "span": 64, "learning_rate": 6e-4, "steps": 100_000},
     ),
@@ -39,7 +40,7 @@ PRESETS: dict[str, Preset] = {
             "grid": (8, 8),
             "backbone": BackboneConfig(
                 width=384, blocks=(1, 1, 1, 1, 2, 2, 4, 8), state_size=64, scan_head_size=64, window=8,
-                attention_head_size=64, condition_width=256,
+                attention_head_size=64, condition_width=256, mlp_ratio=3,
             ),
             "readout_size": 256, "head_width": 512,
         },
@@ -53,7 +54,7 @@ PRESETS: dict[str, Preset] = {
                 width=1024, blocks=(1, 1, 1, 1, 2, 2, 4, 8), state_size=256, scan_head_size=64, window=10,
                 attention_head_size=64, condition_width=512,
             ),
-            "readout_size": 512, "head_width": 512,
+            "readout_size": 256,
         },
         train={"batch_size": 64, "span": 128, "learning_rate": 1e-4, "steps": 500_000},
     ),

@@ -28,17 +28,21 @@ class EpisodicRecall(nn.Module):
 
     def __init__(self, tokens: int, width: int, readout_size: int, hidden: int):
         super().__init__()
+        narrow = max(16, hidden // tokens)
+        self.narrow_in, self.narrow_out = nn.Linear(width, narrow), nn.Linear(narrow, width)
         self.mlp = nn.Sequential(
-            nn.Linear(tokens * width + readout_size, hidden),
+            nn.Linear(tokens * narrow + readout_size, hidden),
             nn.SiLU(),
             nn.Linear(hidden, hidden),
             nn.SiLU(),
-            nn.Linear(hidden, tokens * width),
+            nn.Linear(hidden, tokens * narrow),
         )
 
     def forward(self, tokens: Tensor, readout: Tensor) -> Tensor:
         """Tokens (M, h, w, D) of masked frames and readouts (M, R) -> tokens (M, h, w, D) of the completed frames."""
-        return self.mlp(torch.cat([tokens.flatten(1), readout], dim=1)).view_as(tokens)
+        query = F.silu(self.narrow_in(tokens))
+        completed = self.mlp(torch.cat([query.flatten(1), readout], dim=1))
+        return self.narrow_out(completed.view_as(query))
 
 
 def draw_pairs(mask: Tensor, pairs: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

@@ -128,7 +128,7 @@ class WorldModel(nn.Module):
         self.patch_out = nn.Linear(width, pixels)
         nn.init.zeros_(self.patch_out.weight)
         nn.init.zeros_(self.patch_out.bias)
-        per_token = max(8, config.head_width // 8)
+        per_token = max(8, config.head_width // (h * w))
         self.token_readout = nn.Linear(width, per_token)
         self.readout_mlp = nn.Sequential(
             nn.Linear(h * w * per_token, config.head_width), nn.SiLU(), nn.Linear(config.head_width, config.readout_size)

@@ -16,8 +16,8 @@ TAU_FLOOR = 0.05
 
 
 def add_noise(x: Tensor, noise: Tensor, tau: Tensor) -> Tensor:
-    """x_tau for tau broadcastable to x."""
-    return (1 - tau) * x + tau * noise
+    """x_tau for frames x of any shape (*tau.shape, ...)."""
+    return torch.lerp(x, noise, tau.view(*tau.shape, *[1] * (x.ndim - tau.ndim)))
 
 
 def sample_tau(shape: Sequence[int], shift: float, generator: torch.Generator, device: torch.device) -> Tensor:
@@ -31,8 +31,13 @@ def shift_tau(tau: Tensor, shift: float) -> Tensor:
 
 
 def velocity_loss(predicted: Tensor, x: Tensor, tau: Tensor) -> Tensor:
-    """Squared velocity error per element, |x_hat - x|^2 / max(tau, 0.05)^2, for tau broadcastable to x."""
-    return ((predicted - x) / tau.clamp(min=TAU_FLOOR)) ** 2
+    """Mean squared velocity error per frame, |x_hat - x|^2 / max(tau, 0.05)^2.
+
+    Args:
+        predicted, x: (B, T, ...).
+        tau: (B, T).
+    """
+    return (predicted - x).square().flatten(2).mean(dim=2) / tau.clamp(min=TAU_FLOOR).square()
 
 
 def prefix_tau(tau: Tensor, lengths: Tensor, generator: torch.Generator) -> Tensor:

@@ -57,13 +57,8 @@ def _scan_chunk(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: T
     Z, Q, H, P = x.shape
     N = B.shape[-1]
     log_decay = (dt * A).cumsum(dim=1).transpose(1, 2)  # (Z, H, Q): total decay from the chunk's start
-    causal = torch.ones(Q, Q, dtype=torch.bool, device=x.device).tril()
-    # Masked before exp: above the diagonal the exponent is positive and may overflow, which would poison gradients.
-    pairwise = (log_decay[..., :, None] - log_decay[..., None, :]).masked_fill(~causal, float("-inf")).exp()
-    scores = torch.bmm(C, B.transpose(1, 2))  # (Z, Q, Q)
     written = (x * dt[..., None]).transpose(1, 2)  # (Z, H, Q, P)
-    y = (pairwise * scores[:, None]) @ written
-
+    y = _read_within(log_decay, written, B, C)
     carried = torch.bmm(C, state.reshape(Z, H * P, N).transpose(1, 2)).view(Z, Q, H, P).transpose(1, 2)
     y = y + log_decay.exp()[..., None] * carried
 
@@ -72,6 +67,16 @@ def _scan_chunk(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: T
     update = torch.bmm(weighted, B).view(Z, H, P, N)
     state = log_decay[..., -1].exp()[..., None, None] * state + update
     return y.transpose(1, 2), state
+
+
+def _read_within(log_decay: Tensor, written: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    """What Q tokens read of their own writes: log_decay (Z, H, Q), written dt * x (Z, H, Q, P) -> (Z, H, Q, P)."""
+    Q = B.shape[1]
+    causal = torch.ones(Q, Q, dtype=torch.bool, device=B.device).tril()
+    # Masked before exp: above the diagonal the exponent is positive and may overflow, which would poison gradients.
+    pairwise = (log_decay[..., :, None] - log_decay[..., None, :]).masked_fill(~causal, float("-inf")).exp()
+    scores = torch.bmm(C, B.transpose(1, 2))  # (Z, Q, Q)
+    return (pairwise * scores[:, None]) @ written
 
 
 def read_then_scan(
@@ -104,15 +109,9 @@ def read_then_scan(
         chunk_size,
     )
     y = y.view(Z, T, 2, K, H, P)
-    own, _ = chunked_scan(
-        x[:, :, 0].reshape(Z * T, K, H, P),
-        dt[:, :, 0].reshape(Z * T, K, H),
-        A,
-        B[:, :, 0].reshape(Z * T, K, N),
-        C[:, :, 0].reshape(Z * T, K, N),
-        x.new_zeros(1, H, P, N).expand(Z * T, H, P, N),
-        chunk_size,
-    )
-    decay = torch.exp((dt[:, :, 0] * A).cumsum(dim=2))[..., None]
-    noised = y[:, :, 0] * decay + own.view(Z, T, K, H, P)
-    return torch.stack([noised, y[:, :, 1]], dim=2), state
+    log_decay = (dt[:, :, 0] * A).cumsum(dim=2).flatten(0, 1).transpose(1, 2)  # (Z * T, H, K), within the frame
+    written = (x[:, :, 0] * dt[:, :, 0, :, :, None]).flatten(0, 1).transpose(1, 2)
+    own = _read_within(log_decay, written, B[:, :, 0].flatten(0, 1), C[:, :, 0].flatten(0, 1))
+    own = own.transpose(1, 2).view(Z, T, K, H, P)
+    decay = log_decay.exp().transpose(1, 2).view(Z, T, K, H, 1)
+    return torch.stack([y[:, :, 0] * decay + own, y[:, :, 1]], dim=2), state

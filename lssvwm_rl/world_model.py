@@ -182,7 +182,7 @@ class WorldModel(nn.Module):
                 memory, prediction = self.observe(memory, frames[:, t : t + 1], actions[:, t : t + 1], vector[:, None])
                 parts.append(prediction)
             return memory, Prediction(*(torch.cat(field, dim=1) for field in zip(*parts, strict=True)))
-        x = to_unit(frames)
+        x = self._to_patches(frames)
         features, _, layers = self._run(x[:, :, None], x.new_zeros(*x.shape[:2], 1), actions, vectors, memory)
         readout = self._readout(features[:, :, 0])
         prediction = Prediction(self.reward_head(readout), self.continuation_head(readout), readout)
@@ -207,17 +207,16 @@ class WorldModel(nn.Module):
             raise ValueError(f"{len(generators)} generators for {memory.batch_size} rows; give one per row.")
         first = memory.frames == 0
         vector = self._predict_vector(memory.features, action, first) if self.config.vector_size else None
-        shape = self.config.frame_shape
+        shape = (*self.config.grid, self.patch_in.in_features)
         noise = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators]).to(self.device)
-
         vectors = None if vector is None else vector[:, None]
 
         def denoise(x: Tensor, tau: Tensor) -> Tensor:
             features, condition, _ = self._run(x[:, None, None], tau[:, None, None], action[:, None], vectors, memory)
-            return self._to_frames(features, condition)[:, 0, 0]
+            return self._predict(features, condition)[:, 0, 0]
 
         x = euler_sample(denoise, noise, denoise_steps, self.config.noise_shift)
-        frame = from_unit(x)
+        frame = self._to_frames(x)
         memory, prediction = self.observe(memory, frame[:, None], action[:, None], vectors)
         return Imagined(frame, vector, prediction.reward[:, 0], prediction.terminated[:, 0], memory)
 
@@ -228,7 +227,7 @@ class WorldModel(nn.Module):
             batch: clips; every clip starts from an empty memory.
             generator: on the model's device; draws noise levels, noise and recall masks.
         """
-        x = to_unit(batch.frames)
+        x = self._to_patches(batch.frames)
         B, T = batch.mask.shape
         memory = self.initial_memory(B)
         tau = sample_tau((B, T), self.config.noise_shift, generator, self.device)
@@ -237,22 +236,20 @@ class WorldModel(nn.Module):
             clean_tau = self._context_tau(B, generator)[:, None].expand(B, T)
             taus = torch.stack([tau, clean_tau], dim=2)
             # The clean stream's noise is the noised stream's of another frame, which saves drawing it again.
-            noises = torch.stack([noise, noise.roll(1, dims=1)], dim=2)
-            noisy = add_noise(x[:, :, None], noises, taus[..., None, None, None])
+            noisy = torch.stack([add_noise(x, noise, tau), add_noise(x, noise.roll(1, dims=1), clean_tau)], dim=2)
             counted, committed = batch.mask, batch.mask
         else:
             tau = prefix_tau(tau, batch.mask.sum(dim=1), generator)
             taus = tau[:, :, None]
-            noisy = add_noise(x, noise, tau[..., None, None, None])[:, :, None]
+            noisy = add_noise(x, noise, tau)[:, :, None]
             # What is committed at inference is clean, so the heads learn from the clean prefix alone.
             counted, committed = batch.mask & (tau > 0), batch.mask & (tau == 0)
         features, condition, _ = self._run(noisy, taus, batch.actions, batch.vectors, memory)
-        predicted = self._to_frames(features[:, :, :1], condition[:, :, :1])[:, :, 0]
+        predicted = self._predict(features[:, :, :1], condition[:, :, :1])[:, :, 0]
         readout = self._readout(features[:, :, -1])
 
-        frame_loss = velocity_loss(predicted, x, tau[..., None, None, None]).mean(dim=(2, 3, 4))
         losses = {
-            "frame": _mean(frame_loss, counted),
+            "frame": _mean(velocity_loss(predicted, x, tau), counted),
             "reward": _mean(self.reward_head.loss(readout, batch.rewards), committed),
             "continuation": _mean(self.continuation_head.loss(readout, batch.terminated), committed),
             "recall": self._recall_loss(x, readout, committed, generator),
@@ -304,8 +301,8 @@ class WorldModel(nn.Module):
     def _run(
         self, x: Tensor, tau: Tensor, actions: Tensor, vectors: Tensor | None, memory: Memory
     ) -> tuple[Tensor, Tensor, list[LayerMemory]]:
-        """x (B, T, S, H, W, C) at levels tau (B, T, S) -> features (B, T, S, h, w, D), condition, layer memories."""
-        tokens = self._to_tokens(x)
+        """x (B, T, S, h, w, pixels) at levels tau (B, T, S) -> features (.., h, w, D), condition, layer memories."""
+        tokens = self.patch_in(x) + self.position
         condition = self.noise_embedding(tau)
         condition = condition + self.action_embedding(actions, self._none(memory, x.shape[1]))[:, :, None]
         if self.config.vector_size and vectors is not None:
@@ -320,15 +317,21 @@ class WorldModel(nn.Module):
         """(B, T) bool: True for the frame that is a row's first, which no action led into."""
         return memory.frames[:, None] + torch.arange(T, device=self.device) == 0
 
-    def _to_tokens(self, x: Tensor) -> Tensor:
+    def _to_patches(self, frames: Tensor) -> Tensor:
+        """uint8 (..., H, W, C) -> float32 (..., h, w, pixels) in [-1, 1]."""
         p, q = self.patch
-        return self.patch_in(rearrange(x, "... (h p) (w q) c -> ... h w (p q c)", p=p, q=q)) + self.position
+        return rearrange(frames, "... (h p) (w q) c -> ... h w (p q c)", p=p, q=q).float() / 127.5 - 1
 
-    def _to_frames(self, features: Tensor, condition: Tensor) -> Tensor:
-        shift, scale = self.final_modulation(F.silu(condition))[:, :, :, None, None].chunk(2, dim=-1)
+    def _to_frames(self, patches: Tensor) -> Tensor:
+        """Inverse of `_to_patches`, rounded and clamped."""
         p, q = self.patch
-        patches = self.patch_out(modulate(features, shift, scale))
-        return rearrange(patches, "... h w (p q c) -> ... (h p) (w q) c", p=p, q=q)
+        pixels = ((patches.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return rearrange(pixels, "... h w (p q c) -> ... (h p) (w q) c", p=p, q=q)
+
+    def _predict(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Features (B, T, S, h, w, D) -> predicted clean patches (B, T, S, h, w, pixels)."""
+        shift, scale = self.final_modulation(F.silu(condition))[:, :, :, None, None].chunk(2, dim=-1)
+        return self.patch_out(modulate(features, shift, scale))
 
     def _readout(self, features: Tensor) -> Tensor:
         """Clean features (..., h, w, D) -> (..., R) float32 in [-1, 1]."""
@@ -345,13 +348,13 @@ class WorldModel(nn.Module):
 
     def _recall_loss(self, x: Tensor, readout: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
         rows, later, earlier = draw_pairs(mask, self.config.recall_pairs, generator)
-        frames = x[rows, earlier]
-        visible = draw_visible(len(rows), *frames.shape[1:3], generator, self.device)
+        patches = x[rows, earlier]
+        height, width, channels = self.config.frame_shape
+        shown = draw_visible(len(rows), height, width, generator, self.device).expand(-1, -1, -1, channels)
+        visible = rearrange(shown, "m (h p) (w q) c -> m h w (p q c)", p=self.patch[0], q=self.patch[1])
         # Hidden pixels are mid-grey, which is 0 in [-1, 1].
-        completed = self.recall(self._to_tokens(frames * visible), readout[rows, later])
-        p, q = self.patch
-        predicted = rearrange(self.patch_out(completed), "m h w (p q c) -> m (h p) (w q) c", p=p, q=q)
-        error = (((predicted - frames) ** 2) * ~visible).mean(dim=(1, 2, 3))
+        completed = self.recall(self.patch_in(patches * visible) + self.position, readout[rows, later])
+        error = ((self.patch_out(completed) - patches) * ~visible).square().mean(dim=(1, 2, 3))
         return _mean(error, mask.any(dim=1)[rows])
 
     def _check(self, memory: Memory, frames: Tensor, actions: Tensor) -> None:
@@ -363,16 +366,6 @@ class WorldModel(nn.Module):
                 f"Frames {tuple(frames.shape[:2])}, actions {tuple(actions.shape[:2])} and a memory of "
                 f"{memory.batch_size} rows do not agree; give (B, T) of both with the memory's B."
             )
-
-
-def to_unit(frames: Tensor) -> Tensor:
-    """uint8 -> float32 in [-1, 1]."""
-    return frames.float() / 127.5 - 1
-
-
-def from_unit(x: Tensor) -> Tensor:
-    """Inverse of `to_unit`, clamped and rounded."""
-    return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def _memory(layers: list[LayerMemory], features: Tensor, frames: Tensor) -> Memory:

@@ -14,7 +14,7 @@ from lssvwm_rl.backbone import Backbone, BackboneConfig
 from lssvwm_rl.diffusion import add_noise
 from lssvwm_rl.presets import PRESETS, model_config
 from lssvwm_rl.spaces import space_to_json
-from lssvwm_rl.world_model import WorldModel, WorldModelConfig, to_unit
+from lssvwm_rl.world_model import WorldModel, WorldModelConfig
 
 ACTION_SPACES = [spaces.Discrete(4, start=2), spaces.MultiDiscrete([3, 4]), spaces.Box(-2, 3, (2,))]
 
@@ -80,15 +80,15 @@ def test_no_layer_leaks_from_the_future(block, changed, objective_streams):
 def test_two_stream_training_denoises_from_the_memory_that_inference_has(vector_size):
     model = small_model(vector_size=vector_size)
     frames, actions, vectors = clip(model, B=2, T=6)
-    x = to_unit(frames)
+    x = model._to_patches(frames)
     g = torch.Generator().manual_seed(3)
     tau = torch.rand(2, 6, generator=g)
     noise = torch.randn(x.shape, generator=g)
-    noised = add_noise(x, noise, tau[..., None, None, None])
+    noised = add_noise(x, noise, tau)
     pair, taus = torch.stack([noised, x], 2), torch.stack([tau, torch.zeros_like(tau)], 2)
     with torch.no_grad():
         features, condition, _ = model._run(pair, taus, actions, vectors, model.initial_memory(2))
-        trained = model._to_frames(features[:, :, :1], condition[:, :, :1])[:, :, 0]
+        trained = model._predict(features[:, :, :1], condition[:, :, :1])[:, :, 0]
         memory = model.initial_memory(2)
         for t in range(6):
             one = slice(t, t + 1)
@@ -96,7 +96,7 @@ def test_two_stream_training_denoises_from_the_memory_that_inference_has(vector_
             features, condition, _ = model._run(
                 noised[:, one, None], tau[:, one, None], actions[:, one], vector, memory
             )
-            dreamt = model._to_frames(features, condition)[:, 0, 0]
+            dreamt = model._predict(features, condition)[:, 0, 0]
             torch.testing.assert_close(dreamt, trained[:, t], rtol=1e-4, atol=1e-4)
             memory, _ = model.observe(memory, frames[:, one], actions[:, one], vector)
 

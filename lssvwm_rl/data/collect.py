@@ -82,35 +82,30 @@ def collect(
         raise ValueError(
             f"{out} was collected with policy {stored.header.policy!r}, not {policy_name!r}; use that or another folder."
         )
-    seeds = _unused_seeds(seed, () if stored is None else stored.seeds, max(0, episodes - have))
-    num_envs = min(num_envs, max(1, episodes - have))
+    missing = max(0, episodes - have)
+    num_envs = max(1, min(num_envs, missing))
+    seeds = _unused_seeds(seed, () if stored is None else stored.seeds, missing)
+    # Sub-environments are reset here and not by autoreset, so that every episode has its own seed and no reset looks
+    # like a transition.
     envs = SyncVectorEnv([make_env] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
     try:
         image = image_key(envs.single_observation_space)
-        image_space = envs.single_observation_space if image is None else envs.single_observation_space[image]  # type: ignore[index]
         _, action_dtype = action_layout(envs.single_action_space)
-        first_seed = next(seeds, None)
-        # Resetting tells the sizes of the vectors that come from info.
-        started = [first_seed] + [next(seeds, None) for _ in range(num_envs - 1)]
-        observation, info = envs.reset(seed=started)
-        sizes = {key: _read_vector(key, observation, info, envs).shape[1] for key in vector_keys}
+        running = [next(seeds, None) for _ in range(num_envs)]
+        observation, info = envs.reset(seed=running)
         header = StoreHeader(
-            frame_shape=image_space.shape,  # type: ignore[arg-type]
+            frame_shape=_frames(observation, image).shape[1:],
             action_space=space_to_json(envs.single_action_space),
-            vector_keys=sizes,
+            vector_keys={key: _vector(key, observation, info, num_envs).shape[1] for key in vector_keys},
             env_spec=env_spec,
             policy=policy_name,
             seeds=(seed,),
         )
         if stored is not None:
             stored.header.check_same_kind(header, out)
-        if first_seed is None:
-            assert stored is not None
-            return stored
-        # A continued collection must not replay the policy's random numbers.
-        policy = policy_factory(envs, first_seed)
+        policy = policy_factory(envs, seed)
         with EpisodeWriter(out, header, shard_episodes) as writer:
-            for episode in _episodes(envs, policy, observation, info, image, vector_keys, action_dtype, started, seeds):
+            for episode in _episodes(envs, policy, observation, info, image, vector_keys, action_dtype, running, seeds):
                 writer.add(episode)
                 if on_episode is not None:
                     on_episode(episode)
@@ -128,6 +123,26 @@ def _unused_seeds(seed: int, used: Sequence[int] | np.ndarray, count: int) -> It
         seed += 1
 
 
+class _Track:
+    """One episode while it is being played."""
+
+    def __init__(self, frame: np.ndarray, vector: np.ndarray):
+        self.frames, self.vectors = [frame], [vector]
+        self.actions: list[np.ndarray] = []
+        self.rewards: list[float] = []
+
+    def episode(self, terminated: bool, truncated: bool, seed: int) -> Episode:
+        return Episode(
+            frames=np.stack(self.frames),
+            actions=np.stack(self.actions),
+            rewards=np.asarray(self.rewards, np.float32),
+            terminated=terminated,
+            truncated=truncated,
+            vectors=np.stack(self.vectors) if self.vectors[0].size else None,
+            seed=seed,
+        )
+
+
 def _episodes(
     envs: SyncVectorEnv,
     policy: Policy,
@@ -136,45 +151,60 @@ def _episodes(
     image: str | None,
     vector_keys: Sequence[str],
     action_dtype: np.dtype,
-    started: list[int | None],
+    running: list[int | None],
     seeds: Iterator[int],
 ) -> Iterator[Episode]:
-    """Step all sub-environments until every seed's episode is finished.
-
-    The collector resets finished sub-environments itself (no autoreset), so that each episode gets its own seed, every
-    reset frame is an episode's first frame and no reset looks like a transition. `started[i]` is the seed running in
-    sub-environment i; None marks one that has no episode left and whose steps are dropped.
-    """
+    """Step until every seed's episode is finished; `running[i]` is sub-environment i's seed, None once it has no more."""
     n = envs.num_envs
 
-    def observed() -> list[tuple[np.ndarray, np.ndarray | None]]:
-        frames = observation if image is None else observation[image]
-        if not vector_keys:
-            return [(frames[i], None) for i in range(n)]
-        vectors = np.concatenate([_read_vector(k, observation, info, envs) for k in vector_keys], axis=1)
-        return [(frames[i], vectors[i]) for i in range(n)]
+    def seen() -> tuple[np.ndarray, np.ndarray]:
+        vectors = [_vector(key, observation, info, n) for key in vector_keys]
+        return _frames(observation, image).copy(), np.concatenate([np.zeros((n, 0), np.float32), *vectors], axis=1)
 
-    tracks: list[list[Any]] = [[seen] for seen in observed()]  # observation, (action, reward), observation, ...
+    tracks = [_Track(frame, vector) for frame, vector in zip(*seen(), strict=True)]
     state: Any = None
     episode_start = np.ones(n, bool)
-    while any(s is not None for s in started):
+    while any(s is not None for s in running):
         actions, state = policy.predict(observation, state=state, episode_start=episode_start)
         _check_actions(actions, envs)
         observation, rewards, terminated, truncated, info = envs.step(actions)
-        seen = observed()
-        stored_actions = np.asarray(actions, dtype=action_dtype)
+        frames, vectors = seen()
         done = terminated | truncated
-        for i in range(n):
-            if started[i] is None:
-                continue
-            tracks[i] += [(stored_actions[i], rewards[i]), seen[i]]
-            if done[i]:
-                yield _episode(tracks[i], bool(terminated[i]), bool(truncated[i]), started[i])
-                started[i] = next(seeds, None)
+        for i, track in enumerate(tracks):
+            track.frames.append(frames[i])
+            track.vectors.append(vectors[i])
+            track.actions.append(np.asarray(actions[i], dtype=action_dtype))
+            track.rewards.append(float(rewards[i]))
+            current = running[i]
+            if done[i] and current is not None:
+                yield track.episode(bool(terminated[i]), bool(truncated[i]), current)
+                running[i] = next(seeds, None)
         episode_start = done
         if done.any():
-            reset_seeds = [started[i] if done[i] else None for i in range(n)]
+            reset_seeds = [running[i] if done[i] else None for i in range(n)]
             observation, info = envs.reset(seed=reset_seeds, options={"reset_mask": done})
-            for i, seen_i in enumerate(_observed_where(done, observation, info, image, vector_keys, envs)):
-                if done[i]:
-                    tracks[i] = [seen_i]
+            frames, vectors = seen()
+            for i in np.flatnonzero(done):
+                tracks[i] = _Track(frames[i], vectors[i])
+
+
+def _frames(observation: Any, image: str | None) -> np.ndarray:
+    return observation if image is None else observation[image]
+
+
+def _vector(key: str, observation: Any, info: dict[str, Any], n: int) -> np.ndarray:
+    """(n, size) float32 of a key of the observation or of `info`; after a partial reset only its rows mean anything."""
+    value = observation.get(key) if isinstance(observation, dict) else None
+    value = info.get(key) if value is None else value
+    if value is None:
+        names = sorted({*(observation if isinstance(observation, dict) else ()), *(k for k in info if k[0] != "_")})
+        raise ValueError(f"There is no vector {key!r}; observation and info have {', '.join(names) or 'no keys'}.")
+    try:
+        return np.asarray(value, np.float32).reshape(n, -1)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"The vector {key!r} is not numeric ({error}); name another key.") from error
+
+
+def _check_actions(actions: np.ndarray, envs: SyncVectorEnv) -> None:
+    if len(actions) != envs.num_envs or not all(envs.single_action_space.contains(a) for a in np.asarray(actions)):
+        raise ValueError(f"The policy gave actions {actions}, which are not in {envs.single_action_space}.")

@@ -1,0 +1,1 @@
+"""Gymnasium environments of lssvwm-rl; `import lssvwm_rl` registers them."""

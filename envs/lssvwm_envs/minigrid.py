@@ -1,0 +1,59 @@
+"""Any Gymnasium id as an environment with one image; MiniGrid ids get what the agent sees, as RGB."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from lssvwm_rl.spaces import image_key
+
+TILE_SIZE = 8  # pixels; smaller tiles make a key and a ball nearly alike
+
+
+def make_image_env(env_id: str, **kwargs: Any) -> gym.Env:
+    """Make an environment whose observation is a uint8 image (H, W, C) or a Dict with one.
+
+    MiniGrid ids give the agent's partial view as RGB, (56, 56, 3) for the usual 7x7 tiles, and its pose in `info`.
+
+    Raises:
+        gymnasium.error.Error: if there is no such environment.
+        ValueError: if its observation holds no image.
+    """
+    if _is_minigrid(env_id):
+        import minigrid  # registers its ids
+        from minigrid.wrappers import ImgObsWrapper, RGBImgPartialObsWrapper
+
+        assert minigrid.__name__
+        return PoseInfo(ImgObsWrapper(RGBImgPartialObsWrapper(gym.make(env_id, **kwargs), tile_size=TILE_SIZE)))
+    env = gym.make(env_id, **kwargs)
+    try:
+        image_key(env.observation_space)
+    except ValueError:
+        env.close()
+        raise
+    return env
+
+
+def _is_minigrid(env_id: str) -> bool:
+    name = env_id.split(":")[-1]
+    return name.startswith(("MiniGrid-", "BabyAI-"))
+
+
+class PoseInfo(gym.Wrapper):
+    """Adds info["pose"]: float32 (x / width, y / height, cos, sin) of a MiniGrid agent."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        observation, info = self.env.reset(seed=seed, options=options)
+        return observation, {**info, "pose": self._pose()}
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return observation, reward, terminated, truncated, {**info, "pose": self._pose()}
+
+    def _pose(self) -> np.ndarray:
+        grid_env: Any = self.env.unwrapped
+        x, y = grid_env.agent_pos
+        angle = grid_env.agent_dir * np.pi / 2
+        return np.array([x / grid_env.width, y / grid_env.height, np.cos(angle), np.sin(angle)], np.float32)

@@ -1,0 +1,147 @@
+"""Clips: batches of contiguous pieces of episodes, with actions aligned to frames and padding masked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lssvwm_rl.data.store import Episode, EpisodeStore
+
+CACHE_BYTES = 4 * 1024**3  # stores with fewer bytes of frames are decoded into RAM once
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B clips of T frames. What led to a frame stands at the frame's own index; this is the one place of that shift.
+
+    Attributes:
+        frames: (B, T, H, W, C) uint8.
+        actions: (B, T) int64 or (B, T, A), the action that led into the frame; 0 at a clip's first frame.
+        first: (B, T) bool, the first frame of an episode.
+        rewards: (B, T) float32, received on arriving at the frame; 0 at a clip's first frame.
+        terminated: (B, T) bool, the episode terminated with this frame.
+        mask: (B, T) bool, real frames; padding is behind them.
+        vectors: (B, T, V) float32 or None.
+    """
+
+    frames: Tensor
+    actions: Tensor
+    first: Tensor
+    rewards: Tensor
+    terminated: Tensor
+    mask: Tensor
+    vectors: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Batch:
+        """On another device."""
+        tensors = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return Batch(**{name: None if t is None else t.to(device, non_blocking=True) for name, t in tensors.items()})
+
+
+def clip_batch(episodes: Sequence[Episode], span: int, starts: Sequence[int] | None = None) -> Batch:
+    """Lay episodes (or slices of episodes) side by side, padded behind to `span` frames.
+
+    Args:
+        episodes: at least one, all of one kind.
+        span: T, frames per clip.
+        starts: index of each slice's first frame in its episode, 0 if not given.
+
+    Raises:
+        ValueError: if an episode has more than `span` frames.
+    """
+    longest = max(len(e.frames) for e in episodes)
+    if longest > span:
+        raise ValueError(f"A clip of {longest} frames does not fit a span of {span}; cut it or use a longer span.")
+    starts = [0] * len(episodes) if starts is None else starts
+    shape = (len(episodes), span)
+    frames = np.zeros((*shape, *episodes[0].frames.shape[1:]), np.uint8)
+    actions = np.zeros((*shape, *episodes[0].actions.shape[1:]), episodes[0].actions.dtype)
+    rewards, terminated = np.zeros(shape, np.float32), np.zeros(shape, np.bool_)
+    first, mask = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+    width = 0 if episodes[0].vectors is None else episodes[0].vectors.shape[1]
+    vectors = np.zeros((*shape, width), np.float32)
+    for i, (episode, start) in enumerate(zip(episodes, starts, strict=True)):
+        n = len(episode.frames)
+        frames[i, :n], mask[i, :n], first[i, 0] = episode.frames, True, start == 0
+        actions[i, 1:n], rewards[i, 1:n] = episode.actions, episode.rewards
+        terminated[i, n - 1] = episode.terminated
+        if episode.vectors is not None:
+            vectors[i, :n] = episode.vectors
+    arrays = (frames, actions, first, rewards, terminated, mask)
+    tensors = [torch.from_numpy(a) for a in arrays]
+    return Batch(*tensors, vectors=torch.from_numpy(vectors) if width else None)
+
+
+class ClipSampler:
+    """Random clips of a store; batch `step` is a pure function of (seed, step), so a resumed training sees the same.
+
+    An episode that fits is taken whole. Of a longer one, half of the clips end with its end, where rewards usually are,
+    and half begin anywhere.
+
+    Args:
+        store: the episodes.
+        span: T, frames per clip.
+        batch_size: B.
+        seed: of the draws.
+        episodes: indices to draw from, all if not given.
+
+    Raises:
+        ValueError: if there is nothing to draw from, or span or batch_size is too small.
+    """
+
+    def __init__(
+        self, store: EpisodeStore, span: int, batch_size: int, seed: int, episodes: Sequence[int] | None = None
+    ):
+        self.store, self.span, self.batch_size, self.seed = store, span, batch_size, seed
+        self.episodes = np.arange(len(store)) if episodes is None else np.asarray(episodes, np.int64)
+        if not len(self.episodes):
+            raise ValueError(f"{store.path} has no episodes to train on; collect some with `lssvwm collect`.")
+        if span < 2 or batch_size < 1:
+            raise ValueError(f"Need a span of at least 2 frames and clips to batch, got {span} and {batch_size}.")
+        self._decoded: list[Episode] | None = None
+        if store.frame_bytes <= CACHE_BYTES:
+            self._decoded = [episode for shard in store.episodes_of_shards() for episode in shard]
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a training step."""
+        rng = np.random.default_rng([self.seed, step])
+        slices, starts = [], []
+        for i in self.episodes[rng.integers(len(self.episodes), size=self.batch_size)].tolist():
+            frames = int(self.store.lengths[i]) + 1
+            spare = max(0, frames - self.span)
+            start = spare if rng.random() < 0.5 else int(rng.integers(spare + 1))
+            slices.append(self._read(i, start, min(frames, start + self.span)))
+            starts.append(start)
+        return clip_batch(slices, self.span, starts)
+
+    def _read(self, i: int, start: int, stop: int) -> Episode:
+        if self._decoded is None:
+            return self.store.read(i, start, stop)
+        episode = self._decoded[i]
+        at_end = stop == len(episode.frames)
+        return dataclasses.replace(
+            episode,
+            frames=episode.frames[start:stop],
+            actions=episode.actions[start : stop - 1],
+            rewards=episode.rewards[start : stop - 1],
+            terminated=at_end and episode.terminated,
+            truncated=at_end and episode.truncated,
+            vectors=None if episode.vectors is None else episode.vectors[start:stop],
+        )
+
+
+def split(store: EpisodeStore, fraction: float = 0.1) -> tuple[list[int], list[int]]:
+    """Indices of the episodes to train on and of those held out, the same for the same store.
+
+    Every k-th episode is held out, so that both parts have episodes from all of the collection; at least one is held
+    out if there are two.
+    """
+    every = max(2, round(1 / fraction))
+    held_out = list(range(every - 1, len(store), every)) or list(range(1, len(store)))[-1:]
+    chosen = set(held_out)
+    return [i for i in range(len(store)) if i not in chosen], held_out

@@ -1,0 +1,1 @@
+"""Measures of a world model: frames, memory, cost, and the report that shows them."""

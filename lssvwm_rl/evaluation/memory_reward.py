@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from lssvwm_rl.data.clips import Batch, clip_batch
-from lssvwm_rl.data.store import Episode
+from lssvwm_rl.data.store import Episode, StoreHeader
 from lssvwm_rl.world_model import WorldModel
 
 
@@ -60,6 +61,12 @@ def memory_reward_callback(episodes: Sequence[Episode]) -> Callable[[WorldModel,
         return {"memory_accuracy": result.accuracy, "memory_accuracy_wiped": result.wiped}
 
     return measure
+
+
+def needs_memory(header: StoreHeader, episodes: Sequence[Episode]) -> bool:
+    """Whether a store is of a world whose last reward needs memory (MiniGrid-Memory), with both outcomes in it."""
+    env_id = json.loads(header.env_spec)["id"] if header.env_spec else ""
+    return "MiniGrid-Memory" in env_id and len({float(e.rewards[-1]) > 0 for e in episodes}) == 2
 
 
 def _batches(

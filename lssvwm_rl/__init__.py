@@ -1,0 +1,30 @@
+"""Gymnasium-compatible world models with long memory. Importing this registers `lssvwm/Dream-v0`; it is light."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from gymnasium.envs.registration import register
+
+if TYPE_CHECKING:
+    from lssvwm_rl.data.store import EpisodeStore
+    from lssvwm_rl.memory import Memory
+    from lssvwm_rl.world_model import WorldModel
+
+__version__ = "0.1.0"
+__all__ = ["EpisodeStore", "Memory", "WorldModel"]
+
+_HOMES = {
+    "EpisodeStore": "lssvwm_rl.data.store",
+    "Memory": "lssvwm_rl.memory",
+    "WorldModel": "lssvwm_rl.world_model",
+}
+
+register(id="lssvwm/Dream-v0", entry_point="lssvwm_envs.dream:DreamEnv")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

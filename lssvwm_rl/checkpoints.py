@@ -1,0 +1,87 @@
+"""Where checkpoints are found, and whether they fit an environment or a store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lssvwm_rl.data.store import EpisodeStore
+
+if TYPE_CHECKING:
+    from lssvwm_rl.world_model import WorldModel, WorldModelConfig
+
+ASSETS = Path(__file__).parent / "assets"
+CONTEXTS = "contexts"  # an episode store of held-out episodes, which dreams start from
+ENV_FILE = "env.json"  # EnvSpec of the environment that the data came from
+
+
+def resolve_checkpoint(name: str | Path) -> Path:
+    """Folder of a checkpoint: a run folder, the name of a packaged checkpoint, or a Hugging Face id "owner/name".
+
+    Raises:
+        FileNotFoundError: if there is none of that name.
+    """
+    folder = Path(name)
+    packaged = ASSETS / folder
+    for candidate in (folder, packaged):
+        if (candidate / "config.json").is_file():
+            return candidate
+    if folder.is_dir():
+        raise FileNotFoundError(f"{folder} holds no finished checkpoint (config.json is missing); train one there first.")
+    if len(folder.parts) == 2 and not folder.is_absolute() and folder.parts[0] not in (".", "..", "runs"):
+        from huggingface_hub import snapshot_download
+
+        try:
+            return Path(snapshot_download(str(name)))
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise FileNotFoundError(f"No checkpoint folder and no downloadable model {str(name)!r} ({reason}).") from error
+    packages = sorted(p.parent.name for p in ASSETS.glob("*/config.json"))
+    raise FileNotFoundError(
+        f"There is no checkpoint {str(name)!r}; give a run folder made by `lssvwm train`"
+        + (f" or one of {', '.join(packages)}." if packages else ".")
+    )
+
+
+def load_world_model(name: str | Path, device: str = "cpu") -> WorldModel:
+    """A checkpoint's model in evaluation mode.
+
+    Raises:
+        FileNotFoundError, ValueError: as `WorldModel.from_pretrained`.
+    """
+    from lssvwm_rl.world_model import WorldModel
+
+    return WorldModel.from_pretrained(name).to(device)
+
+
+def load_contexts(name: str | Path) -> EpisodeStore:
+    """The checkpoint's own held-out episodes.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    return EpisodeStore(resolve_checkpoint(name) / CONTEXTS)
+
+
+def env_id(name: str | Path) -> str | None:
+    """Gymnasium id of the environment that the checkpoint's data came from, None if unknown."""
+    path = resolve_checkpoint(name) / ENV_FILE
+    return json.loads(path.read_text())["id"] if path.is_file() else None
+
+
+def check_fits(
+    config: WorldModelConfig, frame_shape: tuple[int, ...] | None, action_space: dict[str, Any], what: str
+) -> None:
+    """Raise ValueError unless frames and actions of `what` are those that the model was trained on."""
+    if frame_shape is None or tuple(frame_shape) != tuple(config.frame_shape):
+        raise ValueError(
+            f"{what} has frames of shape {frame_shape}, the world model takes {config.frame_shape}; use the environment "
+            "it was trained on."
+        )
+    if action_space != config.action_space:
+        raise ValueError(
+            f"{what} has the action space {action_space}, the world model {config.action_space}; use the environment "
+            "it was trained on."
+        )
+

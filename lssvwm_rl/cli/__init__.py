@@ -1,0 +1,51 @@
+"""The `lssvwm` command: one file per subcommand, imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "quickstart": ("quickstart", "Quickstart", "collect, train, dream, plan and act on MiniGrid-MemoryS7, with a report"),
+    "collect": ("collect", "Collect", "play a Gymnasium environment and store its episodes"),
+    "train": ("train", "Train", "learn a world model from a store"),
+    "dream": ("dream", "Dream", "write a video of a dream beside reality"),
+    "plan": ("plan", "Plan", "play an environment by planning in the world model"),
+    "agent train": ("agent", "AgentTrain", "train an agent inside the world model"),
+    "agent eval": ("agent", "AgentEval", "play an environment with a trained agent"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a subcommand; bad input ends with one sentence on stderr and exit code 2."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["--version"]:
+        from lssvwm_rl import __version__
+
+        print(f"lssvwm {__version__}")
+        return
+    name = next((n for n in COMMANDS if words[: len(n.split())] == n.split()), None)
+    if name is None:
+        wanted = not words or words[0] in ("-h", "--help")
+        print(_usage() if wanted else f"lssvwm: there is no command {' '.join(words[:2])!r}.\n{_usage()}", file=sys.stderr)
+        raise SystemExit(0 if wanted and words else 2)
+    module_name, options, _ = COMMANDS[name]
+    module = importlib.import_module(f"lssvwm_rl.cli.{module_name}")
+    import tyro
+
+    args = tyro.cli(getattr(module, options), args=words[len(name.split()) :], prog=f"lssvwm {name}")
+    import gymnasium as gym
+
+    # What users get wrong is a sentence; everything else is a bug and keeps its traceback.
+    try:
+        module.main(args)
+    except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError, gym.error.Error) as error:
+        print(f"lssvwm {name}: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def _usage() -> str:
+    width = max(len(name) for name in COMMANDS)
+    lines = [f"  {name:<{width}}  {text}" for name, (_, _, text) in COMMANDS.items()]
+    return "\n".join(["usage: lssvwm COMMAND [options]   (lssvwm COMMAND --help shows them)", "", *lines])

@@ -1,0 +1,81 @@
+"""`lssvwm train`: learn a world model from a store; the same command resumes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a world model. What is not given comes from the preset."""
+
+    data: Path
+    """Store made by `lssvwm collect`."""
+    out: Path
+    """Run folder; a run that is there already is continued."""
+    preset: Literal["tiny", "small", "base", "paper"] = "tiny"
+    """Sizes of the model and settings of the training."""
+    objective: Literal["two_stream", "prefix"] = "two_stream"
+    """How clips are noised."""
+    steps: int | None = None
+    """Updates in all."""
+    minutes: float | None = None
+    """Time in all; ends the training if it comes before the steps."""
+    batch_size: int | None = None
+    """Clips per update."""
+    span: int | None = None
+    """Frames per clip."""
+    learning_rate: float | None = None
+    """Peak step size."""
+    seed: int = 0
+    """Decides weights, clips and noise."""
+    device: str = "auto"
+    """auto, cpu, cuda, ..."""
+    devices: int = 1
+    """How many of them."""
+    precision: str = "32-true"
+    """For example bf16-mixed."""
+
+
+def main(args: Train) -> None:
+    """Train.
+
+    Raises:
+        ValueError: if the store is broken, or `out` is another run.
+        FloatingPointError: if the loss is not finite.
+    """
+    import dataclasses
+
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    from lssvwm_rl.data.store import EpisodeStore
+    from lssvwm_rl.presets import PRESETS, model_config
+    from lssvwm_rl.training import trainer
+
+    store = EpisodeStore(args.data)
+    model = dataclasses.replace(model_config(args.preset, store.header), objective=args.objective)
+    names = ("steps", "minutes", "batch_size", "span", "learning_rate", "seed", "device", "devices", "precision")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    config = trainer.TrainConfig(**{**PRESETS[args.preset].train, **given})
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"))
+    with Progress(*columns) as bar:
+        task = bar.add_task(f"Training {args.preset}", total=1.0, note="")
+
+        def show(at: trainer.Progress) -> None:
+            minutes, seconds = divmod(int(at.seconds_left), 60)
+            note = f"step {at.step}  loss {at.loss:.3f}  {at.frames_per_second:.0f} frames/s  {minutes}:{seconds:02d} left"
+            bar.update(task, completed=at.fraction, note=note)
+
+        out = trainer.train(store, args.out, model, config, memory_callbacks(store), show)
+    print(f"World model written to {out}.")
+
+
+def memory_callbacks(store) -> list:
+    """What is measured while training: memory accuracy on the worlds where the last reward needs it."""
+    from lssvwm_rl.data.clips import split
+    from lssvwm_rl.evaluation.memory_reward import memory_reward_callback, needs_memory
+
+    held_out = [store[i] for i in split(store)[1][:128]]
+    return [memory_reward_callback(held_out)] if needs_memory(store.header, held_out) else []

@@ -1,0 +1,144 @@
+"""The run folder: config.yaml, checkpoint, contexts, trainer state and learning curve, each written atomically."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from lssvwm_rl.checkpoints import CONTEXTS, ENV_FILE
+from lssvwm_rl.data.store import EpisodeStore, EpisodeWriter
+
+CONFIG_FILE = "config.yaml"
+CURVE_FILE = "learning_curve.csv"
+MAX_CONTEXTS = 64
+RESUMABLE = ("steps", "minutes", "device", "devices", "log_every", "preview_every", "measure_every", "checkpoint_minutes")
+
+
+def prepare(out: Path, config: Mapping[str, Any], store: EpisodeStore, held_out: Sequence[int]) -> None:
+    """Make the folder, or check that it is a run of the same config.
+
+    Raises:
+        ValueError: if it holds other things or another run.
+    """
+    path = out / CONFIG_FILE
+    if path.is_file():
+        try:
+            found = yaml.safe_load(path.read_text())
+            differing = _differences(found, config)
+        except (yaml.YAMLError, AttributeError, TypeError) as error:
+            raise ValueError(f"{path} is broken ({error}); choose another --out.") from error
+        if differing:
+            name, ours, theirs = differing[0]
+            raise ValueError(f"{out} is a run with {name} {theirs}, not {ours}; repeat its command or choose another --out.")
+        return
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty and not a run; choose another --out.")
+    (out / "trainer").mkdir(parents=True, exist_ok=True)
+    episodes = [store[i] for i in held_out[:MAX_CONTEXTS]]
+    with EpisodeWriter(out / CONTEXTS, store.header) as writer:
+        for episode in episodes:
+            writer.add(episode)
+    if store.header.env_spec is not None:
+        _write_text(out / ENV_FILE, store.header.env_spec)
+    _write_text(path, yaml.safe_dump(_plain(config), sort_keys=False))
+
+
+def save_state(out: Path, state: Mapping[str, Any]) -> None:
+    """Write the trainer's state; the previous one stays until the new one is whole."""
+    temporary = out / "trainer" / ".tmp-state.pt"
+    torch.save(dict(state), temporary)
+    os.replace(temporary, out / "trainer" / "state.pt")
+
+
+def load_state(out: Path) -> dict[str, Any] | None:
+    """The trainer's state, None if there is none yet.
+
+    Raises:
+        ValueError: if it is broken.
+    """
+    path = out / "trainer" / "state.pt"
+    if not path.is_file():
+        return None
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # torch raises many kinds; all mean the same to the user
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} is broken ({reason}); remove the trainer folder to train anew.") from error
+
+
+class Curve:
+    """learning_curve.csv: one row per log, appended; rows after the resumed step are dropped."""
+
+    def __init__(self, out: Path, step: int):
+        self.path = out / CURVE_FILE
+        self.names: list[str] = []
+        if self.path.is_file():
+            with self.path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            kept = [row for row in rows if int(row["step"]) <= step]
+            if kept:
+                self.names = list(kept[0])
+            temporary = self.path.with_name(f".tmp-{CURVE_FILE}")
+            with temporary.open("w", newline="") as file:
+                if self.names:
+                    writer = csv.DictWriter(file, self.names)
+                    writer.writeheader()
+                    writer.writerows(kept)
+            os.replace(temporary, self.path)
+
+    def add(self, row: Mapping[str, float]) -> None:
+        """Append a row; the first one decides the columns."""
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, self.names or list(row), extrasaction="ignore")
+            if not self.names:
+                self.names = list(row)
+                writer.writeheader()
+            writer.writerow({k: v if isinstance(v, int) else f"{v:.6g}" for k, v in row.items()})
+
+
+def copy_checkpoint(run: Path, out: Path) -> None:
+    """Copy what a checkpoint needs (not the trainer's state) to a new folder.
+
+    Raises:
+        FileExistsError: if `out` exists.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out} exists already; choose another folder or remove it.")
+    out.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors", CONFIG_FILE, CURVE_FILE, ENV_FILE):
+        if (run / name).is_file():
+            shutil.copy2(run / name, out / name)
+    shutil.copytree(run / CONTEXTS, out / CONTEXTS)
+
+
+def _differences(found: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    ours = _flat(_plain(config))
+    theirs = _flat(found)
+    names = [n for n in {**ours, **theirs} if n.split(".")[-1] not in RESUMABLE]
+    return [(n, ours.get(n), theirs.get(n)) for n in names if ours.get(n) != theirs.get(n)]
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".tmp-{path.name}")
+    temporary.write_text(text)
+    os.replace(temporary, path)

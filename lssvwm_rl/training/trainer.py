@@ -1,0 +1,237 @@
+"""The training loop: clips in, a run folder out; the same command resumes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from lssvwm_rl.data.clips import ClipSampler, split
+from lssvwm_rl.data.store import EpisodeStore
+from lssvwm_rl.training import run_folder
+from lssvwm_rl.training.preview import log_preview, log_scalars, open_log
+from lssvwm_rl.world_model import WorldModel, WorldModelConfig
+
+Callback = Callable[[WorldModel, int], dict[str, float]]
+"""(EMA model, step) -> figures for the learning curve."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a training; presets fill in what suits their size."""
+
+    batch_size: int = 16
+    """Clips per update and device."""
+    span: int = 32
+    """Frames per clip."""
+    steps: int = 6_000
+    """Updates in all."""
+    minutes: float | None = None
+    """Time in all, resumed sessions included; ends the training if it comes before `steps`."""
+    learning_rate: float = 1e-3
+    """Peak of AdamW's step size."""
+    warmup: int = 100
+    """Updates of linear warm-up."""
+    decay: float = 0.2
+    """Last part of the training in which the step size falls linearly to 0."""
+    weight_decay: float = 0.01
+    """AdamW's, on matrices only."""
+    grad_clip: float = 1.0
+    """Largest gradient norm."""
+    ema_decay: float = 0.999
+    """Of the averaged weights, which are what is saved for inference; smaller in the first updates."""
+    seed: int = 0
+    """Decides weights, clips and noise."""
+    device: str = "auto"
+    """Lightning Fabric's accelerator: auto, cpu, cuda, ..."""
+    devices: int = 1
+    """How many of them."""
+    precision: str = "32-true"
+    """Lightning Fabric's precision, for example bf16-mixed; the scan stays in fp32."""
+    log_every: int = 20
+    """Updates between rows of the learning curve."""
+    measure_every: int = 250
+    """Updates between measurements by callbacks; 0 for none."""
+    preview_every: int = 1_000
+    """Updates between videos of dreams; 0 for none."""
+    checkpoint_minutes: float = 3.0
+    """Time between checkpoints."""
+
+    def __post_init__(self) -> None:
+        if min(self.batch_size, self.steps, self.devices, self.log_every) < 1 or self.span < 2:
+            raise ValueError(f"batch_size, steps, devices and log_every must be at least 1 and span 2, got {self}.")
+        if self.minutes is not None and self.minutes <= 0:
+            raise ValueError(f"minutes must be positive, got {self.minutes}.")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Told to the caller after every update."""
+
+    step: int
+    steps: int
+    fraction: float
+    """Of the training, by steps or by time, whichever is further."""
+    loss: float
+    frames_per_second: float
+    seconds_left: float
+
+
+def train(
+    store: EpisodeStore,
+    out: str | Path,
+    model_config: WorldModelConfig,
+    config: TrainConfig,
+    callbacks: Sequence[Callback] = (),
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Path:
+    """Train a world model; what `out` has already is continued.
+
+    Random numbers are a function of (seed, step), so a resumed run's losses equal an uninterrupted run's.
+
+    Returns:
+        The run folder, whose EMA weights `WorldModel.from_pretrained` reads at any time.
+
+    Raises:
+        ValueError: if the store does not fit, or `out` is another run.
+        FloatingPointError: if the loss is not finite; the last checkpoint is kept.
+    """
+    out = Path(out)
+    if not len(store):
+        raise ValueError(f"{store.path} has no episodes to train on; collect some with `lssvwm collect`.")
+    train_episodes, held_out = split(store)
+    about = {"data": str(store.path), "model": dataclasses.asdict(model_config), "train": dataclasses.asdict(config)}
+    fabric = _fabric(config)
+    fabric.launch()
+    if fabric.is_global_zero:
+        run_folder.prepare(out, about, store, held_out)
+    fabric.barrier()
+    torch.set_flush_denormal(True)
+    torch.manual_seed(config.seed)
+    model = WorldModel(model_config)
+    optimizer = torch.optim.AdamW(_parameter_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.95))
+    ema = AveragedModel(model, multi_avg_fn=_ema_update(config.ema_decay))
+    state = run_folder.load_state(out)
+    step, seconds = 0, 0.0
+    if state is not None:
+        model.load_state_dict(state["model"])
+        ema.load_state_dict(state["ema"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, seconds = state["step"], state["seconds"]
+    ema.to(fabric.device)
+    wrapped, optimizer = fabric.setup(model, optimizer)
+    wrapped.mark_forward_method("loss")
+    sampler = ClipSampler(store, config.span, config.batch_size, config.seed + fabric.global_rank, train_episodes)
+    context = store[max(held_out or train_episodes, key=lambda i: store.lengths[i])]
+    curve, log = run_folder.Curve(out, step), open_log(out, step)
+    generator = torch.Generator(fabric.device)
+    measured: dict[str, float] = {}
+    sums: dict[str, float] = {}
+    began = saved = time.monotonic()
+    before, logged, logged_at = seconds, step, began
+
+    def checkpoint() -> None:
+        if fabric.is_global_zero:
+            tensors = {"model": model.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
+            run_folder.save_state(out, {**tensors, "step": step, "seconds": seconds})
+            ema.module.save_pretrained(out)
+
+    def done() -> float:
+        by_time = 0.0 if config.minutes is None else seconds / (60 * config.minutes)
+        return min(1.0, max(step / config.steps, by_time))
+
+    done_before = done()
+    with _stop_signals() as stopped:
+        while done() < 1 and not stopped.is_set():
+            if callbacks and config.measure_every and (step % config.measure_every == 0 or not measured):
+                measured = {k: v for call in callbacks for k, v in call(ema.module.eval(), step).items()}
+            for group in optimizer.param_groups:
+                group["lr"] = _learning_rate(config, step, done())
+            generator.manual_seed((config.seed + fabric.global_rank) * 1_000_003 + step)
+            losses: dict[str, Tensor] = wrapped.loss(sampler.batch(step).to(fabric.device), generator)
+            total = float(losses["total"].detach())
+            if not math.isfinite(total):
+                raise FloatingPointError(
+                    f"The loss is {total} at step {step}; the last checkpoint in {out} is kept, try a lower learning rate."
+                )
+            optimizer.zero_grad()
+            fabric.backward(losses["total"])
+            fabric.clip_gradients(wrapped, optimizer, max_norm=config.grad_clip)
+            optimizer.step()
+            ema.update_parameters(model)
+            step += 1
+            now = time.monotonic()
+            seconds = before + now - began
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach())
+            rate = (step - logged) * config.batch_size * config.span * config.devices / max(now - logged_at, 1e-9)
+            if on_progress is not None and fabric.is_global_zero:
+                left = (now - began) * (1 - done()) / max(done() - done_before, 1e-9)
+                on_progress(Progress(step, config.steps, done(), total, rate, left))
+            if step % config.log_every == 0 and fabric.is_global_zero:
+                means = {name: value / (step - logged) for name, value in sums.items()}
+                row = {"step": step, "minutes": seconds / 60, "frames_per_second": rate, **means, **measured}
+                curve.add(row)
+                log_scalars(log, row, step)
+                sums, logged, logged_at = {}, step, now
+            if config.preview_every and step % config.preview_every == 0 and fabric.is_global_zero:
+                log_preview(log, ema.module.eval(), context, step, out)
+            if now - saved > 60 * config.checkpoint_minutes:
+                checkpoint()
+                saved = time.monotonic()
+    checkpoint()
+    log.close()
+    return out
+
+
+def _fabric(config: TrainConfig) -> Fabric:
+    precision: Any = config.precision  # Fabric checks the name
+    return Fabric(accelerator=config.device, devices=config.devices, precision=precision)
+
+
+def _learning_rate(config: TrainConfig, step: int, done: float) -> float:
+    """Linear warm-up, constant, linear to zero in the last part."""
+    warm = min(1.0, (step + 1) / max(1, config.warmup))
+    fall = min(1.0, (1 - done) / config.decay) if config.decay > 0 else 1.0
+    return config.learning_rate * warm * fall
+
+
+def _parameter_groups(model: WorldModel, weight_decay: float) -> list[dict]:
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def _ema_update(decay: float) -> Callable:
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        n = int(count)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, so that the training ends with a checkpoint."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    previous = {s: signal.signal(s, lambda *_: stopped.set()) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +79,12 @@ class Memory:
         layers = {"states": self.states, "keys": self.keys, "values": self.values}
         named = {f"{kind}.{i}": t for kind, stack in layers.items() for i, t in enumerate(stack)}
         return {**named, "features": self.features, "frames": self.frames}
+
+    @classmethod
+    def concatenate(cls, memories: Sequence[Memory]) -> Memory:
+        """Rows of several memories of one model, in order."""
+        flat = [m.tensors() for m in memories]
+        return cls.from_tensors({name: torch.cat([tensors[name] for tensors in flat]) for name in flat[0]})
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Memory:

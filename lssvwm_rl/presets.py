@@ -23,7 +23,7 @@ PRESETS: dict[str, Preset] = {
     # At most 2.5 M parameters and 4 tokens per frame: two CPU cores learn a MiniGrid world with it.
     "tiny": Preset(
         model={"grid": (2, 2), "backbone": BackboneConfig(mlp_ratio=3)},
-        train={"batch_size": 16, "span": 40, "learning_rate": 1e-3, "steps": 6_000},
+        train={"batch_size": 16, "span": 32, "learning_rate": 1e-3, "steps": 6_000},
     ),
     # 3-4 M parameters, 64x64 frames as 64 tokens.
     "small": Preset(

@@ -60,7 +60,7 @@ class WorldModelConfig:
     reward_weight: float = 1.0
     continuation_weight: float = 1.0
     vector_weight: float = 1.0
-    recall_weight: float = 1.0
+    recall_weight: float = 4.0
     recall_pairs: int = 16
 
     def __post_init__(self) -> None:

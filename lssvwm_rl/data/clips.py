@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lssvwm_rl.data.store import Episode, EpisodeStore
 
+BUCKETS = 8
 CACHE_BYTES = 4 * 1024**3  # stores with fewer bytes of frames are decoded into RAM once
 
 
@@ -81,11 +82,12 @@ class ClipSampler:
     """Random clips of a store; batch `step` is a pure function of (seed, step), so a resumed training sees the same.
 
     An episode that fits is taken whole. Of a longer one, half of the clips end with its end, where rewards usually are,
-    and half begin anywhere.
+    and half begin anywhere. Clips of like length share a batch, which is padded only to its longest: `BUCKETS` batches
+    are drawn at once, sorted by length and dealt out in random order.
 
     Args:
         store: the episodes.
-        span: T, frames per clip.
+        span: most frames per clip.
         batch_size: B.
         seed: of the draws.
         episodes: indices to draw from, all if not given.
@@ -109,15 +111,19 @@ class ClipSampler:
 
     def batch(self, step: int) -> Batch:
         """The batch of a training step."""
-        rng = np.random.default_rng([self.seed, step])
+        group = np.random.default_rng([self.seed, step // BUCKETS])
+        drawn = self.episodes[group.integers(len(self.episodes), size=BUCKETS * self.batch_size)]
+        by_length = drawn[np.argsort(np.minimum(self.store.lengths[drawn] + 1, self.span), kind="stable")]
+        bucket = int(group.permutation(BUCKETS)[step % BUCKETS])
+        rng = np.random.default_rng([self.seed, step, 1])
         slices, starts = [], []
-        for i in self.episodes[rng.integers(len(self.episodes), size=self.batch_size)].tolist():
+        for i in by_length[bucket * self.batch_size : (bucket + 1) * self.batch_size].tolist():
             frames = int(self.store.lengths[i]) + 1
             spare = max(0, frames - self.span)
             start = spare if rng.random() < 0.5 else int(rng.integers(spare + 1))
             slices.append(self._read(i, start, min(frames, start + self.span)))
             starts.append(start)
-        return clip_batch(slices, self.span, starts)
+        return clip_batch(slices, max(len(s.frames) for s in slices), starts)
 
     def _read(self, i: int, start: int, stop: int) -> Episode:
         if self._decoded is None:

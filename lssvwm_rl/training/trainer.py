@@ -139,6 +139,7 @@ def train(
     generator = torch.Generator(fabric.device)
     measured: dict[str, float] = {}
     sums: dict[str, float] = {}
+    frames = 0
     began = saved = time.monotonic()
     before, logged, logged_at = seconds, step, began
 
@@ -160,7 +161,9 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = _learning_rate(config, step, done())
             generator.manual_seed((config.seed + fabric.global_rank) * 1_000_003 + step)
-            losses: dict[str, Tensor] = wrapped.loss(sampler.batch(step).to(fabric.device), generator)
+            batch = sampler.batch(step)
+            frames += int(batch.mask.sum())
+            losses: dict[str, Tensor] = wrapped.loss(batch.to(fabric.device), generator)
             total = float(losses["total"].detach())
             if not math.isfinite(total):
                 raise FloatingPointError(
@@ -176,7 +179,7 @@ def train(
             seconds = before + now - began
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(value.detach())
-            rate = (step - logged) * config.batch_size * config.span * config.devices / max(now - logged_at, 1e-9)
+            rate = frames * config.devices / max(now - logged_at, 1e-9)
             if on_progress is not None and fabric.is_global_zero:
                 left = (now - began) * (1 - done()) / max(done() - done_before, 1e-9)
                 on_progress(Progress(step, config.steps, done(), total, rate, left))
@@ -185,7 +188,7 @@ def train(
                 row = {"step": step, "minutes": seconds / 60, "frames_per_second": rate, **means, **measured}
                 curve.add(row)
                 log_scalars(log, row, step)
-                sums, logged, logged_at = {}, step, now
+                sums, frames, logged, logged_at = {}, 0, step, now
             if config.preview_every and step % config.preview_every == 0 and fabric.is_global_zero:
                 log_preview(log, ema.module.eval(), context, step, out)
             if now - saved > 60 * config.checkpoint_minutes:

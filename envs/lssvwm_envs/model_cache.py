@@ -1,0 +1,26 @@
+"""One loaded world model per checkpoint and device, shared by all environments of a process."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from lssvwm_rl.checkpoints import load_world_model, resolve_checkpoint
+from lssvwm_rl.world_model import WorldModel
+
+
+def shared_model(checkpoint: str | Path, device: str = "cpu") -> WorldModel:
+    """The checkpoint's model; loaded again only if its file has changed. Models hold weights only, so sharing is safe.
+
+    Raises:
+        FileNotFoundError, ValueError: as `WorldModel.from_pretrained`.
+    """
+    folder = resolve_checkpoint(checkpoint).resolve()
+    weights = folder / "model.safetensors"
+    changed = weights.stat().st_mtime_ns if weights.is_file() else 0
+    return _load(folder, changed, device)
+
+
+@functools.lru_cache(maxsize=4)
+def _load(folder: Path, changed: int, device: str) -> WorldModel:
+    return load_world_model(folder, device)

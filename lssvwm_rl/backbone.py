@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -59,7 +60,13 @@ class Layer(nn.Module):
             nn.Linear(width, config.mlp_ratio * width), nn.GELU("tanh"), nn.Linear(config.mlp_ratio * width, width)
         )
 
-    def forward(self, tokens: Tensor, condition: Tensor, memory: LayerMemory, frames: Tensor) -> tuple[Tensor, LayerMemory]:
+    def initial_memory(self, batch_size: int) -> LayerMemory:
+        """An empty memory for B rows."""
+        return self.scan.initial_state(batch_size), self.attention.initial_cache(batch_size)
+
+    def forward(
+        self, tokens: Tensor, condition: Tensor, memory: LayerMemory, frames: Tensor
+    ) -> tuple[Tensor, LayerMemory]:
         state, cache = memory
         modulation = self.modulation(condition)[:, :, :, None, None].chunk(9, dim=-1)  # each (B, T, S, 1, 1, D)
         shift, scale, gate = modulation[0:3]
@@ -81,7 +88,7 @@ class Backbone(nn.Module):
 
     def initial_memory(self, batch_size: int) -> list[LayerMemory]:
         """Empty layer memories for B rows."""
-        return [(layer.scan.initial_state(batch_size), layer.attention.initial_cache(batch_size)) for layer in self.layers]
+        return [cast(Layer, layer).initial_memory(batch_size) for layer in self.layers]
 
     def forward(
         self, tokens: Tensor, condition: Tensor, memory: list[LayerMemory], frames: Tensor

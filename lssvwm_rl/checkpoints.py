@@ -28,7 +28,9 @@ def resolve_checkpoint(name: str | Path) -> Path:
         if (candidate / "config.json").is_file():
             return candidate
     if folder.is_dir():
-        raise FileNotFoundError(f"{folder} holds no finished checkpoint (config.json is missing); train one there first.")
+        raise FileNotFoundError(
+            f"{folder} holds no finished checkpoint (config.json is missing); train one there first."
+        )
     if len(folder.parts) == 2 and not folder.is_absolute() and folder.parts[0] not in (".", "..", "runs"):
         from huggingface_hub import snapshot_download
 
@@ -36,7 +38,9 @@ def resolve_checkpoint(name: str | Path) -> Path:
             return Path(snapshot_download(str(name)))
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
-            raise FileNotFoundError(f"No checkpoint folder and no downloadable model {str(name)!r} ({reason}).") from error
+            raise FileNotFoundError(
+                f"No checkpoint folder and no downloadable model {str(name)!r} ({reason})."
+            ) from error
     packages = sorted(p.parent.name for p in ASSETS.glob("*/config.json"))
     raise FileNotFoundError(
         f"There is no checkpoint {str(name)!r}; give a run folder made by `lssvwm train`"
@@ -76,12 +80,11 @@ def check_fits(
     """Raise ValueError unless frames and actions of `what` are those that the model was trained on."""
     if frame_shape is None or tuple(frame_shape) != tuple(config.frame_shape):
         raise ValueError(
-            f"{what} has frames of shape {frame_shape}, the world model takes {config.frame_shape}; use the environment "
-            "it was trained on."
+            f"{what} has frames of shape {frame_shape}, the world model takes {config.frame_shape}; use the "
+            "environment it was trained on."
         )
     if action_space != config.action_space:
         raise ValueError(
             f"{what} has the action space {action_space}, the world model {config.action_space}; use the environment "
             "it was trained on."
         )
-

@@ -17,6 +17,7 @@ class NoiseEmbedding(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
+        self.frequencies: Tensor
         self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(100.0), width // 2)), persistent=False)
         self.mlp = nn.Sequential(nn.Linear(2 * (width // 2), width), nn.SiLU(), nn.Linear(width, width))
 
@@ -36,6 +37,9 @@ class ActionEmbedding(nn.Module):
     def __init__(self, action_space: dict[str, Any], width: int):
         super().__init__()
         space = space_from_json(action_space)
+        self.centre: Tensor
+        self.half_range: Tensor
+        self.firsts: Tensor
         self.null = nn.Parameter(torch.zeros(width))
         self.continuous = isinstance(space, spaces.Box)
         if isinstance(space, spaces.Box):

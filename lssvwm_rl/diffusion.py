@@ -1,7 +1,7 @@
 """Flow matching with x-prediction: noising, noise levels, loss weight, Euler sampler.
 
-A frame x at noise level tau is x_tau = (1 - tau) x + tau eps, with tau = 0 clean and tau = 1 pure noise; its velocity is
-eps - x = (x_tau - x) / tau (Lipman et al. 2023, arXiv 2210.02747). The network predicts x, which keeps large patches
+A frame x at noise level tau is x_tau = (1 - tau) x + tau eps, with tau = 0 clean and tau = 1 pure noise. Its velocity
+is eps - x = (x_tau - x) / tau (Lipman et al. 2023, arXiv 2210.02747). The network predicts x, which keeps large patches
 trainable (Li & He 2025, arXiv 2511.13720).
 """
 
@@ -21,7 +21,7 @@ def add_noise(x: Tensor, noise: Tensor, tau: Tensor) -> Tensor:
 
 
 def sample_tau(shape: Sequence[int], shift: float, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Noise levels in (0, 1): uniform, then shifted towards noise for shift > 1 (Esser et al. 2024, arXiv 2403.03206)."""
+    """Noise levels in (0, 1): uniform, then shifted towards noise for shift > 1 (Esser et al. 2024, 2403.03206)."""
     return shift_tau(torch.rand(tuple(shape), generator=generator, device=device), shift)
 
 

@@ -15,11 +15,13 @@ class RewardHead(nn.Module):
 
     def __init__(self, features: int, hidden: int):
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(features, hidden), nn.SiLU(), nn.Linear(hidden, BINS))
+        logits = nn.Linear(hidden, BINS)
+        # Starting at an expected reward of zero keeps the first updates of rare rewards small.
+        nn.init.zeros_(logits.weight)
+        nn.init.zeros_(logits.bias)
+        self.mlp = nn.Sequential(nn.Linear(features, hidden), nn.SiLU(), logits)
+        self.bins: Tensor
         self.register_buffer("bins", torch.linspace(-LIMIT, LIMIT, BINS), persistent=False)
-        # Starting at a confident zero keeps the first updates of rare rewards small.
-        nn.init.zeros_(self.mlp[2].weight)
-        nn.init.zeros_(self.mlp[2].bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Expected reward (...,) float32 from features (..., R)."""

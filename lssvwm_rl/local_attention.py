@@ -26,6 +26,7 @@ class FrameLocalAttention(nn.Module):
             raise ValueError(f"head_size {head_size} does not divide the width {width}; choose a divisor.")
         if window < 1:
             raise ValueError(f"The window must be at least 1 frame, got {window}.")
+        self.offsets: Tensor
         self.grid, self.window, self.head_size, self.heads = grid, window, head_size, width // head_size
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out_proj = nn.Linear(width, width, bias=False)
@@ -41,7 +42,9 @@ class FrameLocalAttention(nn.Module):
         keys = torch.zeros(shape, device=self.bias.device, dtype=torch.float32)
         return keys, keys.clone()
 
-    def forward(self, tokens: Tensor, cache: tuple[Tensor, Tensor], frames: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(
+        self, tokens: Tensor, cache: tuple[Tensor, Tensor], frames: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Attend.
 
         Args:
@@ -86,7 +89,7 @@ class FrameLocalAttention(nn.Module):
 
 
 def _windows(keys: Tensor, past: int, T: int) -> Tensor:
-    """(B, past+T, n, heads, P) -> for each frame the tokens of the `past` frames before it, (B, T, heads, past*n, P)."""
+    """(B, past+T, n, heads, P) -> tokens of the `past` frames before each frame, (B, T, heads, past*n, P)."""
     windows = keys.unfold(1, past, 1)[:, :T]  # (B, T, n, heads, P, past)
     return windows.permute(0, 1, 3, 5, 2, 4).flatten(3, 4)
 

@@ -65,7 +65,12 @@ def action_layout(space: gym.Space) -> tuple[tuple[int, ...], np.dtype]:
 
 def is_image(space: gym.Space) -> bool:
     """Whether observations are uint8 images (H, W, C) with 1, 3 or 4 channels."""
-    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3 and space.shape[2] in (1, 3, 4)
+    return (
+        isinstance(space, spaces.Box)
+        and space.dtype == np.uint8
+        and len(space.shape) == 3
+        and space.shape[2] in (1, 3, 4)
+    )
 
 
 def image_key(space: gym.Space) -> str | None:
@@ -84,6 +89,18 @@ def image_key(space: gym.Space) -> str | None:
         f"Observation space {space} holds {found}; wrap the environment so that it gives one uint8 image (H, W, C), "
         "for example with gymnasium.wrappers.AddRenderObservation."
     )
+
+
+def image_shape(space: gym.Space) -> tuple[int, ...]:
+    """Shape (H, W, C) of the one image of an observation.
+
+    Raises:
+        ValueError: if there is not exactly one.
+    """
+    key = image_key(space)
+    image = space[key] if isinstance(space, spaces.Dict) and key is not None else space
+    assert image.shape is not None
+    return tuple(image.shape)
 
 
 def vector_size(space: gym.Space) -> int | None:
@@ -108,6 +125,8 @@ def _bounds_to_json(bounds: np.ndarray) -> Any:
 
 def _bounds_from_json(bounds: Any, dtype: Any) -> np.ndarray:
     def number(value: Any) -> Any:
-        return [number(v) for v in value] if isinstance(value, list) else float(value) if isinstance(value, str) else value
+        return (
+            [number(v) for v in value] if isinstance(value, list) else float(value) if isinstance(value, str) else value
+        )
 
     return np.asarray(number(bounds), dtype=dtype)

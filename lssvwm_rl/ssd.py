@@ -85,8 +85,8 @@ def read_then_scan(
     """Two streams over the same frames: a clean one that writes and a noised one that only reads.
 
     The noised frame t must see what inference will show it: the state left by the clean frames before t, then its own
-    tokens. Interleaving [noised_t, clean_t] with dt = 0 on noised tokens gives the first part in one scan; the own-frame
-    part is a scan of each noised frame alone, and by linearity the two add up.
+    tokens. Interleaving [noised_t, clean_t] with dt = 0 on noised tokens gives the first part in one scan; the
+    own-frame part is a scan of each noised frame alone, and by linearity the two add up.
 
     Args:
         x: inputs (Z, T, 2, K, H, P): T frames, stream 0 noised and 1 clean, K tokens per frame and block.

@@ -131,7 +131,9 @@ class WorldModel(nn.Module):
         per_token = max(8, config.head_width // (h * w))
         self.token_readout = nn.Linear(width, per_token)
         self.readout_mlp = nn.Sequential(
-            nn.Linear(h * w * per_token, config.head_width), nn.SiLU(), nn.Linear(config.head_width, config.readout_size)
+            nn.Linear(h * w * per_token, config.head_width),
+            nn.SiLU(),
+            nn.Linear(config.head_width, config.readout_size),
         )
         self.reward_head = RewardHead(config.readout_size, config.head_width)
         self.continuation_head = ContinuationHead(config.readout_size, config.head_width)
@@ -360,7 +362,9 @@ class WorldModel(nn.Module):
     def _check(self, memory: Memory, frames: Tensor, actions: Tensor) -> None:
         if tuple(frames.shape[2:]) != self.config.frame_shape or frames.dtype != torch.uint8:
             got = f"{tuple(frames.shape[2:])} {frames.dtype}"
-            raise ValueError(f"Frames of {got} do not fit the model, which takes {self.config.frame_shape} torch.uint8.")
+            raise ValueError(
+                f"Frames of {got} do not fit the model, which takes {self.config.frame_shape} torch.uint8."
+            )
         if frames.shape[:2] != actions.shape[:2] or len(frames) != memory.batch_size:
             raise ValueError(
                 f"Frames {tuple(frames.shape[:2])}, actions {tuple(actions.shape[:2])} and a memory of "

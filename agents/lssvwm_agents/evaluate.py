@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from lssvwm_rl.data.collect import Policy
-from lssvwm_rl.spaces import image_key
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def evaluate_policy(
     returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
     started = time.perf_counter()
     envs: VectorEnv = SyncVectorEnv(
-        [lambda i=i: _SeededEpisodes(make_env(), seed + i, num_envs) for i in range(num_envs)],
+        [partial(_seeded, make_env, seed + i, num_envs) for i in range(num_envs)],
         autoreset_mode=AutoresetMode.NEXT_STEP,
     )
     try:
@@ -128,12 +128,6 @@ def evaluate_policy(
     finally:
         envs.close()
     return EvaluationResult(returns, lengths, time.perf_counter() - started)
-
-
-def image_shape(space: gym.Space) -> tuple[int, ...]:
-    """Shape (H, W, C) of the one image of an observation; ValueError if there is not exactly one."""
-    key = image_key(space)
-    return (space if key is None else space.spaces[key]).shape
 
 
 @contextmanager
@@ -175,6 +169,10 @@ def write_results(path: Path, about: Mapping[str, Any], results: Mapping[str, Ev
     with path.open("x") as file:
         json.dump({**about, "results": {name: r.to_json() for name, r in results.items()}}, file, indent=2)
         file.write("\n")
+
+
+def _seeded(make_env: Callable[[], gym.Env], first_seed: int, stride: int) -> gym.Env:
+    return _SeededEpisodes(make_env(), first_seed, stride)
 
 
 class _SeededEpisodes(gym.Wrapper):

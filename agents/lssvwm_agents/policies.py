@@ -86,7 +86,7 @@ class SavedPolicy:
 
 
 def save_policy(model: PPO, folder: str | Path, checkpoint: str | None = None, env_id: str | None = None) -> Path:
-    """Write a PPO policy as `policy.safetensors` and `policy.json` into a new folder, which appears complete or not at all.
+    """Write a PPO policy as `policy.safetensors` and `policy.json` into a new folder, whole or not at all.
 
     Args:
         checkpoint: the world model whose memory the policy reads.

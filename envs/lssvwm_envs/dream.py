@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -45,7 +45,7 @@ class DreamEnv(gym.Env):
         ValueError: if it is broken, or an argument is out of range.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 8}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 8}
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class DreamEnv(gym.Env):
         info = {"terminated_probability": float(imagined.terminated[0])}
         return self._observe(), float(imagined.reward[0]), terminated, truncated, info
 
-    def render(self) -> np.ndarray | None:
+    def render(self) -> Any:
         """The last frame as (H, W, 3) uint8, if the render mode is "rgb_array"."""
         if self.render_mode is None:
             return None
@@ -151,7 +151,9 @@ class DreamEnv(gym.Env):
         wanted = self.model.initial_memory(1).tensors()
         given = state.memory.tensors()
         if {n: t.shape for n, t in wanted.items()} != {n: t.shape for n, t in given.items()}:
-            raise ValueError("The state's memory does not have this model's shapes; restore it in the env it came from.")
+            raise ValueError(
+                "The state's memory does not have this model's shapes; restore it in the env it came from."
+            )
         self._memory = state.memory.to(self.model.device)
         self._frame, self._steps, self._ended = state.frame.copy(), state.steps, state.ended
         self._noise.set_state(torch.from_numpy(state.noise.copy()))
@@ -167,9 +169,12 @@ class DreamEnv(gym.Env):
         frames, actions = np.asarray(frames), np.asarray(actions, dtype)
         if frames.dtype != np.uint8 or frames.shape[1:] != self.model.config.frame_shape or len(frames) == 0:
             raise ValueError(
-                f"Context frames of {frames.shape} {frames.dtype} do not fit; give (T, {self.model.config.frame_shape}) uint8."
+                f"Context frames of {frames.shape} {frames.dtype} do not fit; give T frames of "
+                f"{self.model.config.frame_shape} uint8."
             )
         if actions.shape != (len(frames) - 1, *shape):
-            raise ValueError(f"{len(frames)} context frames need {len(frames) - 1} actions between them, got {actions.shape}.")
+            raise ValueError(
+                f"{len(frames)} context frames need {len(frames) - 1} actions between them, got {actions.shape}."
+            )
         none = np.zeros(len(actions), np.float32)
         return Episode(frames, actions, none, terminated=False, truncated=False)

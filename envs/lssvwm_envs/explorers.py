@@ -83,8 +83,8 @@ class MemoryWalker:
     ) -> tuple[np.ndarray, Any]:
         """Actions (n,) int64; the state is every sub-environment's walk."""
         start = np.ones(len(self.envs), bool) if state is None or episode_start is None else episode_start
-        walks = [None] * len(self.envs) if state is None else state
-        walks = [self._begin(env) if new else walk for env, new, walk in zip(self.envs, start, walks, strict=True)]
+        previous: list[Any] = [None] * len(self.envs) if state is None else state
+        walks = [self._begin(env) if new else walk for env, new, walk in zip(self.envs, start, previous, strict=True)]
         return np.array([_next_action(env, walk) for env, walk in zip(self.envs, walks, strict=True)]), walks
 
     def _begin(self, env: Any) -> _Walk:

@@ -128,4 +128,3 @@ class DreamVecEnv(VecEnv):
 
     def _observe(self) -> Any:
         return make_observation(self._frames, self._memory.readout().cpu().numpy(), self.observation)
-

@@ -14,7 +14,7 @@ from lssvwm_envs.dream_state import make_observation, observation_space
 from lssvwm_envs.model_cache import shared_model
 from lssvwm_rl.checkpoints import check_fits
 from lssvwm_rl.memory import Memory
-from lssvwm_rl.spaces import action_layout, image_key, space_to_json
+from lssvwm_rl.spaces import action_layout, image_key, image_shape, space_from_json, space_to_json
 from lssvwm_rl.world_model import WorldModel
 
 Kind = Literal["memory", "both"]
@@ -85,10 +85,11 @@ class VectorMemoryObservation(VectorWrapper):
         self._done = np.zeros(env.num_envs, bool)
 
     def reset(
-        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Reset all rows and forget."""
-        observation, info = self.env.reset(seed=seed, options=options)
+        reseed: Any = seed  # VectorEnv takes a list as well as a number, its annotation does not say so
+        observation, info = self.env.reset(seed=reseed, options=options)
         self._memory = self.model.initial_memory(self.num_envs)
         self._done = np.zeros(self.num_envs, bool)
         return self._remember(observation, np.zeros(self.num_envs)), info
@@ -113,7 +114,7 @@ def commit(model: WorldModel, memory: Memory, frames: np.ndarray, actions: np.nd
 
     Actions that led into a row's first frame mean nothing and may have any shape (n, ...).
     """
-    shape, dtype = action_layout(model.action_space)
+    shape, dtype = action_layout(space_from_json(model.config.action_space))
     if actions.shape[1:] != shape:
         actions = np.zeros((len(frames), *shape), dtype)
     moves = torch.from_numpy(actions.astype(dtype)).to(model.device)
@@ -133,6 +134,5 @@ def _model_for(
 ) -> tuple[WorldModel, str | None]:
     model = shared_model(checkpoint, device)
     image = image_key(observations)
-    space: Any = observations if image is None else observations[image]  # type: ignore
-    check_fits(model.config, space.shape, space_to_json(actions), what)
+    check_fits(model.config, image_shape(observations), space_to_json(actions), what)
     return model, image

@@ -7,7 +7,11 @@ import sys
 from collections.abc import Sequence
 
 COMMANDS = {
-    "quickstart": ("quickstart", "Quickstart", "collect, train, dream, plan and act on MiniGrid-MemoryS7, with a report"),
+    "quickstart": (
+        "quickstart",
+        "Quickstart",
+        "collect, train, dream, plan and act on MiniGrid-MemoryS7, with a report",
+    ),
     "collect": ("collect", "Collect", "play a Gymnasium environment and store its episodes"),
     "train": ("train", "Train", "learn a world model from a store"),
     "dream": ("dream", "Dream", "write a video of a dream beside reality"),
@@ -28,7 +32,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = next((n for n in COMMANDS if words[: len(n.split())] == n.split()), None)
     if name is None:
         wanted = not words or words[0] in ("-h", "--help")
-        print(_usage() if wanted else f"lssvwm: there is no command {' '.join(words[:2])!r}.\n{_usage()}", file=sys.stderr)
+        print(
+            _usage() if wanted else f"lssvwm: there is no command {' '.join(words[:2])!r}.\n{_usage()}", file=sys.stderr
+        )
         raise SystemExit(0 if wanted and words else 2)
     module_name, options, _ = COMMANDS[name]
     module = importlib.import_module(f"lssvwm_rl.cli.{module_name}")

@@ -88,12 +88,13 @@ def _evaluate(args: AgentEval) -> None:
 
     import torch
 
-    from lssvwm_agents.evaluate import evaluate_policy, image_shape, print_results, progress_bar, write_results
+    from lssvwm_agents.evaluate import evaluate_policy, print_results, progress_bar, write_results
     from lssvwm_agents.policies import RandomPolicy, check_new, load_policy
     from lssvwm_envs.minigrid import make_image_env
     from lssvwm_envs.wrappers import VectorMemoryObservation
     from lssvwm_rl.checkpoints import check_fits, load_world_model
-    from lssvwm_rl.spaces import space_to_json
+    from lssvwm_rl.data.collect import Policy
+    from lssvwm_rl.spaces import image_shape, space_to_json
 
     if args.out is not None:
         check_new(args.out)
@@ -113,7 +114,8 @@ def _evaluate(args: AgentEval) -> None:
         wrap = partial(VectorMemoryObservation, checkpoint=checkpoint, observation="memory", device=args.device)
     torch.manual_seed(args.seed)  # stochastic policies of Stable-Baselines3 draw from torch's global generator
     results = {}
-    for name, actor in {"random": RandomPolicy(action_space, args.seed), "agent": policy}.items():
+    actors: dict[str, Policy] = {"random": RandomPolicy(action_space, args.seed), "agent": policy}
+    for name, actor in actors.items():
         with progress_bar(name) as progress:
             results[name] = evaluate_policy(
                 actor,

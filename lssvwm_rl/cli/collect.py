@@ -73,4 +73,3 @@ def main(args: Collect) -> None:
         )
     steps = int(store.lengths.sum())
     print(f"{args.out}: {len(store)} episodes, {steps} steps, {store.lengths.mean():.1f} per episode.")
-

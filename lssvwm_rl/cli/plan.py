@@ -42,12 +42,13 @@ def main(args: Plan) -> None:
         FileNotFoundError: if there is no such checkpoint.
         gymnasium.error.Error: if there is no such environment.
     """
-    from lssvwm_agents.evaluate import evaluate_policy, image_shape, print_results, progress_bar, write_results
+    from lssvwm_agents.evaluate import evaluate_policy, print_results, progress_bar, write_results
     from lssvwm_agents.planning import CEMConfig, PlannerPolicy
     from lssvwm_agents.policies import RandomPolicy, check_new
     from lssvwm_envs.minigrid import make_image_env
     from lssvwm_rl.checkpoints import check_fits, load_world_model
-    from lssvwm_rl.spaces import space_to_json
+    from lssvwm_rl.data.collect import Policy
+    from lssvwm_rl.spaces import image_shape, space_to_json
 
     if args.out is not None:
         check_new(args.out)
@@ -56,7 +57,10 @@ def main(args: Plan) -> None:
     with make_image_env(args.env) as env:
         action_space = env.action_space
         check_fits(model.config, image_shape(env.observation_space), space_to_json(action_space), args.env)
-    policies = {"random": RandomPolicy(action_space, args.seed), "planner": PlannerPolicy(model, config, args.seed)}
+    policies: dict[str, Policy] = {
+        "random": RandomPolicy(action_space, args.seed),
+        "planner": PlannerPolicy(model, config, args.seed),
+    }
     results = {}
     for name, policy in policies.items():
         with progress_bar(name) as progress:

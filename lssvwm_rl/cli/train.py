@@ -65,7 +65,9 @@ def main(args: Train) -> None:
 
         def show(at: trainer.Progress) -> None:
             minutes, seconds = divmod(int(at.seconds_left), 60)
-            note = f"step {at.step}  loss {at.loss:.3f}  {at.frames_per_second:.0f} frames/s  {minutes}:{seconds:02d} left"
+            note = (
+                f"step {at.step}  loss {at.loss:.3f}  {at.frames_per_second:.0f} frames/s  {minutes}:{seconds:02d} left"
+            )
             bar.update(task, completed=at.fraction, note=note)
 
         out = trainer.train(store, args.out, model, config, memory_callbacks(store), show)

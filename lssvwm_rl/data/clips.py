@@ -40,8 +40,10 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """On another device."""
-        tensors = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return Batch(**{name: None if t is None else t.to(device, non_blocking=True) for name, t in tensors.items()})
+        vectors = None if self.vectors is None else self.vectors.to(device)
+        parts = (self.frames, self.actions, self.first, self.rewards, self.terminated, self.mask)
+        frames, actions, first, rewards, terminated, mask = (part.to(device) for part in parts)
+        return Batch(frames, actions, first, rewards, terminated, mask, vectors)
 
 
 def clip_batch(episodes: Sequence[Episode], span: int, starts: Sequence[int] | None = None) -> Batch:
@@ -73,9 +75,15 @@ def clip_batch(episodes: Sequence[Episode], span: int, starts: Sequence[int] | N
         terminated[i, n - 1] = episode.terminated
         if episode.vectors is not None:
             vectors[i, :n] = episode.vectors
-    arrays = (frames, actions, first, rewards, terminated, mask)
-    tensors = [torch.from_numpy(a) for a in arrays]
-    return Batch(*tensors, vectors=torch.from_numpy(vectors) if width else None)
+    return Batch(
+        frames=torch.from_numpy(frames),
+        actions=torch.from_numpy(actions),
+        first=torch.from_numpy(first),
+        rewards=torch.from_numpy(rewards),
+        terminated=torch.from_numpy(terminated),
+        mask=torch.from_numpy(mask),
+        vectors=torch.from_numpy(vectors) if width else None,
+    )
 
 
 class ClipSampler:

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
-from lssvwm_rl.spaces import action_layout, image_key, space_to_json, vector_size
+from lssvwm_rl.spaces import action_layout, image_key, space_to_json
 
 
 class Policy(Protocol):
@@ -80,7 +80,7 @@ def collect(
     have = 0 if stored is None else len(stored)
     if stored is not None and stored.header.policy != policy_name:
         raise ValueError(
-            f"{out} was collected with policy {stored.header.policy!r}, not {policy_name!r}; use that or another folder."
+            f"{out} was collected with policy {stored.header.policy!r}, not {policy_name!r}; use another folder."
         )
     missing = max(0, episodes - have)
     num_envs = max(1, min(num_envs, missing))
@@ -92,6 +92,7 @@ def collect(
         image = image_key(envs.single_observation_space)
         _, action_dtype = action_layout(envs.single_action_space)
         running = [next(seeds, None) for _ in range(num_envs)]
+        observation: Any
         observation, info = envs.reset(seed=running)
         header = StoreHeader(
             frame_shape=_frames(observation, image).shape[1:],
@@ -154,13 +155,16 @@ def _episodes(
     running: list[int | None],
     seeds: Iterator[int],
 ) -> Iterator[Episode]:
-    """Step until every seed's episode is finished; `running[i]` is sub-environment i's seed, None once it has no more."""
+    """Step until every seed's episode is finished; `running[i]` is sub-environment i's seed, None if it has no more."""
     n = envs.num_envs
 
     def seen() -> tuple[np.ndarray, np.ndarray]:
         vectors = [_vector(key, observation, info, n) for key in vector_keys]
         return _frames(observation, image).copy(), np.concatenate([np.zeros((n, 0), np.float32), *vectors], axis=1)
 
+    rewards: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
     tracks = [_Track(frame, vector) for frame, vector in zip(*seen(), strict=True)]
     state: Any = None
     episode_start = np.ones(n, bool)
@@ -184,7 +188,7 @@ def _episodes(
             reset_seeds = [running[i] if done[i] else None for i in range(n)]
             observation, info = envs.reset(seed=reset_seeds, options={"reset_mask": done})
             frames, vectors = seen()
-            for i in np.flatnonzero(done):
+            for i in np.flatnonzero(done).tolist():
                 tracks[i] = _Track(frames[i], vectors[i])
 
 

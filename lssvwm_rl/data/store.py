@@ -110,7 +110,9 @@ class StoreHeader:
                 raise ValueError(f"{folder} holds episodes with {name} {ours}, not {theirs}; choose another folder.")
         ours, theirs = (json.loads(h.env_spec) if h.env_spec else None for h in (self, other))
         if ours and theirs and any(ours.get(k) != theirs.get(k) for k in ("id", "kwargs")):
-            raise ValueError(f"{folder} holds episodes of {ours.get('id')}, not {theirs.get('id')}; choose another folder.")
+            raise ValueError(
+                f"{folder} holds episodes of {ours.get('id')}, not {theirs.get('id')}; choose another folder."
+            )
 
 
 class EpisodeWriter:
@@ -171,7 +173,9 @@ class EpisodeWriter:
         for name, array, shape, dtype in wanted:
             if array is None or array.shape != shape or array.dtype != dtype:
                 got = "nothing" if array is None else f"{array.shape} {array.dtype}"
-                raise ValueError(f"Episode {name} must be {shape} {np.dtype(dtype)} for the store {self.path}, got {got}.")
+                raise ValueError(
+                    f"Episode {name} must be {shape} {np.dtype(dtype)} for the store {self.path}, got {got}."
+                )
         if steps == 0:
             raise ValueError("An episode needs at least one step.")
         self._pending.append(episode)
@@ -205,9 +209,19 @@ def _write_array(group: zarr.Group, name: str, data: np.ndarray) -> None:
     chunks = (rows, *data.shape[1:])
     shards = (rows * math.ceil(len(data) / rows), *data.shape[1:])  # one file for the whole array
     array = group.create_array(
-        name, shape=data.shape, dtype=data.dtype, chunks=chunks, shards=shards, compressors=ZstdCodec(level=3, checksum=True)
+        name,
+        shape=data.shape,
+        dtype=data.dtype,
+        chunks=chunks,
+        shards=shards,
+        compressors=ZstdCodec(level=3, checksum=True),
     )
     array[:] = data
+
+
+def _array(group: zarr.Group, name: str) -> Any:
+    """An array of a shard; slices of it are numpy arrays."""
+    return group[name]
 
 
 @dataclass(frozen=True)
@@ -225,9 +239,14 @@ class _Shard:
     def open(cls, path: Path) -> _Shard:
         try:
             group = zarr.open_group(path, mode="r", zarr_format=3)
-            return cls(path.name, group, *(group[k][:] for k in ("lengths", "terminated", "truncated", "seeds")))  # type: ignore[index,call-arg]
+            lengths, terminated, truncated, seeds = (
+                _array(group, name)[:] for name in ("lengths", "terminated", "truncated", "seeds")
+            )
+            return cls(path.name, group, lengths, terminated, truncated, seeds)
         except Exception as error:  # zarr raises many kinds; all mean the same to the user
-            raise ValueError(f"Shard {path} is broken ({error}); remove that folder and collect the rest again.") from error
+            raise ValueError(
+                f"Shard {path} is broken ({error}); remove that folder and collect the rest again."
+            ) from error
 
     @functools.cached_property
     def starts(self) -> np.ndarray:
@@ -235,9 +254,11 @@ class _Shard:
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
         try:
-            return np.asarray(self.group[name][start:stop])  # type: ignore[index]
+            return _array(self.group, name)[start:stop]
         except Exception as error:
-            raise ValueError(f"Shard {self.name}: {name} is broken ({error}); remove that folder and collect again.") from error
+            raise ValueError(
+                f"Shard {self.name}: {name} is broken ({error}); remove that folder and collect again."
+            ) from error
 
 
 class EpisodeStore:

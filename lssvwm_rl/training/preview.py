@@ -42,9 +42,7 @@ def dream(
     batch = clip_batch([episode], len(episode.frames)).to(model.device)
     context = slice(0, context_length)
     vectors = None if batch.vectors is None else batch.vectors[:, context]
-    memory, _ = model.observe(
-        model.initial_memory(1), batch.frames[:, context], batch.actions[:, context], vectors
-    )
+    memory, _ = model.observe(model.initial_memory(1), batch.frames[:, context], batch.actions[:, context], vectors)
     generators = [torch.Generator(model.device).manual_seed(seed)]
     moves = batch.actions[:, 1:]
     frames = []
@@ -86,7 +84,9 @@ def write_video(path: str | Path, frames: np.ndarray, fps: int = FPS) -> None:
     elif path.suffix == ".gif":
         temporary.write_bytes(_gif(frames, fps))
     else:
-        raise ValueError(f"Videos are written as .mp4 or .gif, not {path.suffix or 'without a suffix'!r}; rename {path}.")
+        raise ValueError(
+            f"Videos are written as .mp4 or .gif, not {path.suffix or 'without a suffix'!r}; rename {path}."
+        )
     os.replace(temporary, path)
 
 
@@ -102,7 +102,7 @@ def frame_strip(frames: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
 
 
 def enlarge(frames: np.ndarray, even: bool = False) -> np.ndarray:
-    """Repeat pixels until frames (T, H, W, C) are at least `MIN_HEIGHT` high; `even` sizes are what video codecs take."""
+    """Repeat pixels until frames (T, H, W, C) are at least `MIN_HEIGHT` high; video codecs need `even` sizes."""
     factor = max(1, math.ceil(MIN_HEIGHT / frames.shape[1]))
     if even and factor % 2 and (frames.shape[1] % 2 or frames.shape[2] % 2):
         factor += 1

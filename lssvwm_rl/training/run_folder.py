@@ -18,7 +18,16 @@ from lssvwm_rl.data.store import EpisodeStore, EpisodeWriter
 CONFIG_FILE = "config.yaml"
 CURVE_FILE = "learning_curve.csv"
 MAX_CONTEXTS = 64
-RESUMABLE = ("steps", "minutes", "device", "devices", "log_every", "preview_every", "measure_every", "checkpoint_minutes")
+RESUMABLE = (
+    "steps",
+    "minutes",
+    "device",
+    "devices",
+    "log_every",
+    "preview_every",
+    "measure_every",
+    "checkpoint_minutes",
+)
 
 
 def prepare(out: Path, config: Mapping[str, Any], store: EpisodeStore, held_out: Sequence[int]) -> None:
@@ -36,7 +45,9 @@ def prepare(out: Path, config: Mapping[str, Any], store: EpisodeStore, held_out:
             raise ValueError(f"{path} is broken ({error}); choose another --out.") from error
         if differing:
             name, ours, theirs = differing[0]
-            raise ValueError(f"{out} is a run with {name} {theirs}, not {ours}; repeat its command or choose another --out.")
+            raise ValueError(
+                f"{out} is a run with {name} {theirs}, not {ours}; repeat its command or choose another --out."
+            )
         return
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty and not a run; choose another --out.")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -121,7 +121,9 @@ def train(
     torch.set_flush_denormal(True)
     torch.manual_seed(config.seed)
     model = WorldModel(model_config)
-    optimizer = torch.optim.AdamW(_parameter_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.95))
+    optimizer = torch.optim.AdamW(
+        _parameter_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.95)
+    )
     ema = AveragedModel(model, multi_avg_fn=_ema_update(config.ema_decay))
     state = run_folder.load_state(out)
     step, seconds = 0, 0.0
@@ -131,8 +133,10 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         step, seconds = state["step"], state["seconds"]
     ema.to(fabric.device)
+    averaged = cast(WorldModel, ema.module).eval()
     wrapped, optimizer = fabric.setup(model, optimizer)
     wrapped.mark_forward_method("loss")
+    loss: Callable[..., dict[str, Tensor]] = cast(Any, wrapped).loss
     sampler = ClipSampler(store, config.span, config.batch_size, config.seed + fabric.global_rank, train_episodes)
     context = store[max(held_out or train_episodes, key=lambda i: store.lengths[i])]
     curve, log = run_folder.Curve(out, step), open_log(out, step)
@@ -147,7 +151,7 @@ def train(
         if fabric.is_global_zero:
             tensors = {"model": model.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
             run_folder.save_state(out, {**tensors, "step": step, "seconds": seconds})
-            ema.module.save_pretrained(out)
+            averaged.save_pretrained(out)
 
     def done() -> float:
         by_time = 0.0 if config.minutes is None else seconds / (60 * config.minutes)
@@ -157,17 +161,17 @@ def train(
     with _stop_signals() as stopped:
         while done() < 1 and not stopped.is_set():
             if callbacks and config.measure_every and (step % config.measure_every == 0 or not measured):
-                measured = {k: v for call in callbacks for k, v in call(ema.module.eval(), step).items()}
+                measured = {k: v for call in callbacks for k, v in call(averaged, step).items()}
             for group in optimizer.param_groups:
                 group["lr"] = _learning_rate(config, step, done())
             generator.manual_seed((config.seed + fabric.global_rank) * 1_000_003 + step)
             batch = sampler.batch(step)
             frames += int(batch.mask.sum())
-            losses: dict[str, Tensor] = wrapped.loss(batch.to(fabric.device), generator)
+            losses = loss(batch.to(fabric.device), generator)
             total = float(losses["total"].detach())
             if not math.isfinite(total):
                 raise FloatingPointError(
-                    f"The loss is {total} at step {step}; the last checkpoint in {out} is kept, try a lower learning rate."
+                    f"The loss is {total} at step {step}; {out} keeps its last checkpoint, try a lower learning rate."
                 )
             optimizer.zero_grad()
             fabric.backward(losses["total"])
@@ -190,7 +194,7 @@ def train(
                 log_scalars(log, row, step)
                 sums, frames, logged, logged_at = {}, 0, step, now
             if config.preview_every and step % config.preview_every == 0 and fabric.is_global_zero:
-                log_preview(log, ema.module.eval(), context, step, out)
+                log_preview(log, averaged, context, step, out)
             if now - saved > 60 * config.checkpoint_minutes:
                 checkpoint()
                 saved = time.monotonic()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from models import awake, random_batch, small_config, small_model
+from small_models import awake, random_batch, small_config, small_model
 
 from lssvwm_rl.backbone import Backbone, BackboneConfig
 from lssvwm_rl.diffusion import add_noise
@@ -204,7 +204,8 @@ def test_a_broken_checkpoint_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("preset", "low", "high"), [("tiny", 1e6, 2.5e6), ("small", 3e6, 4e6), ("base", 25e6, 30e6), ("paper", 190e6, 200e6)]
+    ("preset", "low", "high"),
+    [("tiny", 1e6, 2.5e6), ("small", 3e6, 4e6), ("base", 25e6, 30e6), ("paper", 190e6, 200e6)],
 )
 def test_presets_have_the_sizes_they_promise(preset, low, high):
     shape = (56, 56, 3) if preset == "tiny" else (64, 64, 3)

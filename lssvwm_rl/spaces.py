@@ -103,15 +103,6 @@ def image_shape(space: gym.Space) -> tuple[int, ...]:
     return tuple(image.shape)
 
 
-def vector_size(space: gym.Space) -> int | None:
-    """Numbers in one low-dimensional observation (Discrete counts as one), or None if it is not numeric or an image."""
-    if isinstance(space, spaces.Discrete):
-        return 1
-    if isinstance(space, (spaces.Box, spaces.MultiDiscrete, spaces.MultiBinary)) and not is_image(space):
-        return math.prod(space.shape)
-    return None
-
-
 def _bounds_to_json(bounds: np.ndarray) -> Any:
     # Strict JSON has no infinity, so infinite bounds are strings; uniform bounds shrink to one number.
     def plain(value: Any) -> Any:

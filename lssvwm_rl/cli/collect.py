@@ -47,7 +47,10 @@ def main(args: Collect) -> None:
     from lssvwm_rl.data.collect import Policy, RandomPolicy, collect
     from lssvwm_rl.data.store import EpisodeStore
 
-    factories: dict[str, Callable[[VectorEnv, int], Policy]] = {"random": RandomPolicy, "explore": make_explorer}
+    factories: dict[str, Callable[[VectorEnv, int], Policy]] = {
+        "random": lambda envs, seed: RandomPolicy(envs.single_action_space, seed),
+        "explore": make_explorer,
+    }
     if args.policy not in factories:
         from lssvwm_agents.policies import load_policy
 

@@ -44,10 +44,10 @@ def main(args: Plan) -> None:
     """
     from lssvwm_agents.evaluate import evaluate_policy, print_results, progress_bar, write_results
     from lssvwm_agents.planning import CEMConfig, PlannerPolicy
-    from lssvwm_agents.policies import RandomPolicy, check_new
+    from lssvwm_agents.policies import check_new
     from lssvwm_envs.minigrid import make_image_env
     from lssvwm_rl.checkpoints import check_fits, load_world_model
-    from lssvwm_rl.data.collect import Policy
+    from lssvwm_rl.data.collect import Policy, RandomPolicy
     from lssvwm_rl.spaces import image_shape, space_to_json
 
     if args.out is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
-from lssvwm_rl.spaces import action_layout, image_key, space_to_json
+from lssvwm_rl.spaces import action_layout, image_key, space_from_json, space_to_json
 
 
 class Policy(Protocol):
@@ -23,17 +23,19 @@ class Policy(Protocol):
 
 
 class RandomPolicy:
-    """Uniform samples of the action space."""
+    """Uniformly random actions; one seed gives one sequence of actions."""
 
-    def __init__(self, envs: VectorEnv, seed: int):
-        self._space = envs.action_space
-        self._space.seed(seed)
+    def __init__(self, action_space: gym.Space, seed: int = 0) -> None:
+        """`action_space` is that of a single environment; it is copied through JSON, so its own RNG is untouched."""
+        self.action_space = space_from_json(space_to_json(action_space))
+        self.action_space.seed(seed)
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = False
     ) -> tuple[np.ndarray, Any]:
-        """Actions for every sub-environment; the state passes through."""
-        return self._space.sample(), state
+        """One action per row of `observation`, an array or a dict of arrays."""
+        batch = next(iter(observation.values())) if isinstance(observation, dict) else observation
+        return np.stack([np.asarray(self.action_space.sample()) for _ in range(len(batch))]), state
 
 
 def collect(

@@ -48,6 +48,7 @@ def prepare(out: Path, config: Mapping[str, Any], store: EpisodeStore, held_out:
             raise ValueError(
                 f"{out} is a run with {name} {theirs}, not {ours}; repeat its command or choose another --out."
             )
+        _write_text(path, yaml.safe_dump(_plain(config), sort_keys=False))
         return
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty and not a run; choose another --out.")

@@ -112,7 +112,13 @@ def train(
     if not len(store):
         raise ValueError(f"{store.path} has no episodes to train on; collect some with `lssvwm collect`.")
     train_episodes, held_out = split(store)
-    about = {"data": str(store.path), "model": dataclasses.asdict(model_config), "train": dataclasses.asdict(config)}
+    about = {
+        "data": str(store.path),
+        "episodes_of_data": len(store),
+        "steps_of_data": int(store.lengths.sum()),
+        "model": dataclasses.asdict(model_config),
+        "train": dataclasses.asdict(config),
+    }
     fabric = _fabric(config)
     fabric.launch()
     if fabric.is_global_zero:

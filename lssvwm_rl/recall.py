@@ -63,8 +63,8 @@ def draw_pairs(mask: Tensor, pairs: int, generator: torch.Generator) -> tuple[Te
 
 
 def draw_visible(count: int, height: int, width: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """(count, H, W, 1) bool: pixels left visible, a random share of the cells that differs by frame."""
+    """(count, H, W) bool: pixels left visible, a random share of the cells that differs by frame."""
     cells = torch.rand(count, 1, MASK_CELLS, MASK_CELLS, generator=generator, device=device)
     share = 0.1 + 0.6 * torch.rand(count, 1, 1, 1, generator=generator, device=device)
     visible = F.interpolate((cells < share).float(), size=(height, width), mode="nearest")
-    return visible.permute(0, 2, 3, 1) > 0.5
+    return visible[:, 0] > 0.5

@@ -20,7 +20,15 @@ from torch import Tensor, nn
 from lssvwm_rl.backbone import Backbone, BackboneConfig, LayerMemory, modulate
 from lssvwm_rl.conditioning import ActionEmbedding, NoiseEmbedding
 from lssvwm_rl.data.clips import Batch
-from lssvwm_rl.diffusion import add_noise, euler_sample, prefix_tau, sample_tau, velocity_loss
+from lssvwm_rl.diffusion import (
+    add_noise,
+    euler_sample,
+    prefix_tau,
+    rarity_weight,
+    sample_tau,
+    velocity_loss,
+    weighted_error,
+)
 from lssvwm_rl.heads import ContinuationHead, RewardHead
 from lssvwm_rl.memory import Memory
 from lssvwm_rl.recall import EpisodicRecall, draw_pairs, draw_visible
@@ -40,6 +48,7 @@ class WorldModelConfig:
         backbone: sizes of the layers.
         objective: "two_stream" or "prefix" (design of the training clips; the weights fit both).
         noise_shift: shifts noise levels towards noise, in training and sampling.
+        rarity_power: rare colours weigh more in the frame losses, see `diffusion.rarity_weight`; 0 for equal weights.
         context_noise: half of the clips have a clean stream that is noised up to this level, and told so.
         readout_size: R, numbers that policies and heads read.
         head_width: hidden width of heads and of the recall MLP.
@@ -54,6 +63,7 @@ class WorldModelConfig:
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     objective: str = "two_stream"
     noise_shift: float = 3.0
+    rarity_power: float = 0.75
     context_noise: float = 0.1
     readout_size: int = 128
     head_width: int = 256
@@ -250,11 +260,12 @@ class WorldModel(nn.Module):
         predicted = self._predict(features[:, :, :1], condition[:, :, :1])[:, :, 0]
         readout = self._readout(features[:, :, -1])
 
+        weight = self._pixel_weight(batch)
         losses = {
-            "frame": _mean(velocity_loss(predicted, x, tau), counted),
+            "frame": _mean(velocity_loss(predicted, x, tau, weight), counted),
             "reward": _mean(self.reward_head.loss(readout, batch.rewards), committed),
             "continuation": _mean(self.continuation_head.loss(readout, batch.terminated), committed),
-            "recall": self._recall_loss(x, readout, committed, generator),
+            "recall": self._recall_loss(x, weight, readout, committed, generator),
         }
         weights = {
             "frame": 1.0,
@@ -321,8 +332,15 @@ class WorldModel(nn.Module):
 
     def _to_patches(self, frames: Tensor) -> Tensor:
         """uint8 (..., H, W, C) -> float32 (..., h, w, pixels) in [-1, 1]."""
-        p, q = self.patch
-        return rearrange(frames, "... (h p) (w q) c -> ... h w (p q c)", p=p, q=q).float() / 127.5 - 1
+        return self._cut(frames).float() / 127.5 - 1
+
+    def _cut(self, frames: Tensor) -> Tensor:
+        """(..., H, W, C) -> (..., h, w, pixels * C)."""
+        return rearrange(frames, "... (h p) (w q) c -> ... h w (p q c)", p=self.patch[0], q=self.patch[1])
+
+    def _pixel_weight(self, batch: Batch) -> Tensor:
+        """(B, T, h, w, pixels)."""
+        return self._cut(rarity_weight(batch.frames, batch.mask, self.config.rarity_power)[..., None])
 
     def _to_frames(self, patches: Tensor) -> Tensor:
         """Inverse of `_to_patches`, rounded and clamped."""
@@ -348,15 +366,17 @@ class WorldModel(nn.Module):
         draw = torch.rand(2, batch_size, generator=generator, device=self.device)
         return torch.where(draw[0] < 0.5, self.config.context_noise * draw[1], 0.0)
 
-    def _recall_loss(self, x: Tensor, readout: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
+    def _recall_loss(
+        self, x: Tensor, weight: Tensor, readout: Tensor, mask: Tensor, generator: torch.Generator
+    ) -> Tensor:
         rows, later, earlier = draw_pairs(mask, self.config.recall_pairs, generator)
         patches = x[rows, earlier]
-        height, width, channels = self.config.frame_shape
-        shown = draw_visible(len(rows), height, width, generator, self.device).expand(-1, -1, -1, channels)
-        visible = rearrange(shown, "m (h p) (w q) c -> m h w (p q c)", p=self.patch[0], q=self.patch[1])
+        shown = draw_visible(len(rows), *self.config.frame_shape[:2], generator, self.device)
+        visible = self._cut(shown[..., None])
         # Hidden pixels are mid-grey, which is 0 in [-1, 1].
-        completed = self.recall(self.patch_in(patches * visible) + self.position, readout[rows, later])
-        error = ((self.patch_out(completed) - patches) * ~visible).square().mean(dim=(1, 2, 3))
+        query = (patches.unflatten(-1, (visible.shape[-1], -1)) * visible[..., None]).flatten(-2)
+        completed = self.recall(self.patch_in(query) + self.position, readout[rows, later])
+        error = weighted_error(self.patch_out(completed), patches, weight[rows, earlier] * ~visible)
         return _mean(error, mask.any(dim=1)[rows])
 
     def _check(self, memory: Memory, frames: Tensor, actions: Tensor) -> None:

@@ -132,15 +132,15 @@ def evaluate_policy(
 
 @contextmanager
 def progress_bar(description: str) -> Iterator[Callable[..., None]]:
-    """A rich progress bar with time left, as a function of (done, total, mean return or nothing)."""
+    """A rich progress bar with time left, as a function of (done, total[, mean return][, note])."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[note]}")) as bar:
         task = bar.add_task(description, total=None, note="")
 
-        def update(done: int, total: int, mean_return: float | None = None) -> None:
-            note = "" if mean_return is None else f"return {mean_return:.3f}"
+        def update(done: int, total: int, mean_return: float | None = None, note: str = "") -> None:
+            note = note if mean_return is None else f"return {mean_return:.3f}"
             bar.update(task, completed=min(done, total), total=total, note=note)
 
         yield update

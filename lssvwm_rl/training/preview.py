@@ -90,6 +90,14 @@ def write_video(path: str | Path, frames: np.ndarray, fps: int = FPS) -> None:
     os.replace(temporary, path)
 
 
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 as png; appears whole or not at all."""
+    path = Path(path)
+    temporary = path.with_name(f".tmp-{path.name}")
+    iio.imwrite(temporary, image, extension=".png")
+    os.replace(temporary, path)
+
+
 def frame_strip(frames: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
     """Lay (T, H, W, C) frames out in rows of `columns`, white gaps between: one uint8 image."""
     T, H, W, C = frames.shape

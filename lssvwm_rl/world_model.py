@@ -356,7 +356,9 @@ class WorldModel(nn.Module):
     def _readout(self, features: Tensor) -> Tensor:
         """Clean features (..., h, w, D) -> (..., R) float32 in [-1, 1]."""
         tokens = F.silu(self.token_readout(F.layer_norm(features, features.shape[-1:], eps=1e-6)))
-        return self.readout_mlp(tokens.flatten(-3)).float().tanh()
+        readout = self.readout_mlp(tokens.flatten(-3)).float()
+        # Without the norm, the heads' growing confidence drives every unit to +-1, and no gradient passes any more.
+        return F.layer_norm(readout, readout.shape[-1:], eps=1e-6).tanh()
 
     def _predict_vector(self, features: Tensor, action: Tensor, first: Tensor) -> Tensor:
         embedded = self.action_embedding(action[:, None], first[:, None])[:, 0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,8 @@ if TYPE_CHECKING:
     from lssvwm_rl.world_model import WorldModel, WorldModelConfig
 
 ASSETS = Path(__file__).parent / "assets"
+MODEL_CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
 CONTEXTS = "contexts"  # an episode store of held-out episodes, which dreams start from
 ENV_FILE = "env.json"  # EnvSpec of the environment that the data came from
 
@@ -25,7 +26,7 @@ def resolve_checkpoint(name: str | Path) -> Path:
     folder = Path(name)
     packaged = ASSETS / folder
     for candidate in (folder, packaged):
-        if (candidate / "config.json").is_file():
+        if (candidate / MODEL_CONFIG).is_file():
             return candidate
     if folder.is_dir():
         raise FileNotFoundError(
@@ -41,7 +42,7 @@ def resolve_checkpoint(name: str | Path) -> Path:
             raise FileNotFoundError(
                 f"No checkpoint folder and no downloadable model {str(name)!r} ({reason})."
             ) from error
-    packages = sorted(p.parent.name for p in ASSETS.glob("*/config.json"))
+    packages = sorted(p.parent.name for p in ASSETS.glob(f"*/{MODEL_CONFIG}"))
     raise FileNotFoundError(
         f"There is no checkpoint {str(name)!r}; give a run folder made by `lssvwm train`"
         + (f" or one of {', '.join(packages)}." if packages else ".")
@@ -66,12 +67,6 @@ def load_contexts(name: str | Path) -> EpisodeStore:
         ValueError: if it has none.
     """
     return EpisodeStore(resolve_checkpoint(name) / CONTEXTS)
-
-
-def env_id(name: str | Path) -> str | None:
-    """Gymnasium id of the environment that the checkpoint's data came from, None if unknown."""
-    path = resolve_checkpoint(name) / ENV_FILE
-    return json.loads(path.read_text())["id"] if path.is_file() else None
 
 
 def check_fits(

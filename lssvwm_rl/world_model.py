@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lssvwm_rl.backbone import Backbone, BackboneConfig, LayerMemory, modulate
+from lssvwm_rl.checkpoints import MODEL_CONFIG, WEIGHTS, resolve_checkpoint
 from lssvwm_rl.conditioning import ActionEmbedding, NoiseEmbedding
 from lssvwm_rl.data.clips import Batch
 from lssvwm_rl.diffusion import (
@@ -289,8 +290,8 @@ class WorldModel(nn.Module):
         config, weights = folder / ".tmp-config.json", folder / ".tmp-model.safetensors"
         config.write_text(self.config.to_json())
         save_file({name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}, weights)
-        os.replace(weights, folder / "model.safetensors")
-        os.replace(config, folder / "config.json")
+        os.replace(weights, folder / WEIGHTS)
+        os.replace(config, folder / MODEL_CONFIG)
 
     @classmethod
     def from_pretrained(cls, checkpoint: str | Path) -> WorldModel:
@@ -300,12 +301,10 @@ class WorldModel(nn.Module):
             FileNotFoundError: if there is no such checkpoint.
             ValueError: if it is broken.
         """
-        from lssvwm_rl.checkpoints import resolve_checkpoint
-
         folder = resolve_checkpoint(checkpoint)
         try:
-            model = cls(WorldModelConfig.from_json((folder / "config.json").read_text()))
-            model.load_state_dict(load_file(folder / "model.safetensors"))
+            model = cls(WorldModelConfig.from_json((folder / MODEL_CONFIG).read_text()))
+            model.load_state_dict(load_file(folder / WEIGHTS))
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"Checkpoint {folder} is not whole ({reason}); train or download it again.") from error

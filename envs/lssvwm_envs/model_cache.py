@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from lssvwm_rl.checkpoints import load_world_model, resolve_checkpoint
+from lssvwm_rl.checkpoints import WEIGHTS, load_world_model, resolve_checkpoint
 from lssvwm_rl.world_model import WorldModel
 
 
@@ -16,7 +16,7 @@ def shared_model(checkpoint: str | Path, device: str = "cpu") -> WorldModel:
         FileNotFoundError, ValueError: as `WorldModel.from_pretrained`.
     """
     folder = resolve_checkpoint(checkpoint).resolve()
-    weights = folder / "model.safetensors"
+    weights = folder / WEIGHTS
     changed = weights.stat().st_mtime_ns if weights.is_file() else 0
     return _load(folder, changed, device)
 

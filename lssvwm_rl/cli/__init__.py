@@ -14,6 +14,7 @@ COMMANDS = {
     ),
     "collect": ("collect", "Collect", "play a Gymnasium environment and store its episodes"),
     "train": ("train", "Train", "learn a world model from a store"),
+    "export": ("export", "Export", "copy a checkpoint without what only training needs"),
     "dream": ("dream", "Dream", "write a video of a dream beside reality"),
     "plan": ("plan", "Plan", "play an environment by planning in the world model"),
     "agent train": ("agent", "AgentTrain", "train an agent inside the world model"),

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
-from lssvwm_rl.checkpoints import CONTEXTS, ENV_FILE
+from lssvwm_rl.checkpoints import CONTEXTS, ENV_FILE, MODEL_CONFIG, WEIGHTS, resolve_checkpoint
 from lssvwm_rl.data.store import EpisodeStore, EpisodeWriter
 
 CONFIG_FILE = "config.yaml"
@@ -115,19 +116,25 @@ class Curve:
             writer.writerow({k: v if isinstance(v, int) else f"{v:.6g}" for k, v in row.items()})
 
 
-def copy_checkpoint(run: Path, out: Path) -> None:
-    """Copy what a checkpoint needs (not the trainer's state) to a new folder.
+def export(run: Path, out: Path) -> None:
+    """Copy what a checkpoint needs (not the trainer's state) to a new folder, weights in half precision.
 
     Raises:
         FileExistsError: if `out` exists.
+        FileNotFoundError: if there is no checkpoint at `run`.
     """
     if out.exists():
         raise FileExistsError(f"{out} exists already; choose another folder or remove it.")
-    out.mkdir(parents=True)
-    for name in ("config.json", "model.safetensors", CONFIG_FILE, CURVE_FILE, ENV_FILE):
+    run = resolve_checkpoint(run)
+    weights = {name: t.half() if t.is_floating_point() else t for name, t in load_file(run / WEIGHTS).items()}
+    partial = out.with_name(f".tmp-{out.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(run / CONTEXTS, partial / CONTEXTS)
+    for name in (MODEL_CONFIG, CONFIG_FILE, CURVE_FILE, ENV_FILE):
         if (run / name).is_file():
-            shutil.copy2(run / name, out / name)
-    shutil.copytree(run / CONTEXTS, out / CONTEXTS)
+            shutil.copyfile(run / name, partial / name)
+    save_file(weights, partial / WEIGHTS)
+    partial.rename(out)
 
 
 def _differences(found: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

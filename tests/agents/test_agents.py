@@ -1,0 +1,66 @@
+"""Evaluation counts whole episodes; agents train in the dream, are kept without pickle, and act in the real env."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from lssvwm_agents.evaluate import evaluate_policy
+from lssvwm_agents.imagination import DreamTrainConfig, PPOConfig, train_in_dream, train_on_images
+from lssvwm_agents.policies import load_policy, save_policy
+from lssvwm_envs.minigrid import make_image_env
+from lssvwm_envs.wrappers import VectorMemoryObservation
+
+ENV_ID = "MiniGrid-MemoryS7-v0"
+TINY = {"total_steps": 32, "num_envs": 2, "rollout_steps": 8, "batch_size": 8, "epochs": 1}
+
+
+def make():
+    return make_image_env(ENV_ID, max_steps=25)
+
+
+class Forward:
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        steps = np.zeros(len(observation), int) if state is None else np.where(episode_start, 0, state)
+        return np.where(steps % 3 == 2, 1, 2), steps + 1
+
+
+def test_evaluation_plays_the_same_whole_episodes_whatever_runs_beside():
+    results = [evaluate_policy(Forward(), make, 7, num_envs=n, seed=5) for n in (1, 3)]
+    assert np.array_equal(results[0].returns, results[1].returns)
+    assert np.array_equal(results[0].lengths, results[1].lengths)
+    for j in range(7):
+        env, total, steps, done = make(), 0.0, 0, False
+        env.reset(seed=5 + j)
+        while not done:
+            _, reward, terminated, truncated, _ = env.step(1 if steps % 3 == 2 else 2)
+            total, steps, done = total + float(reward), steps + 1, terminated or truncated
+        assert (results[0].returns[j], results[0].lengths[j]) == (pytest.approx(total), steps)
+
+
+def test_a_dream_trained_policy_is_kept_and_acts_in_the_real_env(checkpoint, tmp_path):
+    config = DreamTrainConfig(**TINY, hidden=(16,), max_episode_steps=6)
+    model = train_in_dream(checkpoint, config, tmp_path / "agent")
+    loaded = load_policy(tmp_path / "agent")
+    assert loaded.checkpoint == checkpoint
+    observations = np.random.default_rng(0).uniform(-1, 1, (5, 12)).astype(np.float32)
+    ours, theirs = (p.predict(observations, deterministic=True)[0] for p in (model, loaded))
+    assert np.array_equal(ours, theirs)
+    result = evaluate_policy(loaded, make, 2, wrap_vector=partial(VectorMemoryObservation, checkpoint=checkpoint))
+    assert (result.lengths > 0).all()
+    with pytest.raises(ValueError, match="exists already"):
+        train_in_dream(checkpoint, config, tmp_path / "agent")
+    (tmp_path / "agent" / "policy.safetensors").write_bytes(b"half")
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_policy(tmp_path / "agent")
+
+
+def test_the_image_baseline_trains_and_is_kept(tmp_path):
+    model = train_on_images(ENV_ID, PPOConfig(**TINY))
+    save_policy(model, tmp_path / "images", env_id=ENV_ID)
+    loaded = load_policy(tmp_path / "images")
+    frames = np.stack([make().reset(seed=i)[0] for i in range(3)])
+    ours, theirs = (p.predict(frames, deterministic=True)[0] for p in (model, loaded))
+    assert np.array_equal(ours, theirs)

@@ -1,0 +1,88 @@
+"""CEM on problems whose optimum is known; the planner over a real world model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from lssvwm_agents.planning import CEM, CEMConfig, PlannerPolicy
+from lssvwm_agents.planning.dynamics import WorldModelDynamics
+from lssvwm_envs.model_cache import shared_model
+from lssvwm_rl.data.store import EpisodeStore
+
+CONFIG = CEMConfig(horizon=5, samples=64, elites=8, iterations=6)
+
+
+class Target:
+    """Return is minus the distance of the actions to a known sequence, another one for every row."""
+
+    def __init__(self, action_space, targets):
+        self.action_space, self.targets = action_space, targets
+
+    def evaluate(self, memory, actions):
+        wrong = (actions.float() - self.targets[:, None].float()).abs()
+        return -wrong.flatten(2).sum(-1)
+
+
+def generators(n):
+    return [torch.Generator().manual_seed(i) for i in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("space", "targets", "tolerance"),
+    [
+        (spaces.Discrete(4, start=2), torch.tensor([[2, 5, 3, 4, 2], [5, 5, 2, 2, 3]]), 0),
+        (spaces.MultiDiscrete([2, 3]), torch.tensor([[[0, 2], [1, 1], [0, 0], [1, 2], [0, 1]]] * 2), 0),
+        (spaces.Box(-1, 1, (2,)), torch.tensor([[[0.5, -0.5]] * 5, [[-0.2, 0.9]] * 5]), 0.15),
+    ],
+)
+def test_cem_finds_the_known_sequence(space, targets, tolerance):
+    cem = CEM(CONFIG, space)
+    action, plan, info = cem.plan(Target(space, targets), None, None, generators(2))
+    assert (plan.best.view(targets.shape) - targets).abs().max() <= tolerance
+    assert (action - targets[:, 0]).abs().max() <= tolerance
+    again, _, _ = cem.plan(Target(space, targets), None, None, generators(2))
+    assert torch.equal(action, again)
+    assert (info["best_return"] >= info["mean_return"]).all()
+
+
+def test_returns_that_are_not_numbers_are_refused():
+    space = spaces.Discrete(2)
+    with pytest.raises(ValueError, match="NaN"):
+        CEM(CONFIG, space).plan(Target(space, torch.full((1, 5), float("nan"))), None, None, generators(1))
+
+
+def test_returns_are_those_of_unrolling_by_hand(checkpoint):
+    model = shared_model(checkpoint)
+    episode = EpisodeStore(checkpoint + "/contexts")[0]
+    frames, moves = torch.from_numpy(episode.frames[None, :3]), torch.zeros(1, 3, dtype=torch.int64)
+    memory, _ = model.observe(model.initial_memory(1), frames, moves)
+    actions = torch.tensor([[[0, 2, 1], [2, 2, 2]]])
+    dynamics = WorldModelDynamics(model, discount=0.9, seed=3)
+    returns = dynamics.evaluate(memory, actions)
+    assert torch.equal(returns, dynamics.evaluate(memory, actions))
+    for s in range(2):
+        alone = dynamics.evaluate(memory, actions[:, s : s + 1])
+        assert alone.item() == pytest.approx(returns[0, s].item(), rel=1e-2, abs=1e-2)
+    state = np.random.SeedSequence([3, 3]).generate_state(1, np.uint32)[0]
+    generator, value, weight, at = [torch.Generator().manual_seed(int(state))], 0.0, 1.0, memory
+    for t in range(3):
+        step = model.imagine(at, actions[:, 0, t], generator, denoise_steps=1)
+        value += weight * float(step.reward)
+        weight *= 0.9 * (1 - float(step.terminated))
+        at = step.memory
+    assert value == pytest.approx(returns[0, 0].item(), rel=1e-2, abs=1e-2)
+
+
+def test_the_planner_starts_anew_where_an_episode_starts(checkpoint):
+    model = shared_model(checkpoint)
+    episode = EpisodeStore(checkpoint + "/contexts")[0]
+    planner = PlannerPolicy(model, CEMConfig(horizon=3, samples=4, elites=2, iterations=1))
+    _, state = planner.predict(episode.frames[[0, 1]])
+    actions, state = planner.predict(episode.frames[[2, 0]], state, np.array([False, True]))
+    assert state.memory.frames.tolist() == [2, 1]
+    assert actions.shape == (2,) and all(planner.action_space.contains(a) for a in actions)
+    with pytest.raises(ValueError, match="rows"):
+        planner.predict(episode.frames[:3], state)

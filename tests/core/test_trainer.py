@@ -1,0 +1,110 @@
+"""Training: resuming changes nothing, failures lose nothing."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from small_models import BACKBONE, DISCRETE
+
+from lssvwm_rl.checkpoints import check_fits, resolve_checkpoint
+from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
+from lssvwm_rl.training.run_folder import export
+from lssvwm_rl.training.trainer import TrainConfig, train
+from lssvwm_rl.world_model import WorldModel, WorldModelConfig
+
+MODEL = WorldModelConfig(
+    (16, 16, 3), DISCRETE, grid=(4, 4), backbone=BACKBONE, readout_size=12, head_width=32, recall_pairs=2
+)
+CONFIG = TrainConfig(batch_size=2, span=6, steps=6, log_every=1, warmup=2, preview_every=0, decay=0.0, device="cpu")
+
+
+@pytest.fixture
+def store(tmp_path) -> EpisodeStore:
+    rng = np.random.default_rng(0)
+    with EpisodeWriter(tmp_path / "data", StoreHeader((16, 16, 3), DISCRETE)) as writer:
+        for length in (4, 9, 6, 3, 7, 5):
+            frames = rng.integers(0, 256, (length + 1, 16, 16, 3), np.uint8)
+            rewards = rng.random(length, np.float32)
+            writer.add(Episode(frames, rng.integers(0, 4, length), rewards, terminated=True, truncated=False))
+    return EpisodeStore(tmp_path / "data")
+
+
+def losses(run) -> list[str]:
+    with (run / "learning_curve.csv").open(newline="") as file:
+        return [row["total"] for row in csv.DictReader(file)]
+
+
+def test_a_resumed_run_equals_one_without_a_break(store, tmp_path):
+    whole = train(store, tmp_path / "whole", MODEL, CONFIG)
+    part = train(store, tmp_path / "part", MODEL, dataclasses.replace(CONFIG, steps=3))
+    assert len(losses(part)) == 3
+    resumed = train(store, tmp_path / "part", MODEL, CONFIG)
+    assert losses(resumed) == losses(whole) and len(set(losses(whole))) == 6
+    for a, b in zip(*(WorldModel.from_pretrained(r).parameters() for r in (whole, resumed)), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_training_learns_and_leaves_a_whole_run_folder(store, tmp_path):
+    run = train(store, tmp_path / "run", MODEL, dataclasses.replace(CONFIG, steps=60, preview_every=60))
+    curve = [float(x) for x in losses(run)]
+    assert np.mean(curve[-10:]) < 0.8 * np.mean(curve[:10])
+    names = {p.name for p in run.iterdir()}
+    assert {"config.yaml", "config.json", "model.safetensors", "contexts", "trainer", "preview.mp4"} <= names
+    assert any(name.startswith("events.out") for name in names)
+    assert len(EpisodeStore(run / "contexts")) >= 1
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(store, tmp_path):
+    run = train(store, tmp_path / "run", MODEL, dataclasses.replace(CONFIG, steps=2))
+    state = torch.load(run / "trainer" / "state.pt", weights_only=True)
+    state["model"]["patch_in.weight"][0, 0] = float("nan")
+    torch.save(state, run / "trainer" / "state.pt")
+    before = (run / "model.safetensors").read_bytes()
+    with pytest.raises(FloatingPointError, match="The loss is nan at step 2"):
+        train(store, run, MODEL, CONFIG)
+    assert (run / "model.safetensors").read_bytes() == before
+
+
+def test_other_runs_and_broken_states_are_refused(store, tmp_path):
+    run = train(store, tmp_path / "run", MODEL, dataclasses.replace(CONFIG, steps=1))
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    with pytest.raises(ValueError, match="train.batch_size 2, not 3"):
+        train(store, run, MODEL, dataclasses.replace(CONFIG, batch_size=3))
+    with pytest.raises(ValueError, match="is not empty and not a run"):
+        train(store, store.path, MODEL, CONFIG)
+    assert before == {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    (run / "trainer" / "state.pt").write_bytes(b"half")
+    with pytest.raises(ValueError, match="state.pt is broken"):
+        train(store, run, MODEL, CONFIG)
+
+
+def test_an_exported_checkpoint_is_small_and_predicts_alike(store, tmp_path):
+    run = train(store, tmp_path / "run", MODEL, dataclasses.replace(CONFIG, steps=2))
+    export(run, tmp_path / "out")
+    with pytest.raises(FileExistsError):
+        export(run, tmp_path / "out")
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (run, tmp_path / "out")]
+    assert sizes[1] < 0.6 * sizes[0]
+    frames = torch.from_numpy(store[1].frames)[None]
+    actions = torch.zeros(1, frames.shape[1], dtype=torch.int64)
+    readouts = [
+        m.observe(m.initial_memory(1), frames, actions)[1].readout
+        for m in (WorldModel.from_pretrained(run), WorldModel.from_pretrained(tmp_path / "out"))
+    ]
+    torch.testing.assert_close(readouts[0], readouts[1], rtol=0.02, atol=0.02)
+
+
+def test_checkpoints_are_found_or_named(tmp_path):
+    assert resolve_checkpoint("minigrid-memory").name == "minigrid-memory"
+    with pytest.raises(FileNotFoundError, match="no checkpoint 'runz'.*minigrid-memory"):
+        resolve_checkpoint("runz")
+    with pytest.raises(FileNotFoundError, match="no finished checkpoint"):
+        resolve_checkpoint(tmp_path)
+    with pytest.raises(ValueError, match="frames of shape"):
+        check_fits(MODEL, (8, 8, 3), DISCRETE, "that env")
+    with pytest.raises(ValueError, match="action space"):
+        check_fits(MODEL, (16, 16, 3), {"type": "Discrete", "n": 9, "start": 0}, "that env")

@@ -46,10 +46,14 @@ def chunked_scan(
 
 def scan_step(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     """The recurrence itself for one token; shapes as in `chunked_scan` with L = 1."""
+    Z, _, H, P = x.shape
     decay = torch.exp(dt[:, 0] * A)
-    write = (dt[:, 0, :, None] * x[:, 0])[..., None] * B[:, 0, None, None, :]
-    state = decay[..., None, None] * state + write
-    y = torch.einsum("zhpn,zn->zhp", state, C[:, 0])
+    written = dt[:, 0, :, None] * x[:, 0]
+    # Two passes over the state, which is what a step costs: read the old one, and write the new one by a rank-1 update.
+    carried = torch.bmm(state.reshape(Z, H * P, -1), C[:, 0, :, None]).view(Z, H, P)
+    y = decay[..., None] * carried + written * (B[:, 0] * C[:, 0]).sum(dim=-1)[:, None, None]
+    decayed = (decay[..., None, None] * state).view(Z, H * P, -1)
+    state = torch.baddbmm(decayed, written.reshape(Z, H * P, 1), B[:, :1]).view_as(state)
     return y[:, None], state
 
 

@@ -52,16 +52,18 @@ class QuickstartConfig:
     """Training time of the small model."""
     test_episodes: int = 300
     """Collected to measure memory and dreams on; no model has seen them."""
-    psnr_episodes: int = 100
+    psnr_episodes: int = 60
     """Of these, for frame errors."""
     play_episodes: int = 100
     """Played by every policy but the planner."""
-    plan_episodes: int = 40
+    plan_episodes: int = 10
     """Played by the planner."""
-    dream_steps: int = 250_000
+    dream_steps: int = 200_000
     """Of PPO in the dream."""
     image_steps: int | None = None
     """Real steps of PPO on images; None for as many as the world model was trained on."""
+    planner: CEMConfig = CEMConfig(horizon=8, samples=16, elites=4, iterations=2)
+    """How hard the planner searches; each of its steps costs samples * iterations * horizon dreamt ones."""
     smoke: bool = False
     """Everything tiny; the numbers mean nothing."""
 
@@ -75,6 +77,7 @@ class QuickstartConfig:
             psnr_episodes=4,
             play_episodes=4,
             plan_episodes=2,
+            planner=CEMConfig(horizon=2, samples=2, elites=1, iterations=1),
             dream_steps=256,
             image_steps=256,
             smoke=True,
@@ -218,7 +221,9 @@ def _picture(path: Path, width: int, video: np.ndarray) -> None:
 
 def _plan(out: Path, config: QuickstartConfig) -> dict[str, Any]:
     model = load_world_model(config.checkpoint)
-    return {"planner": _evaluate(PlannerPolicy(model, CEMConfig()), config, config.plan_episodes, "planner").to_json()}
+    return {
+        "planner": _evaluate(PlannerPolicy(model, config.planner), config, config.plan_episodes, "planner").to_json()
+    }
 
 
 def _agent(out: Path, config: QuickstartConfig) -> dict[str, Any]:

@@ -35,14 +35,16 @@ def generators(n):
     [
         (spaces.Discrete(4, start=2), torch.tensor([[2, 5, 3, 4, 2], [5, 5, 2, 2, 3]]), 0),
         (spaces.MultiDiscrete([2, 3]), torch.tensor([[[0, 2], [1, 1], [0, 0], [1, 2], [0, 1]]] * 2), 0),
-        (spaces.Box(-1, 1, (2,)), torch.tensor([[[0.5, -0.5]] * 5, [[-0.2, 0.9]] * 5]), 0.15),
+        (spaces.Box(-1, 1, (2,)), torch.tensor([[[0.5, -0.5]] * 5, [[-0.2, 0.9]] * 5]), 0.06),
     ],
 )
 def test_cem_finds_the_known_sequence(space, targets, tolerance):
     cem = CEM(CONFIG, space)
     action, plan, info = cem.plan(Target(space, targets), None, None, generators(2))
-    assert (plan.best.view(targets.shape) - targets).abs().max() <= tolerance
-    assert (action - targets[:, 0]).abs().max() <= tolerance
+    # A Gaussian keeps a least spread of 0.05 around its mean, which is what has to be found.
+    found = plan.parameters[..., 0] if isinstance(space, spaces.Box) else plan.best
+    assert (found.view(targets.shape) - targets).abs().max() <= tolerance
+    assert (action - targets[:, 0]).abs().max() <= 4 * tolerance
     again, _, _ = cem.plan(Target(space, targets), None, None, generators(2))
     assert torch.equal(action, again)
     assert (info["best_return"] >= info["mean_return"]).all()

@@ -1,0 +1,88 @@
+"""The train step's arithmetic rate against the fp32 GEMM rate of the same run.
+
+python benchmarks/train_step.py [--preset tiny] [--batch 16] [--span 32]
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+import tyro
+from torch.utils.flop_counter import FlopCounterMode
+
+from lssvwm_rl.data.clips import Batch
+from lssvwm_rl.presets import PRESETS
+from lssvwm_rl.world_model import WorldModel, WorldModelConfig
+
+
+@dataclass(frozen=True)
+class Args:
+    """Sizes of the step."""
+
+    preset: str = "tiny"
+    batch: int = 16
+    span: int = 32
+    frame: int = 56
+    repeats: int = 8
+    threads: int = 2
+    bf16: bool = False
+
+
+def gemm_rate(size: int = 1024, repeats: int = 20) -> float:
+    """FLOP/s of square fp32 matrix products."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    for _ in range(3):
+        a @ b
+    started = time.perf_counter()
+    for _ in range(repeats):
+        a @ b
+    return repeats * 2 * size**3 / (time.perf_counter() - started)
+
+
+def main(args: Args) -> None:
+    """Print the rates and their ratio; GEMM and step alternate, since the machine's speed drifts."""
+    torch.set_num_threads(args.threads)
+    torch.set_flush_denormal(True)
+    torch.manual_seed(0)
+    shape = (args.frame, args.frame, 3)
+    model = WorldModel(WorldModelConfig(shape, {"type": "Discrete", "n": 7, "start": 0}, **PRESETS[args.preset].model))
+    optimizer = torch.optim.AdamW(model.parameters())
+    clip = (args.batch, args.span)
+    batch = Batch(
+        frames=torch.randint(0, 256, (*clip, *shape), dtype=torch.uint8),
+        actions=torch.randint(0, 7, clip),
+        first=torch.zeros(clip, dtype=torch.bool),
+        rewards=torch.rand(clip),
+        terminated=torch.zeros(clip, dtype=torch.bool),
+        mask=torch.ones(clip, dtype=torch.bool),
+    )
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+            total = model.loss(batch, torch.Generator().manual_seed(0))["total"]
+        total.backward()
+        optimizer.step()
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    flops = counter.get_total_flops()
+    rates, gemms = [], []
+    for _ in range(args.repeats):
+        gemms.append(gemm_rate())
+        started = time.perf_counter()
+        step()
+        rates.append(flops / (time.perf_counter() - started))
+    rate, gemm = sorted(rates)[args.repeats // 2], sorted(gemms)[args.repeats // 2]
+    parameters = sum(p.numel() for p in model.parameters())
+    print(
+        f"{args.preset}: {parameters / 1e6:.2f} M parameters, {args.batch} clips of {args.span} frames, bf16 {args.bf16}"
+    )
+    print(f"step {flops / rate:.3f} s, {flops / 1e9:.1f} GFLOP: {rate / 1e9:.1f} GFLOP/s")
+    print(f"fp32 GEMM {gemm / 1e9:.1f} GFLOP/s; the step uses {100 * rate / gemm:.0f} % of it (medians)")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))

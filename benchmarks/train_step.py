@@ -77,9 +77,7 @@ def main(args: Args) -> None:
         rates.append(flops / (time.perf_counter() - started))
     rate, gemm = sorted(rates)[args.repeats // 2], sorted(gemms)[args.repeats // 2]
     parameters = sum(p.numel() for p in model.parameters())
-    print(
-        f"{args.preset}: {parameters / 1e6:.2f} M parameters, {args.batch} clips of {args.span} frames, bf16 {args.bf16}"
-    )
+    print(f"{args.preset}: {parameters / 1e6:.2f} M parameters, {args.batch} x {args.span} frames, bf16 {args.bf16}")
     print(f"step {flops / rate:.3f} s, {flops / 1e9:.1f} GFLOP: {rate / 1e9:.1f} GFLOP/s")
     print(f"fp32 GEMM {gemm / 1e9:.1f} GFLOP/s; the step uses {100 * rate / gemm:.0f} % of it (medians)")
 

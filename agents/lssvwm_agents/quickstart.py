@@ -56,7 +56,7 @@ class QuickstartConfig:
     """Of these, for frame errors."""
     play_episodes: int = 100
     """Played by every policy but the planner."""
-    plan_episodes: int = 10
+    plan_episodes: int = 5
     """Played by the planner."""
     dream_steps: int = 200_000
     """Of PPO in the dream."""

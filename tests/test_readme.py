@@ -1,0 +1,57 @@
+"""The README's Python runs as it stands, with the shipped checkpoint, which remembers."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lssvwm_rl.checkpoints import load_contexts, load_world_model, resolve_checkpoint
+from lssvwm_rl.evaluation.memory_reward import memory_reward_accuracy
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_the_python_of_the_readme_runs(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        subprocess.run([sys.executable, "-c", block], check=True, cwd=tmp_path)
+
+
+def test_the_commands_of_the_readme_exist():
+    from lssvwm_rl.cli import COMMANDS
+
+    used = re.findall(r"^lssvwm ((?:agent )?\w+)", README, re.MULTILINE)
+    assert len(used) >= 6 and set(used) <= set(COMMANDS)
+
+
+def test_the_shipped_checkpoint_remembers_and_forgets_when_wiped():
+    episodes = list(load_contexts("minigrid-memory"))
+    result = memory_reward_accuracy(load_world_model("minigrid-memory"), episodes)
+    assert result.accuracy >= 0.9
+    assert 0.3 < result.wiped < 0.7
+    folder = resolve_checkpoint("minigrid-memory")
+    assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) <= 8 * 2**20
+
+
+@pytest.mark.slow
+def test_the_quickstart_smoke_writes_its_report_and_reuses_it(tmp_path):
+    import json
+
+    from lssvwm_agents.quickstart import QuickstartConfig, quickstart
+
+    said: list[str] = []
+    for _ in range(2):
+        quickstart(tmp_path / "q", QuickstartConfig.smoke_test(), said.append)
+    assert sum("reused" in line for line in said) == 8
+    report = json.loads((tmp_path / "q" / "report.json").read_text())
+    assert {"dream_psnr", "memory_reward_accuracy", "plan_success", "agent_success", "phases"} <= set(report)
+    assert report["smoke"] and "mean nothing" in (tmp_path / "q" / "report.md").read_text()
+    for name in ("memory.png", "success.png", "dream.png", "dream.mp4"):
+        assert (tmp_path / "q" / name).stat().st_size > 1000
+    with pytest.raises(ValueError, match="other settings"):
+        quickstart(tmp_path / "q", QuickstartConfig(), said.append)

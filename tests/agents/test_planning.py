@@ -12,7 +12,7 @@ from lssvwm_agents.planning.dynamics import WorldModelDynamics
 from lssvwm_envs.model_cache import shared_model
 from lssvwm_rl.data.store import EpisodeStore
 
-CONFIG = CEMConfig(horizon=5, samples=64, elites=8, iterations=6)
+CONFIG = CEMConfig(horizon=5, samples=256, elites=32, iterations=8)
 
 
 class Target:

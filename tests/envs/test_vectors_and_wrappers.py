@@ -18,7 +18,9 @@ ENV_ID = "MiniGrid-MemoryS7-v0"
 
 
 @pytest.mark.parametrize("context_length", [1, 4])
-def test_rows_dream_what_single_envs_dream(checkpoint, context_length):
+def test_rows_dream_what_single_envs_dream(context_length):
+    """With the shipped model: random weights would amplify the rounding of batches, whose sums have another order."""
+    checkpoint = "minigrid-memory"
     settings = {"context_length": context_length, "max_episode_steps": 5, "denoise_steps": 2}
     batch = DreamVecEnv(checkpoint, num_envs=3, seed=10, **settings)
     singles = [DreamEnv(checkpoint, **settings) for _ in range(3)]
@@ -35,12 +37,15 @@ def test_rows_dream_what_single_envs_dream(checkpoint, context_length):
             if dones[i]:
                 last = infos[i]["terminal_observation"]
                 assert infos[i]["TimeLimit.truncated"] == (truncated and not terminated)
-                assert np.abs(last.astype(int) - frame).mean() < 0.5
+                assert_alike(last, frame)
                 frame, _ = env.reset()
-            # Sums of a batch are rounded in another order than those of one row, and random weights amplify that;
-            # frames of different dreams differ by about 80.
-            assert np.abs(frames[i].astype(int) - frame).mean() < 0.5
-            assert rewards[i] == pytest.approx(reward, rel=0.02, abs=0.02)
+            assert_alike(frames[i], frame)
+            assert rewards[i] == pytest.approx(reward, abs=1e-3)
+
+
+def assert_alike(a, b):
+    difference = np.abs(a.astype(int) - b)
+    assert difference.max() <= 1 and (difference == 0).mean() > 0.999
 
 
 def test_the_wrapper_reads_what_observe_reads(checkpoint):

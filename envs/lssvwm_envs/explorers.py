@@ -135,7 +135,8 @@ def _next_action(env: Any, walk: _Walk) -> int:
             return LEFT  # the episode has ended; this step is not recorded
         walk.goal = following
     if walk.rng.random() < walk.random_rate:
-        action = int(walk.rng.integers(3))
+        # Of all actions: what a model has never seen done, an agent in its dream will exploit.
+        action = int(walk.rng.integers(env.action_space.n))
         if _moved(pose, action)[:2] not in _ends(env):
             return action
     path = _path(env, pose, walk.goal, walk.target)

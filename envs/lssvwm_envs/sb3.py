@@ -103,11 +103,11 @@ class DreamVecEnv(VecEnv):
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         """Rows have no attributes of their own."""
-        raise NotImplementedError("The rows of a DreamVecEnv have no attributes of their own.")
+        raise AttributeError("The rows of a DreamVecEnv have no attributes of their own.")
 
     def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
         """Rows are no objects and have no methods."""
-        raise NotImplementedError("The rows of a DreamVecEnv have no methods of their own.")
+        raise AttributeError("The rows of a DreamVecEnv have no methods of their own.")
 
     def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
         """No row is wrapped."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,15 @@ def load_world_model(name: str | Path, device: str = "cpu") -> WorldModel:
     from lssvwm_rl.world_model import WorldModel
 
     return WorldModel.from_pretrained(name).to(device)
+
+
+def fingerprint(model: WorldModel) -> str:
+    """Short hash of a model's config and weights: the same wherever and whenever the checkpoint is loaded."""
+    digest = hashlib.sha256(model.config.to_json().encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def load_contexts(name: str | Path) -> EpisodeStore:

@@ -6,13 +6,16 @@ The recurrence, per head with scalar decay (Dao & Gu 2024, "Transformers are SSM
     y_t = h_t C_t
 
 Everything here is a pure function of its arguments, so prefill, streamed chunks and one-token steps are the same call.
-Letters: Z sequences, L tokens, H heads, P head size, N state size, Q tokens per chunk.
+Letters: Z sequences, L tokens, H heads, P head size, N state size, Q tokens written and R tokens read per chunk.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 CHUNK_SIZE = 64
 
@@ -34,12 +37,17 @@ def chunked_scan(
     Returns:
         Outputs (Z, L, H, P) and the state after the last token (Z, H, P, N).
     """
-    if x.shape[1] == 1:
+    L = x.shape[1]
+    if L == 1:
         return scan_step(x, dt, A, B, C, state)
+    causal = torch.ones(min(L, chunk_size), min(L, chunk_size), dtype=torch.bool, device=x.device).tril()
+    # split, not slices: its backward is one concatenation.
+    pieces = [t.split(chunk_size, dim=1) for t in (x * dt[..., None], dt * A, B, C)]
     outputs = []
-    for start in range(0, x.shape[1], chunk_size):
-        piece = slice(start, start + chunk_size)
-        y, state = _scan_chunk(x[:, piece], dt[:, piece], A, B[:, piece], C[:, piece], state)
+    for written, log_step, B_piece, C_piece in zip(*pieces, strict=True):
+        Q = written.shape[1]
+        decay = log_step.cumsum(dim=1)
+        y, state = _scan_chunk(C_piece, decay, B_piece, written, decay, state, causal[:Q, :Q])
         outputs.append(y)
     return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)), state
 
@@ -57,65 +65,153 @@ def scan_step(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Ten
     return y[:, None], state
 
 
-def _scan_chunk(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    Z, Q, H, P = x.shape
-    N = B.shape[-1]
-    log_decay = (dt * A).cumsum(dim=1).transpose(1, 2)  # (Z, H, Q): total decay from the chunk's start
-    written = (x * dt[..., None]).transpose(1, 2)  # (Z, H, Q, P)
-    y = _read_within(log_decay, written, B, C)
-    carried = torch.bmm(C, state.reshape(Z, H * P, N).transpose(1, 2)).view(Z, Q, H, P).transpose(1, 2)
-    y = y + log_decay.exp()[..., None] * carried
-
-    to_end = (log_decay[..., -1:] - log_decay).exp()  # (Z, H, Q)
-    weighted = (written * to_end[..., None]).permute(0, 1, 3, 2).reshape(Z, H * P, Q)
-    update = torch.bmm(weighted, B).view(Z, H, P, N)
-    state = log_decay[..., -1].exp()[..., None, None] * state + update
-    return y.transpose(1, 2), state
-
-
-def _read_within(log_decay: Tensor, written: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """What Q tokens read of their own writes: log_decay (Z, H, Q), written dt * x (Z, H, Q, P) -> (Z, H, Q, P)."""
-    Q = B.shape[1]
-    causal = torch.ones(Q, Q, dtype=torch.bool, device=B.device).tril()
-    # Masked before exp: above the diagonal the exponent is positive and may overflow, which would poison gradients.
-    pairwise = (log_decay[..., :, None] - log_decay[..., None, :]).masked_fill(~causal, float("-inf")).exp()
-    scores = torch.bmm(C, B.transpose(1, 2))  # (Z, Q, Q)
-    return (pairwise * scores[:, None]) @ written
-
-
 def read_then_scan(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor, chunk_size: int = CHUNK_SIZE
 ) -> tuple[Tensor, Tensor]:
     """Two streams over the same frames: a clean one that writes and a noised one that only reads.
 
     The noised frame t must see what inference will show it: the state left by the clean frames before t, then its own
-    tokens. Interleaving [noised_t, clean_t] with dt = 0 on noised tokens gives the first part in one scan; the
-    own-frame part is a scan of each noised frame alone, and by linearity the two add up.
+    tokens. The first part is a chunked scan in which the clean tokens write and both streams read; the second is a
+    scan of each noised frame alone, and by linearity the two add up.
 
     Args:
         x: inputs (Z, T, 2, K, H, P): T frames, stream 0 noised and 1 clean, K tokens per frame and block.
         dt, B, C: likewise (Z, T, 2, K, H), (Z, T, 2, K, N), (Z, T, 2, K, N).
-        A, state, chunk_size: as in `chunked_scan`.
+        A, state: as in `chunked_scan`.
+        chunk_size: about how many clean tokens a chunk has, which is whole frames.
 
     Returns:
         Outputs (Z, T, 2, K, H, P) and the state after the last clean frame (Z, H, P, N).
     """
     Z, T, _, K, H, P = x.shape
-    N = B.shape[-1]
-    writing = dt.new_tensor([0.0, 1.0]).view(1, 1, 2, 1, 1)
-    y, state = chunked_scan(
-        x.reshape(Z, T * 2 * K, H, P),
-        (dt * writing).reshape(Z, T * 2 * K, H),
-        A,
-        B.reshape(Z, T * 2 * K, N),
-        C.reshape(Z, T * 2 * K, N),
-        state,
-        chunk_size,
-    )
-    y = y.view(Z, T, 2, K, H, P)
-    log_decay = (dt[:, :, 0] * A).cumsum(dim=2).flatten(0, 1).transpose(1, 2)  # (Z * T, H, K), within the frame
-    written = (x[:, :, 0] * dt[:, :, 0, :, :, None]).flatten(0, 1).transpose(1, 2)
-    own = _read_within(log_decay, written, B[:, :, 0].flatten(0, 1), C[:, :, 0].flatten(0, 1))
-    own = own.transpose(1, 2).view(Z, T, K, H, P)
-    decay = log_decay.exp().transpose(1, 2).view(Z, T, K, H, 1)
-    return torch.stack([y[:, :, 0] * decay + own, y[:, :, 1]], dim=2), state
+    written, log_step = x * dt[..., None], dt * A
+    own_decay = log_step[:, :, 0].cumsum(dim=2)  # (Z, T, K, H), within each noised frame
+    frames = max(1, chunk_size // K)
+    visible = _visible(min(frames, T), K, x.device)
+    clean = (t.split(frames, dim=1) for t in (written[:, :, 1], log_step[:, :, 1], B[:, :, 1], C, own_decay))
+    outputs = []
+    for written_piece, log_step_piece, B_piece, C_piece, own_piece in zip(*clean, strict=True):
+        F = written_piece.shape[1]
+        decay = log_step_piece.flatten(1, 2).cumsum(dim=1)
+        clean_decay = decay.view(Z, F, K, H)
+        before = torch.cat([decay.new_zeros(Z, 1, 1, H), clean_decay[:, :-1, -1:]], dim=1)
+        read_decay = torch.stack([before + own_piece, clean_decay], dim=2).flatten(1, 3)
+        y, state = _scan_chunk(
+            C_piece.flatten(1, 3),
+            read_decay,
+            B_piece.flatten(1, 2),
+            written_piece.flatten(1, 2),
+            decay,
+            state,
+            visible[: F * 2 * K, : F * K],
+        )
+        outputs.append(y.view(Z, F, 2, K, H, P))
+    y = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+    own = _read_own(C[:, :, 0], B[:, :, 0], written[:, :, 0], own_decay)
+    return torch.stack([y[:, :, 0] + own, y[:, :, 1]], dim=2), state
+
+
+def _visible(frames: int, K: int, device: torch.device) -> Tensor:
+    """(frames * 2 * K, frames * K) bool: which clean tokens each token of either stream comes after."""
+    token = torch.arange(frames * K, device=device).view(frames, 1, K)
+    # A noised frame reads up to the frame before, a clean token up to itself.
+    latest = torch.cat([token // K * K - 1 + 0 * token, token], dim=1).flatten()
+    return latest[:, None] >= torch.arange(frames * K, device=device)
+
+
+def _read_own(C: Tensor, B: Tensor, written: Tensor, decay: Tensor) -> Tensor:
+    """What the K tokens of each frame read of their own writes: C, B (..., K, N), written (..., K, H, P)."""
+    K = C.shape[-2]
+    causal = torch.ones(K, K, dtype=torch.bool, device=C.device).tril()[..., None]
+    # Masked before exp: above the diagonal the exponent may overflow, which would poison gradients.
+    pairwise = (decay[..., :, None, :] - decay[..., None, :, :]).masked_fill(~causal, float("-inf")).exp()
+    weights = pairwise * (C @ B.transpose(-1, -2))[..., None]  # (..., K, K, H)
+    return torch.einsum("...ijh,...jhp->...ihp", weights, written)
+
+
+def _scan_chunk(
+    C: Tensor, read_decay: Tensor, B: Tensor, written: Tensor, decay: Tensor, state: Tensor, visible: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One chunk, whose R reads and Q writes may be different tokens.
+
+    Args:
+        C: read directions (Z, R, N).
+        read_decay: log of the total decay from the chunk's start to each read (Z, R, H).
+        B: write directions (Z, Q, N).
+        written: dt * x (Z, Q, H, P).
+        decay: log of the total decay from the chunk's start to each write (Z, Q, H).
+        state: at the chunk's start (Z, H, P, N).
+        visible: (R, Q) bool, True where the read comes after the write; `read_decay <= decay` there.
+
+    Returns:
+        Outputs (Z, R, H, P) and the state after the last write.
+    """
+    return _ScanChunk.apply(C, read_decay, B, written, decay, state, visible)
+
+
+class _ScanChunk(torch.autograd.Function):
+    """`_scan_chunk` with its derivative by hand, since memory traffic is what a scan costs.
+
+    The pairwise decays (Z, H, R, Q) are made again in the backward pass and not kept, and their logarithms' gradients
+    need no pass over pairs: a read's is dy . y and a write's is -written . dwritten, each summed over P.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        C, read_decay, B, written, decay, state, visible = inputs
+        Z, Q, H, P = written.shape
+        from_start, to_end = read_decay.exp()[..., None], (decay[:, -1:] - decay).exp()[..., None]
+        flat_state = state.reshape(Z, H * P, -1)
+        carried = torch.bmm(C, flat_state.transpose(1, 2)).view(Z, -1, H, P)
+        scores = _scores(C, B, visible)
+        within = _pairwise(read_decay, decay).mul_(scores) @ written.transpose(1, 2)  # (Z, H, R, P)
+        y = torch.addcmul(within.transpose(1, 2), carried, from_start)
+        kept = decay[:, -1].exp()[..., None, None] * state
+        weighted = (written * to_end).view(Z, Q, H * P)
+        last = torch.baddbmm(kept.view(Z, H * P, -1), weighted.transpose(1, 2), B).view_as(state)
+        ctx.save_for_backward(*inputs, scores, y, last)
+        return y, last
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        C, read_decay, B, written, decay, state, visible, scores, y, last = ctx.saved_tensors
+        dy, dlast = gradients
+        Z, Q, H, P = written.shape
+        from_start, to_end = read_decay.exp()[..., None], (decay[:, -1:] - decay).exp()[..., None]
+        flat_state, flat_dlast = state.reshape(Z, H * P, -1), dlast.reshape(Z, H * P, -1)
+        # What passed through the chunk's first state, and into its last.
+        read = (dy * from_start).view(Z, -1, H * P)
+        weighted = (written * to_end).view(Z, Q, H * P)
+        dC = torch.bmm(read, flat_state)
+        dB = torch.bmm(weighted, flat_dlast)
+        kept = decay[:, -1].exp()[..., None, None] * dlast
+        dstate = torch.baddbmm(kept.view(Z, H * P, -1), read.transpose(1, 2), C).view_as(state)
+        dwritten = torch.bmm(B, flat_dlast.transpose(1, 2)).view(Z, Q, H, P)
+        # What stayed within the chunk.
+        dy_heads, written_heads = dy.transpose(1, 2).contiguous(), written.transpose(1, 2)
+        pairwise = _pairwise(read_decay, decay)
+        dscores = (dy_heads @ written_heads.transpose(2, 3)).mul_(pairwise).sum(dim=1).masked_fill_(~visible, 0)
+        within = pairwise.mul_(scores).transpose(2, 3) @ dy_heads  # (Z, H, Q, P)
+        dwritten = torch.addcmul(within.transpose(1, 2), dwritten, to_end)
+        dC = dC.baddbmm_(dscores, B)
+        dB = dB.baddbmm_(dscores.transpose(1, 2), C)
+        dread_decay = (dy * y).sum(dim=-1)
+        ddecay = -(written * dwritten).sum(dim=-1)
+        ddecay[:, -1] += (dlast * last).sum(dim=(2, 3))
+        return dC, dread_decay, dB, dwritten, ddecay, dstate, None
+
+
+def _scores(C: Tensor, B: Tensor, visible: Tensor) -> Tensor:
+    """How much each read (Z, R, N) looks at each write (Z, Q, N), zero where it is not visible: (Z, 1, R, Q)."""
+    return torch.bmm(C, B.transpose(1, 2)).masked_fill_(~visible, 0)[:, None]
+
+
+def _pairwise(read_decay: Tensor, decay: Tensor) -> Tensor:
+    """Decay from each write to each read, (Z, R, H) and (Z, Q, H) -> (Z, H, R, Q); 1 where the read comes first.
+
+    Clamped before exp: for a read that comes first the exponent is positive and may overflow, which no later
+    multiplication with zero would undo.
+    """
+    reads, writes = read_decay.transpose(1, 2)[..., None], decay.transpose(1, 2)[:, :, None]
+    return (reads - writes).clamp_(max=0).exp_()

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -32,6 +31,7 @@ from lssvwm_rl.diffusion import (
 )
 from lssvwm_rl.heads import ContinuationHead, RewardHead
 from lssvwm_rl.memory import Memory
+from lssvwm_rl.patches import Patches
 from lssvwm_rl.recall import EpisodicRecall, draw_pairs, draw_visible
 
 OBJECTIVES = ("two_stream", "prefix")
@@ -125,8 +125,8 @@ class WorldModel(nn.Module):
         super().__init__()
         self.config = config
         (H, W, C), (h, w), width = config.frame_shape, config.grid, config.backbone.width
-        self.patch = (H // h, W // w)
-        pixels = self.patch[0] * self.patch[1] * C
+        self.patches = Patches(H // h, W // w)
+        pixels = self.patches.height * self.patches.width * C
         condition = config.backbone.condition_width
         self.patch_in = nn.Linear(pixels, width)
         self.position = nn.Parameter(0.02 * torch.randn(h, w, width))
@@ -195,7 +195,7 @@ class WorldModel(nn.Module):
                 memory, prediction = self.observe(memory, frames[:, t : t + 1], actions[:, t : t + 1], vector[:, None])
                 parts.append(prediction)
             return memory, Prediction(*(torch.cat(field, dim=1) for field in zip(*parts, strict=True)))
-        x = self._to_patches(frames)
+        x = self.patches.from_frames(frames)
         features, _, layers = self._run(x[:, :, None], x.new_zeros(*x.shape[:2], 1), actions, vectors, memory)
         readout = self._readout(features[:, :, 0])
         prediction = Prediction(self.reward_head(readout), self.continuation_head(readout), readout)
@@ -229,7 +229,7 @@ class WorldModel(nn.Module):
             return self._predict(features, condition)[:, 0, 0]
 
         x = euler_sample(denoise, noise, denoise_steps, self.config.noise_shift)
-        frame = self._to_frames(x)
+        frame = self.patches.to_frames(x)
         memory, prediction = self.observe(memory, frame[:, None], action[:, None], vectors)
         return Imagined(frame, vector, prediction.reward[:, 0], prediction.terminated[:, 0], memory)
 
@@ -240,7 +240,7 @@ class WorldModel(nn.Module):
             batch: clips; every clip starts from an empty memory.
             generator: on the model's device; draws noise levels, noise and recall masks.
         """
-        x = self._to_patches(batch.frames)
+        x = self.patches.from_frames(batch.frames)
         B, T = batch.mask.shape
         memory = self.initial_memory(B)
         tau = sample_tau((B, T), self.config.noise_shift, generator, self.device)
@@ -329,23 +329,9 @@ class WorldModel(nn.Module):
         """(B, T) bool: True for the frame that is a row's first, which no action led into."""
         return memory.frames[:, None] + torch.arange(T, device=self.device) == 0
 
-    def _to_patches(self, frames: Tensor) -> Tensor:
-        """uint8 (..., H, W, C) -> float32 (..., h, w, pixels) in [-1, 1]."""
-        return self._cut(frames).float() / 127.5 - 1
-
-    def _cut(self, frames: Tensor) -> Tensor:
-        """(..., H, W, C) -> (..., h, w, pixels * C)."""
-        return rearrange(frames, "... (h p) (w q) c -> ... h w (p q c)", p=self.patch[0], q=self.patch[1])
-
     def _pixel_weight(self, batch: Batch) -> Tensor:
         """(B, T, h, w, pixels)."""
-        return self._cut(rarity_weight(batch.frames, batch.mask, self.config.rarity_power)[..., None])
-
-    def _to_frames(self, patches: Tensor) -> Tensor:
-        """Inverse of `_to_patches`, rounded and clamped."""
-        p, q = self.patch
-        pixels = ((patches.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        return rearrange(pixels, "... h w (p q c) -> ... (h p) (w q) c", p=p, q=q)
+        return self.patches.cut(rarity_weight(batch.frames, batch.mask, self.config.rarity_power)[..., None])
 
     def _predict(self, features: Tensor, condition: Tensor) -> Tensor:
         """Features (B, T, S, h, w, D) -> predicted clean patches (B, T, S, h, w, pixels)."""
@@ -373,7 +359,7 @@ class WorldModel(nn.Module):
         rows, later, earlier = draw_pairs(mask, self.config.recall_pairs, generator)
         patches = x[rows, earlier]
         shown = draw_visible(len(rows), *self.config.frame_shape[:2], generator, self.device)
-        visible = self._cut(shown[..., None])
+        visible = self.patches.cut(shown[..., None])
         # Hidden pixels are mid-grey, which is 0 in [-1, 1].
         query = (patches.unflatten(-1, (visible.shape[-1], -1)) * visible[..., None]).flatten(-2)
         completed = self.recall(self.patch_in(query) + self.position, readout[rows, later])

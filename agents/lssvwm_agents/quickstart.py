@@ -139,8 +139,12 @@ def _collect(out: Path, config: QuickstartConfig) -> dict[str, Any]:
     result = {}
     with make_image_env(config.env) as env:
         spec = None if env.spec is None else env.spec.to_json()
-    parts = (("data", config.episodes, DATA_SEED), ("test", config.test_episodes, TEST_SEED))
-    for name, episodes, seed in parts:
+    # Memory is measured where there is something to remember: in the test episodes every walk sees the object.
+    parts = (
+        ("data", config.episodes, DATA_SEED, make_explorer),
+        ("test", config.test_episodes, TEST_SEED, partial(make_explorer, blind=0.0)),
+    )
+    for name, episodes, seed, explorer in parts:
         done = 0
         with progress_bar(f"collect {name}") as bar:
 
@@ -151,7 +155,7 @@ def _collect(out: Path, config: QuickstartConfig) -> dict[str, Any]:
 
             store = collect(
                 lambda: make_image_env(config.env),
-                make_explorer,
+                explorer,
                 out / name,
                 episodes,
                 seed=seed,

@@ -18,7 +18,7 @@ from lssvwm_envs.dream_state import (
     observe_contexts,
 )
 from lssvwm_envs.model_cache import shared_model
-from lssvwm_rl.checkpoints import load_contexts
+from lssvwm_rl.checkpoints import fingerprint, load_contexts
 from lssvwm_rl.data.store import Episode
 from lssvwm_rl.memory import Memory
 from lssvwm_rl.spaces import action_layout, space_from_json
@@ -68,6 +68,7 @@ class DreamEnv(gym.Env):
         self.denoise_steps, self.observation, self.render_mode = denoise_steps, observation, render_mode
         self.observation_space = observation_space(self.model.config, observation)
         self.action_space = space_from_json(self.model.config.action_space)
+        self._fingerprint = fingerprint(self.model)
         self._noise = torch.Generator(device)
         self._memory: Memory | None = None
         self._frame = np.zeros(self.model.config.frame_shape, np.uint8)
@@ -138,9 +139,15 @@ class DreamEnv(gym.Env):
         """
         if self._memory is None:
             raise gym.error.ResetNeeded("There is no dream yet; call reset() before get_state().")
-        noise = self._noise.get_state().numpy().copy()
-        generator = self.np_random.bit_generator.state
-        return DreamState(self._memory, self._frame.copy(), self._steps, self._ended, noise, dict(generator))
+        return DreamState(
+            memory=self._memory,
+            model=self._fingerprint,
+            frame=self._frame.copy(),
+            steps=self._steps,
+            ended=self._ended,
+            noise=self._noise.get_state().numpy().copy(),
+            np_random=dict(self.np_random.bit_generator.state),
+        )
 
     def set_state(self, state: DreamState) -> None:
         """Go on from a state of this checkpoint.
@@ -148,11 +155,10 @@ class DreamEnv(gym.Env):
         Raises:
             ValueError: if the state is another model's, or has more than one row.
         """
-        wanted = self.model.initial_memory(1).tensors()
-        given = state.memory.tensors()
-        if {n: t.shape for n, t in wanted.items()} != {n: t.shape for n, t in given.items()}:
+        if state.model != self._fingerprint or state.memory.batch_size != 1:
             raise ValueError(
-                "The state's memory does not have this model's shapes; restore it in the env it came from."
+                f"The state has {state.memory.batch_size} rows of memory of model {state.model}, this env dreams 1 of "
+                f"{self._fingerprint}; restore it in an env with the checkpoint it came from."
             )
         self._memory = state.memory.to(self.model.device)
         self._frame, self._steps, self._ended = state.frame.copy(), state.steps, state.ended

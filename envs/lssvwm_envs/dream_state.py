@@ -28,6 +28,8 @@ class DreamState:
     """Everything that decides how a dream goes on; constant in size however long the dream."""
 
     memory: Memory
+    model: str
+    """`checkpoints.fingerprint` of the model whose memory it is."""
     frame: np.ndarray
     """(H, W, C) uint8, the last observation."""
     steps: int
@@ -44,6 +46,7 @@ class DreamState:
         folder.mkdir(parents=True, exist_ok=True)
         self.memory.save(folder / "memory.safetensors")
         state = {
+            "model": self.model,
             "frame": self.frame.tolist(),
             "steps": self.steps,
             "ended": self.ended,
@@ -68,8 +71,9 @@ class DreamState:
         memory = Memory.load(Path(folder) / "memory.safetensors")
         try:
             state = json.loads(path.read_text())
-            arrays = {name: np.array(state[name], np.uint8) for name in ("frame", "noise")}
-            return cls(memory, steps=state["steps"], ended=state["ended"], np_random=state["np_random"], **arrays)
+            frame, noise = (np.array(state[name], np.uint8) for name in ("frame", "noise"))
+            plain = {name: state[name] for name in ("model", "steps", "ended", "np_random")}
+            return cls(memory, frame=frame, noise=noise, **plain)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a dream state ({error!r}); save it again.") from error
 

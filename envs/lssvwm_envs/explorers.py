@@ -19,13 +19,16 @@ DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 Pose = tuple[int, int, int]  # x, y, direction
 
 
-def make_explorer(envs: VectorEnv, seed: int) -> Policy:
-    """The explorer that suits the environments: a privileged walker for MiniGrid-Memory, lasting actions otherwise."""
+def make_explorer(envs: VectorEnv, seed: int, blind: float = 0.2) -> Policy:
+    """The explorer that suits the environments: a privileged walker for MiniGrid-Memory, lasting actions otherwise.
+
+    `blind` is the walker's.
+    """
     from minigrid.envs import MemoryEnv
 
     unwrapped = [env.unwrapped for env in getattr(envs, "envs", ())]
     if unwrapped and all(isinstance(env, MemoryEnv) for env in unwrapped):
-        return MemoryWalker(unwrapped, seed)
+        return MemoryWalker(unwrapped, seed, blind)
     return LastingActions(envs.single_action_space, envs.num_envs, seed)
 
 
@@ -71,11 +74,17 @@ class MemoryWalker:
 
     It goes to where the object of the first room is in view, turns away and comes back to it 1 to 3 times, then walks
     to one of the two ends, the right one half of the time; a quarter of the walks first look at both ends. 60 / 20 /
-    20 % of the walks take 0 / 10 / 30 % random steps. A walk depends only on the policy's and the environment's seed.
+    20 % of the walks take 0 / 10 / 50 % random steps. A walk depends only on the policy's and the environment's seed.
+
+    Args:
+        envs: unwrapped MiniGrid-Memory environments.
+        seed: of the walks.
+        blind: share of the walks that go to an end without looking at the object first. Without any, a model never
+            learns that ignorance does not pay, and an agent trained in its dream does not look either.
     """
 
-    def __init__(self, envs: list[Any], seed: int):
-        self.envs, self.seed = envs, seed
+    def __init__(self, envs: list[Any], seed: int, blind: float = 0.2):
+        self.envs, self.seed, self.blind = envs, seed, blind
         self.views: dict[tuple[int, int], frozenset[Pose]] = {}
 
     def predict(
@@ -99,14 +108,16 @@ class MemoryWalker:
             if env.grid.get(i, j) is None and (i, j) not in _ends(env) and (i, j, d) not in sees
         )
         hidden = [pose for pose in hidden if _path(env, (*_position(env), env.agent_dir), pose.__eq__) is not None]
-        goals: list[Callable[[Pose], bool]] = [sees.__contains__]
-        for _ in range(rng.integers(1, 4)):
-            goals += [hidden[rng.integers(len(hidden))].__eq__, sees.__contains__]
+        goals: list[Callable[[Pose], bool]] = []
+        if rng.random() >= self.blind:
+            goals.append(sees.__contains__)
+            for _ in range(rng.integers(1, 4)):
+                goals += [hidden[rng.integers(len(hidden))].__eq__, sees.__contains__]
         if rng.random() < 0.25:
             goals += [(x, y, direction).__eq__ for direction in rng.permutation([1, 3]).tolist()]
         target = env.success_pos if rng.random() < 0.5 else env.failure_pos
         goals.append(lambda pose: pose[:2] == tuple(target))
-        random_rate = rng.choice([0.0, 0.1, 0.3], p=[0.6, 0.2, 0.2])
+        random_rate = rng.choice([0.0, 0.1, 0.5], p=[0.6, 0.2, 0.2])
         remaining = iter(goals)
         return _Walk(rng, remaining, next(remaining), tuple(target), float(random_rate))
 

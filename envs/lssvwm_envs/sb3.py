@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3.common.vec_env import VecEnv
@@ -57,7 +58,7 @@ class DreamVecEnv(VecEnv):
         self._noise = [torch.Generator(device) for _ in range(num_envs)]
         self._rngs = [np.random.default_rng() for _ in range(num_envs)]
         self._actions = torch.zeros(0)
-        self._memory: Memory = self.model.initial_memory(num_envs)
+        self._memory: Memory | None = None
         self._frames = np.zeros((num_envs, *config.frame_shape), np.uint8)
         self._steps = np.zeros(num_envs, np.int64)
         self.seed(seed)
@@ -72,12 +73,27 @@ class DreamVecEnv(VecEnv):
         return self._observe()
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Take the actions of the next `step_wait`."""
+        """Take the actions of the next `step_wait`.
+
+        Raises:
+            gymnasium.error.ResetNeeded: before the first reset.
+            gymnasium.error.InvalidAction: unless there is one action of the action space per row.
+        """
+        if self._memory is None:
+            raise gym.error.ResetNeeded("The dreams have not begun; call reset() before step().")
+        if np.shape(actions)[:1] != (self.num_envs,):
+            raise gym.error.InvalidAction(
+                f"Actions of shape {np.shape(actions)} do not fit {self.num_envs} rows; give one action per row."
+            )
+        for action in actions:
+            if not self.action_space.contains(action):
+                raise gym.error.InvalidAction(f"Action {action!r} is not in {self.action_space}; give one that is.")
         _, dtype = action_layout(self.action_space)
         self._actions = torch.from_numpy(np.asarray(actions, dtype)).to(self.model.device)
 
     def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         """Dream one step in every row; rows that ended begin anew and tell their last observation in `infos`."""
+        assert self._memory is not None
         imagined = self.model.imagine(self._memory, self._actions, self._noise, self.denoise_steps)
         self._memory, self._frames = imagined.memory, imagined.frame.cpu().numpy()
         self._steps += 1
@@ -122,9 +138,11 @@ class DreamVecEnv(VecEnv):
         fresh, frames = observe_contexts(self.model, contexts)
         place = np.zeros(self.num_envs, np.int64)
         place[chosen] = np.arange(len(chosen))
-        self._memory = fresh.select(torch.from_numpy(place)).where(torch.from_numpy(rows), self._memory)
+        fresh = fresh.select(torch.from_numpy(place))
+        self._memory = fresh if self._memory is None else fresh.where(torch.from_numpy(rows), self._memory)
         self._frames = self._frames.copy()
         self._frames[chosen], self._steps[chosen] = frames, 0
 
     def _observe(self) -> Any:
+        assert self._memory is not None
         return make_observation(self._frames, self._memory.readout().cpu().numpy(), self.observation)

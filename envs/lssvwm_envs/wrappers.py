@@ -47,16 +47,16 @@ class MemoryObservation(gym.Wrapper):
         """Reset the environment and forget."""
         observation, info = self.env.reset(seed=seed, options=options)
         self._memory = self.model.initial_memory(1)
-        return self._remember(observation, np.zeros(1)), info
+        return self._remember(observation, None), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step the environment and commit the frame."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        return self._remember(observation, np.asarray(action)[None]), reward, terminated, truncated, info
+        return self._remember(observation, action), reward, terminated, truncated, info
 
-    def _remember(self, observation: Any, actions: np.ndarray) -> Any:
+    def _remember(self, observation: Any, action: Any) -> Any:
         frame = observation if self.image is None else observation[self.image]
-        self._memory, readout = commit(self.model, self._memory, frame[None], actions)
+        self._memory, readout = commit(self.model, self._memory, frame[None], action)
         return make_observation(frame, readout[0], self.kind)
 
 
@@ -92,7 +92,7 @@ class VectorMemoryObservation(VectorWrapper):
         observation, info = self.env.reset(seed=reseed, options=options)
         self._memory = self.model.initial_memory(self.num_envs)
         self._done = np.zeros(self.num_envs, bool)
-        return self._remember(observation, np.zeros(self.num_envs)), info
+        return self._remember(observation, None), info
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step all rows; those that this step reset forget first."""
@@ -101,23 +101,23 @@ class VectorMemoryObservation(VectorWrapper):
             fresh = self.model.initial_memory(self.num_envs)
             self._memory = fresh.where(torch.from_numpy(self._done), self._memory)
         self._done = terminated | truncated
-        return self._remember(observation, np.asarray(actions)), rewards, terminated, truncated, info
+        return self._remember(observation, actions), rewards, terminated, truncated, info
 
-    def _remember(self, observation: Any, actions: np.ndarray) -> Any:
+    def _remember(self, observation: Any, actions: Any) -> Any:
         frames = observation if self.image is None else observation[self.image]
         self._memory, readout = commit(self.model, self._memory, frames, actions)
         return make_observation(frames, readout, self.kind)
 
 
-def commit(model: WorldModel, memory: Memory, frames: np.ndarray, actions: np.ndarray) -> tuple[Memory, np.ndarray]:
+def commit(model: WorldModel, memory: Memory, frames: np.ndarray, actions: Any) -> tuple[Memory, np.ndarray]:
     """Commit one real frame per row: frames (n, H, W, C) uint8, actions (n[, A]) -> memory, readout (n, R) float32.
 
-    Actions that led into a row's first frame mean nothing and may have any shape (n, ...).
+    Actions are None where every row's frame is its first, which no action led into.
     """
     shape, dtype = action_layout(space_from_json(model.config.action_space))
-    if actions.shape[1:] != shape:
-        actions = np.zeros((len(frames), *shape), dtype)
-    moves = torch.from_numpy(actions.astype(dtype)).to(model.device)
+    whole = (len(frames), *shape)
+    moves = torch.from_numpy(np.zeros(whole, dtype) if actions is None else np.asarray(actions, dtype).reshape(whole))
+    moves = moves.to(model.device)
     images = torch.from_numpy(np.ascontiguousarray(frames)).to(model.device)
     memory, _ = model.observe(memory, images[:, None], moves[:, None])
     return memory, memory.readout().cpu().numpy()

@@ -152,12 +152,13 @@ def test_unknown_vectors_are_named(tmp_path):
         collect(lambda: make_image_env(ENV_ID), make_explorer, tmp_path / "s", 2, vector_keys=("poze",))
 
 
-def test_the_walker_shows_the_object_and_ends_either_way():
+@pytest.mark.parametrize(("blind", "low", "high"), [(0.0, 1, 1), (0.2, 0.7, 0.95), (1.0, 0, 0.5)])
+def test_the_walker_shows_the_object_and_ends_either_way(blind, low, high):
     envs = SyncVectorEnv([lambda: make_image_env(ENV_ID)], autoreset_mode=gym.vector.AutoresetMode.DISABLED)
     env = envs.envs[0].unwrapped
-    walker = make_explorer(envs, 0)
+    walker = make_explorer(envs, 0, blind)
     assert isinstance(walker, MemoryWalker)
-    outcomes = []
+    outcomes, looked = [], []
     for seed in range(60):
         observation, _ = envs.reset(seed=[seed])
         state, seen, done, start = None, False, False, np.ones(1, bool)
@@ -166,6 +167,8 @@ def test_the_walker_shows_the_object_and_ends_either_way():
             actions, state = walker.predict(observation, state, start)
             observation, rewards, terminated, truncated, _ = envs.step(actions)
             start, done = np.zeros(1, bool), bool(terminated[0] | truncated[0])
-        assert seen and terminated[0]
+        assert terminated[0]
+        looked.append(seen)
         outcomes.append(rewards[0] > 0)
+    assert low <= np.mean(looked) <= high
     assert 0.3 < np.mean(outcomes) < 0.7

@@ -80,7 +80,7 @@ def test_no_layer_leaks_from_the_future(block, changed, objective_streams):
 def test_two_stream_training_denoises_from_the_memory_that_inference_has(vector_size):
     model = small_model(vector_size=vector_size)
     frames, actions, vectors = clip(model, B=2, T=6)
-    x = model._to_patches(frames)
+    x = model.patches.from_frames(frames)
     g = torch.Generator().manual_seed(3)
     tau = torch.rand(2, 6, generator=g)
     noise = torch.randn(x.shape, generator=g)

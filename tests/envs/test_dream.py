@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 import warnings
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.utils.env_checker import check_env
 
 import lssvwm_rl
 from lssvwm_envs.dream import DreamEnv
 from lssvwm_envs.dream_state import DreamState
 from lssvwm_rl.data.store import EpisodeStore
+from lssvwm_rl.world_model import WorldModel
 
 ACTIONS = [2, 0, 2, 1, 2, 2, 0]
 
@@ -43,9 +48,14 @@ def test_check_env_is_clean(checkpoint, observation):
     assert lssvwm_rl.__version__
 
 
-def test_the_entry_point_with_a_module_registers_too(checkpoint):
-    env = gym.make("lssvwm_envs:lssvwm/Dream-v0", checkpoint=checkpoint)
-    assert env.reset(seed=0)[0].shape == (56, 56, 3)
+def test_an_id_with_its_module_registers_itself(checkpoint):
+    """In a fresh process: this one has imported everything."""
+    code = (
+        "import sys, gymnasium as gym;"
+        "env = gym.make('lssvwm_envs:lssvwm/Dream-v0', checkpoint=sys.argv[1]);"
+        "assert env.reset(seed=0)[0].shape == (56, 56, 3)"
+    )
+    subprocess.run([sys.executable, "-c", code, checkpoint], check=True)
 
 
 def test_a_restored_state_goes_on_bit_for_bit(checkpoint, tmp_path):
@@ -91,6 +101,21 @@ def test_a_given_context_is_observed(checkpoint):
     frame, _ = env.reset(seed=0, options={"context": (episode.frames[:4], episode.actions[:3])})
     assert np.array_equal(frame, episode.frames[3])
     assert env.get_state().memory.frames.tolist() == [4]
+
+
+def test_a_state_of_another_checkpoint_is_refused(checkpoint, tmp_path):
+    """Same shapes, other weights: nothing but the fingerprint tells them apart."""
+    other = tmp_path / "other"
+    shutil.copytree(checkpoint, other)
+    model = WorldModel.from_pretrained(checkpoint)
+    torch.nn.init.zeros_(model.position)
+    model.save_pretrained(other)
+    mine, theirs = DreamEnv(checkpoint), DreamEnv(str(other))
+    mine.reset(seed=0)
+    theirs.reset(seed=0)
+    with pytest.raises(ValueError, match="the checkpoint it came from"):
+        mine.set_state(theirs.get_state())
+    mine.step(0)
 
 
 def test_what_goes_wrong_is_said(checkpoint, tmp_path):

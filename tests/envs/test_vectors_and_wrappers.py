@@ -53,15 +53,28 @@ def test_the_wrapper_reads_what_observe_reads(checkpoint):
     env = MemoryObservation(make_image_env(ENV_ID), checkpoint, observation="both")
     observation, _ = env.reset(seed=5)
     frames, actions = [observation["image"]], [0]
-    for action in (2, 1, 2, 0):
+    for action in (2, np.int64(1), np.array([2]), 0):  # environments take all of these for an action
         observation, *_ = env.step(action)
         frames.append(observation["image"])
-        actions.append(action)
+        actions.append(int(np.asarray(action).item()))
     memory, _ = model.observe(
         model.initial_memory(1), torch.from_numpy(np.stack(frames))[None], torch.tensor(actions)[None]
     )
     np.testing.assert_allclose(memory.readout()[0].numpy(), observation["memory"], atol=1e-4)
     assert env.observation_space.contains(observation)
+
+
+def test_a_batch_of_dreams_refuses_what_it_cannot_do(checkpoint):
+    batch = DreamVecEnv(checkpoint, num_envs=2)
+    with pytest.raises(gym.error.ResetNeeded, match="reset"):
+        batch.step(np.zeros(2, np.int64))
+    batch.reset()
+    with pytest.raises(gym.error.InvalidAction, match="99"):
+        batch.step(np.array([0, 99]))
+    with pytest.raises(gym.error.InvalidAction, match="one action per row"):
+        batch.step(np.zeros(3, np.int64))
+    frames, *_ = batch.step(np.zeros(2, np.int64))
+    assert frames.shape == (2, 56, 56, 3)
 
 
 def test_vector_rows_forget_when_their_episode_ends(checkpoint):

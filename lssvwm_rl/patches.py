@@ -1,0 +1,32 @@
+"""Frames as grids of patches: uint8 pixels to numbers in [-1, 1] and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Patches:
+    """How frames (H, W, C) are cut into a grid of h * w patches, one token each."""
+
+    height: int
+    """Pixels per patch, H / h."""
+    width: int
+    """Pixels per patch, W / w."""
+
+    def cut(self, images: Tensor) -> Tensor:
+        """(..., H, W, C) -> (..., h, w, height * width * C), any dtype."""
+        return rearrange(images, "... (h p) (w q) c -> ... h w (p q c)", p=self.height, q=self.width)
+
+    def from_frames(self, frames: Tensor) -> Tensor:
+        """uint8 (..., H, W, C) -> float32 (..., h, w, pixels) in [-1, 1]."""
+        return self.cut(frames).float() / 127.5 - 1
+
+    def to_frames(self, patches: Tensor) -> Tensor:
+        """Inverse of `from_frames`, rounded and clamped."""
+        pixels = ((patches.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return rearrange(pixels, "... h w (p q c) -> ... (h p) (w q) c", p=self.height, q=self.width)

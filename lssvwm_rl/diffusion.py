@@ -48,8 +48,10 @@ def velocity_loss(predicted: Tensor, x: Tensor, tau: Tensor, weight: Tensor) -> 
 def weighted_error(predicted: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """Mean squared error of patches (..., h, w, pixels * C), every pixel counting by its weight (..., h, w, pixels)."""
     channels = x.shape[-1] // weight.shape[-1]
-    error = (predicted - x).square().unflatten(-1, (-1, channels)).mean(dim=-1)
-    return (error * weight).flatten(-3).mean(dim=-1)
+    root = weight.sqrt()[..., None].expand(*weight.shape, channels).flatten(-2)
+    # The norm, squared, because it reads the errors once and keeps no squares of them.
+    error = torch.linalg.vector_norm((predicted - x) * root, dim=(-3, -2, -1))
+    return error.square() / x.shape[-3:].numel()
 
 
 def rarity_weight(frames: Tensor, mask: Tensor, power: float) -> Tensor:
@@ -67,10 +69,10 @@ def rarity_weight(frames: Tensor, mask: Tensor, power: float) -> Tensor:
     Returns:
         (B, T, H, W) float32.
     """
-    levels = (frames >> 5).long()
-    colour = levels[..., 0]
+    levels = frames >> 5
+    colour = levels[..., 0].int()
     for channel in range(1, frames.shape[-1]):
-        colour = colour * 8 + levels[..., channel]
+        colour = (colour << 3).add_(levels[..., channel])
     counts = torch.bincount(colour[mask].flatten(), minlength=8 ** frames.shape[-1])
     share = counts.float() / counts.sum().clamp(min=1)
     weight = torch.where(counts > 0, share.clamp(min=1e-9) ** -power, 0.0)

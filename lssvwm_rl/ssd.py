@@ -84,11 +84,13 @@ def read_then_scan(
         Outputs (Z, T, 2, K, H, P) and the state after the last clean frame (Z, H, P, N).
     """
     Z, T, _, K, H, P = x.shape
-    written, log_step = x * dt[..., None], dt * A
-    own_decay = log_step[:, :, 0].cumsum(dim=2)  # (Z, T, K, H), within each noised frame
+    # unbind, not indices: its backward is one stack.
+    (own_written, clean_written), (own_step, clean_step) = (x * dt[..., None]).unbind(2), (dt * A).unbind(2)
+    own_decay = own_step.cumsum(dim=2)  # (Z, T, K, H), within each noised frame
+    own_B, clean_B = B.unbind(2)
     frames = max(1, chunk_size // K)
     visible = _visible(min(frames, T), K, x.device)
-    clean = (t.split(frames, dim=1) for t in (written[:, :, 1], log_step[:, :, 1], B[:, :, 1], C, own_decay))
+    clean = (t.split(frames, dim=1) for t in (clean_written, clean_step, clean_B, C, own_decay))
     outputs = []
     for written_piece, log_step_piece, B_piece, C_piece, own_piece in zip(*clean, strict=True):
         F = written_piece.shape[1]
@@ -107,8 +109,9 @@ def read_then_scan(
         )
         outputs.append(y.view(Z, F, 2, K, H, P))
     y = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
-    own = _read_own(C[:, :, 0], B[:, :, 0], written[:, :, 0], own_decay)
-    return torch.stack([y[:, :, 0] + own, y[:, :, 1]], dim=2), state
+    noised, clean_y = y.unbind(2)
+    own = _read_own(C[:, :, 0], own_B, own_written, own_decay)
+    return torch.stack([noised + own, clean_y], dim=2), state
 
 
 def _visible(frames: int, K: int, device: torch.device) -> Tensor:

@@ -258,8 +258,9 @@ class WorldModel(nn.Module):
             # What is committed at inference is clean, so the heads learn from the clean prefix alone.
             counted, committed = batch.mask & (tau > 0), batch.mask & (tau == 0)
         features, condition, _ = self._run(noisy, taus, batch.actions, batch.vectors, memory)
-        predicted = self._predict(features[:, :, :1], condition[:, :, :1])[:, :, 0]
-        readout = self._readout(features[:, :, -1])
+        streams = features.unbind(2)  # one in a prefix clip, whose clean part is read
+        predicted = self._predict(streams[0][:, :, None], condition[:, :, :1])[:, :, 0]
+        readout = self._readout(streams[-1])
 
         weight = self._pixel_weight(batch)
         losses = {

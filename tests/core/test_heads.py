@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lssvwm_rl.heads import BINS, LIMIT, ContinuationHead, RewardHead, symexp, symlog, two_hot
 
 
+@settings(deadline=None)
 @given(st.floats(-140, 140))
 def test_two_hot_keeps_the_reward(reward):
     weights = two_hot(symlog(torch.tensor([reward], dtype=torch.float64)), LIMIT, BINS)

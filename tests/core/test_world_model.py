@@ -64,7 +64,7 @@ def test_no_layer_leaks_from_the_future(block, changed, objective_streams):
     moved_condition[:, changed] += 1
     after, _ = backbone(moved, moved_condition, backbone.initial_memory(1), none)
     torch.testing.assert_close(after[:, :changed], before[:, :changed], rtol=0, atol=1e-5)
-    assert (after[:, changed] - before[:, changed]).abs().amin(dim=(0, 2, 3, 4)).max() >= 0
+    assert (after[:, changed] - before[:, changed]).abs().max() > 1e-6
     later = (after[:, changed + 1 :] - before[:, changed + 1 :]).abs().amax(dim=(0, 3, 4, 5))
     assert (later > 1e-6).all(), "the past must reach later frames"
     if objective_streams == 2:
@@ -114,9 +114,7 @@ def test_loss_ignores_padding_and_reaches_every_weight(objective, vector_size):
     )
     again = model.loss(garbled, torch.Generator().manual_seed(0))
     for name, value in losses.items():
-        if objective == "prefix" or name != "frame":  # the two-stream noise is drawn per frame, padding included
-            torch.testing.assert_close(again[name], value, msg=lambda m, name=name: f"{name}: {m}")
-    torch.testing.assert_close(again["total"], losses["total"])
+        torch.testing.assert_close(again[name], value, msg=lambda m, name=name: f"{name}: {m}")
     assert ("vector" in losses) == bool(vector_size)
     losses["total"].backward()
     # Half of the prefix batches have no clean frame for the heads; this seed has some.

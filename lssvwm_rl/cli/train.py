@@ -17,6 +17,8 @@ class Train:
     """Run folder; a run that is there already is continued."""
     preset: Literal["tiny", "small", "base", "paper"] = "tiny"
     """Sizes of the model and settings of the training."""
+    weights: str | None = None
+    """Checkpoint of the same sizes to start from, for example to go on with other data."""
     objective: Literal["two_stream", "prefix"] = "two_stream"
     """How clips are noised."""
     steps: int | None = None
@@ -70,7 +72,7 @@ def main(args: Train) -> None:
             )
             bar.update(task, completed=at.fraction, note=note)
 
-        out = trainer.train(store, args.out, model, config, memory_callbacks(store), show)
+        out = trainer.train(store, args.out, model, config, memory_callbacks(store), show, args.weights)
     print(f"World model written to {out}.")
 
 

@@ -96,16 +96,21 @@ def train(
     config: TrainConfig,
     callbacks: Sequence[Callback] = (),
     on_progress: Callable[[Progress], None] | None = None,
+    weights: str | Path | None = None,
 ) -> Path:
     """Train a world model; what `out` has already is continued.
 
     Random numbers are a function of (seed, step), so a resumed run's losses equal an uninterrupted run's.
 
+    Args:
+        weights: checkpoint of the same sizes whose weights a new run starts from, for example to go on with other data.
+
     Returns:
         The run folder, whose EMA weights `WorldModel.from_pretrained` reads at any time.
 
     Raises:
-        ValueError: if the store does not fit, or `out` is another run.
+        ValueError: if the store or the weights do not fit, or `out` is another run.
+        FileNotFoundError: if there is no such checkpoint to start from.
         FloatingPointError: if the loss is not finite; the last checkpoint is kept.
     """
     out = Path(out)
@@ -116,9 +121,11 @@ def train(
         "data": str(store.path),
         "episodes_of_data": len(store),
         "steps_of_data": int(store.lengths.sum()),
+        "weights": None if weights is None else str(weights),
         "model": dataclasses.asdict(model_config),
         "train": dataclasses.asdict(config),
     }
+    initial = None if weights is None else _weights_for(model_config, weights)
     fabric = _fabric(config)
     fabric.launch()
     if fabric.is_global_zero:
@@ -127,6 +134,8 @@ def train(
     torch.set_flush_denormal(True)
     torch.manual_seed(config.seed)
     model = WorldModel(model_config)
+    if initial is not None:
+        model.load_state_dict(initial)
     optimizer = torch.optim.AdamW(
         _parameter_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.95)
     )
@@ -212,6 +221,17 @@ def train(
 def _fabric(config: TrainConfig) -> Fabric:
     precision: Any = config.precision  # Fabric checks the name
     return Fabric(accelerator=config.device, devices=config.devices, precision=precision)
+
+
+def _weights_for(config: WorldModelConfig, checkpoint: str | Path) -> dict[str, Tensor]:
+    model = WorldModel.from_pretrained(checkpoint)
+    wanted, found = dataclasses.asdict(config), dataclasses.asdict(model.config)
+    for name in ("frame_shape", "action_space", "vector_size", "grid", "backbone", "readout_size", "head_width"):
+        if wanted[name] != found[name]:
+            raise ValueError(
+                f"The weights of {checkpoint} are for {name} {found[name]}, this run has {wanted[name]}; use the same."
+            )
+    return model.state_dict()
 
 
 def _learning_rate(config: TrainConfig, step: int, done: float) -> float:

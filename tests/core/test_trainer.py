@@ -69,6 +69,18 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(store, tmp_pat
     assert (run / "model.safetensors").read_bytes() == before
 
 
+def test_a_run_can_start_from_other_weights(store, tmp_path):
+    first = train(store, tmp_path / "a", MODEL, dataclasses.replace(CONFIG, steps=3))
+    config = dataclasses.replace(CONFIG, steps=1, learning_rate=1e-12)
+    second = train(store, tmp_path / "b", MODEL, config, weights=first)
+    for a, b in zip(*(WorldModel.from_pretrained(run).parameters() for run in (first, second)), strict=True):
+        torch.testing.assert_close(a, b)
+    other = dataclasses.replace(MODEL, readout_size=16)
+    with pytest.raises(ValueError, match="readout_size"):
+        train(store, tmp_path / "c", other, config, weights=first)
+    assert not (tmp_path / "c").exists()
+
+
 def test_other_runs_and_broken_states_are_refused(store, tmp_path):
     run = train(store, tmp_path / "run", MODEL, dataclasses.replace(CONFIG, steps=1))
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}

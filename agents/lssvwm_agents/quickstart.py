@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 from lssvwm_agents.evaluate import EvaluationResult, evaluate_policy, progress_bar
 from lssvwm_agents.imagination import DreamTrainConfig, PPOConfig, train_in_dream, train_on_images
@@ -31,6 +30,7 @@ from lssvwm_rl.evaluation.metrics import one_step_psnr, rollout_psnr
 from lssvwm_rl.evaluation.report import write_report
 from lssvwm_rl.presets import PRESETS, model_config
 from lssvwm_rl.training.preview import dream_video, enlarge, frame_strip, write_image, write_video
+from lssvwm_rl.training.run_folder import steps_of_data
 from lssvwm_rl.training.trainer import Progress, TrainConfig, train
 
 DATA_SEED = 1_000_000  # away from the seeds that the shipped checkpoint was trained on
@@ -277,21 +277,6 @@ def _evaluate(
             wrap_vector=wrap,
             progress=bar,
         )
-
-
-def steps_of_data(checkpoint: str) -> int:
-    """Real steps that a checkpoint was trained on, as its config.yaml says.
-
-    Raises:
-        ValueError: if it does not say so.
-    """
-    path = resolve_checkpoint(checkpoint) / "config.yaml"
-    try:
-        return int(yaml.safe_load(path.read_text())["steps_of_data"])
-    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise ValueError(
-            f"{path} does not say how many real steps the model saw ({error!r}); train it again."
-        ) from error
 
 
 def _write_json(path: Path, value: Any) -> None:

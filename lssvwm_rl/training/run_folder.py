@@ -137,6 +137,21 @@ def export(run: Path, out: Path) -> None:
     partial.rename(out)
 
 
+def steps_of_data(checkpoint: str | Path) -> int:
+    """Real steps that a checkpoint was trained on, those of the weights that it started from included.
+
+    Raises:
+        ValueError: if its config.yaml does not say so.
+    """
+    path = resolve_checkpoint(checkpoint) / CONFIG_FILE
+    try:
+        return int(yaml.safe_load(path.read_text())["steps_of_data"])
+    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(
+            f"{path} does not say how many real steps the model saw ({error!r}); train it again."
+        ) from error
+
+
 def _differences(found: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     ours = _flat(_plain(config))
     theirs = _flat(found)

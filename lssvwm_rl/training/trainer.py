@@ -120,7 +120,7 @@ def train(
     about = {
         "data": str(store.path),
         "episodes_of_data": len(store),
-        "steps_of_data": int(store.lengths.sum()),
+        "steps_of_data": int(store.lengths.sum()) + (0 if weights is None else run_folder.steps_of_data(weights)),
         "weights": None if weights is None else str(weights),
         "model": dataclasses.asdict(model_config),
         "train": dataclasses.asdict(config),

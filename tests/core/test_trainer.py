@@ -12,7 +12,7 @@ from small_models import BACKBONE, DISCRETE
 
 from lssvwm_rl.checkpoints import check_fits, resolve_checkpoint
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
-from lssvwm_rl.training.run_folder import export
+from lssvwm_rl.training.run_folder import export, steps_of_data
 from lssvwm_rl.training.trainer import TrainConfig, train
 from lssvwm_rl.world_model import WorldModel, WorldModelConfig
 
@@ -75,6 +75,7 @@ def test_a_run_can_start_from_other_weights(store, tmp_path):
     second = train(store, tmp_path / "b", MODEL, config, weights=first)
     for a, b in zip(*(WorldModel.from_pretrained(run).parameters() for run in (first, second)), strict=True):
         torch.testing.assert_close(a, b)
+    assert steps_of_data(second) == 2 * steps_of_data(first) == 2 * int(store.lengths.sum())
     other = dataclasses.replace(MODEL, readout_size=16)
     with pytest.raises(ValueError, match="readout_size"):
         train(store, tmp_path / "c", other, config, weights=first)

@@ -12,6 +12,7 @@ import torch
 import tyro
 from torch.utils.flop_counter import FlopCounterMode
 
+from lssvwm_rl.cpu import tune_process
 from lssvwm_rl.data.clips import Batch
 from lssvwm_rl.presets import PRESETS
 from lssvwm_rl.world_model import WorldModel, WorldModelConfig
@@ -44,11 +45,11 @@ def gemm_rate(size: int = 1024, repeats: int = 20) -> float:
 def main(args: Args) -> None:
     """Print the rates and their ratio; GEMM and step alternate, since the machine's speed drifts."""
     torch.set_num_threads(args.threads)
-    torch.set_flush_denormal(True)
+    tune_process()
     torch.manual_seed(0)
     shape = (args.frame, args.frame, 3)
     model = WorldModel(WorldModelConfig(shape, {"type": "Discrete", "n": 7, "start": 0}, **PRESETS[args.preset].model))
-    optimizer = torch.optim.AdamW(model.parameters())
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     clip = (args.batch, args.span)
     batch = Batch(
         frames=torch.randint(0, 256, (*clip, *shape), dtype=torch.uint8),

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK_SIZE = 64
+CHUNK_SIZE = 32
 
 
 def chunked_scan(
@@ -125,6 +125,8 @@ def _visible(frames: int, K: int, device: torch.device) -> Tensor:
 def _read_own(C: Tensor, B: Tensor, written: Tensor, decay: Tensor) -> Tensor:
     """What the K tokens of each frame read of their own writes: C, B (..., K, N), written (..., K, H, P)."""
     K = C.shape[-2]
+    if K == 1:
+        return (C * B).sum(dim=-1)[..., None, None] * written
     causal = torch.ones(K, K, dtype=torch.bool, device=C.device).tril()[..., None]
     # Masked before exp: above the diagonal the exponent may overflow, which would poison gradients.
     pairwise = (decay[..., :, None, :] - decay[..., None, :, :]).masked_fill(~causal, float("-inf")).exp()

@@ -196,7 +196,8 @@ class WorldModel(nn.Module):
                 parts.append(prediction)
             return memory, Prediction(*(torch.cat(field, dim=1) for field in zip(*parts, strict=True)))
         x = self.patches.from_frames(frames)
-        features, _, layers = self._run(x[:, :, None], x.new_zeros(*x.shape[:2], 1), actions, vectors, memory)
+        tau = x.new_zeros(*x.shape[:2], 1)
+        features, _, layers = self._run(self.patch_in(x)[:, :, None], tau, actions, vectors, memory)
         readout = self._readout(features[:, :, 0])
         prediction = Prediction(self.reward_head(readout), self.continuation_head(readout), readout)
         return _memory(layers, readout[:, -1], memory.frames + frames.shape[1]), prediction
@@ -225,7 +226,8 @@ class WorldModel(nn.Module):
         vectors = None if vector is None else vector[:, None]
 
         def denoise(x: Tensor, tau: Tensor) -> Tensor:
-            features, condition, _ = self._run(x[:, None, None], tau[:, None, None], action[:, None], vectors, memory)
+            tokens = self.patch_in(x)[:, None, None]
+            features, condition, _ = self._run(tokens, tau[:, None, None], action[:, None], vectors, memory)
             return self._predict(features, condition)[:, 0, 0]
 
         x = euler_sample(denoise, noise, denoise_steps, self.config.noise_shift)
@@ -245,16 +247,20 @@ class WorldModel(nn.Module):
         memory = self.initial_memory(B)
         tau = sample_tau((B, T), self.config.noise_shift, generator, self.device)
         noise = torch.randn(x.shape, generator=generator, device=self.device)
+        # Patches are embedded linearly, so they are noised after it, where a frame is much smaller.
+        tokens, noise_tokens = self.patch_in(x).float(), self.patch_in(noise).float()
         if self.config.objective == "two_stream":
             clean_tau = self._context_tau(B, generator)[:, None].expand(B, T)
             taus = torch.stack([tau, clean_tau], dim=2)
             # The clean stream's noise is the noised stream's of another frame, which saves drawing it again.
-            noisy = torch.stack([add_noise(x, noise, tau), add_noise(x, noise.roll(1, dims=1), clean_tau)], dim=2)
+            noised = add_noise(tokens, noise_tokens, tau)
+            clean = add_noise(tokens, noise_tokens.roll(1, dims=1), clean_tau)
+            noisy = torch.stack([noised, clean], dim=2)
             counted, committed = batch.mask, batch.mask
         else:
             tau = prefix_tau(tau, batch.mask.sum(dim=1), generator)
             taus = tau[:, :, None]
-            noisy = add_noise(x, noise, tau)[:, :, None]
+            noisy = add_noise(tokens, noise_tokens, tau)[:, :, None]
             # What is committed at inference is clean, so the heads learn from the clean prefix alone.
             counted, committed = batch.mask & (tau > 0), batch.mask & (tau == 0)
         features, condition, _ = self._run(noisy, taus, batch.actions, batch.vectors, memory)
@@ -312,12 +318,12 @@ class WorldModel(nn.Module):
         return model.eval()
 
     def _run(
-        self, x: Tensor, tau: Tensor, actions: Tensor, vectors: Tensor | None, memory: Memory
+        self, patches: Tensor, tau: Tensor, actions: Tensor, vectors: Tensor | None, memory: Memory
     ) -> tuple[Tensor, Tensor, list[LayerMemory]]:
-        """x (B, T, S, h, w, pixels) at levels tau (B, T, S) -> features (.., h, w, D), condition, layer memories."""
-        tokens = self.patch_in(x) + self.position
+        """Embedded patches (B, T, S, h, w, D) at levels tau (B, T, S) -> features alike, condition, layer memories."""
+        tokens = patches + self.position
         condition = self.noise_embedding(tau)
-        condition = condition + self.action_embedding(actions, self._none(memory, x.shape[1]))[:, :, None]
+        condition = condition + self.action_embedding(actions, self._none(memory, tokens.shape[1]))[:, :, None]
         if self.config.vector_size and vectors is not None:
             tokens = tokens + self.vector_in(vectors)[:, :, None, None, None]
             condition = condition + self.vector_condition(vectors)[:, :, None]

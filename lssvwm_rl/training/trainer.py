@@ -18,6 +18,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from lssvwm_rl.cpu import tune_process
 from lssvwm_rl.data.clips import ClipSampler, split
 from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.training import run_folder
@@ -131,13 +132,13 @@ def train(
     if fabric.is_global_zero:
         run_folder.prepare(out, about, store, held_out)
     fabric.barrier()
-    torch.set_flush_denormal(True)
+    tune_process()
     torch.manual_seed(config.seed)
     model = WorldModel(model_config)
     if initial is not None:
         model.load_state_dict(initial)
     optimizer = torch.optim.AdamW(
-        _parameter_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.95)
+        _parameter_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.95), fused=True
     )
     ema = AveragedModel(model, multi_avg_fn=_ema_update(config.ema_decay))
     state = run_folder.load_state(out)

@@ -87,15 +87,14 @@ def test_two_stream_training_denoises_from_the_memory_that_inference_has(vector_
     noised = add_noise(x, noise, tau)
     pair, taus = torch.stack([noised, x], 2), torch.stack([tau, torch.zeros_like(tau)], 2)
     with torch.no_grad():
-        features, condition, _ = model._run(pair, taus, actions, vectors, model.initial_memory(2))
+        features, condition, _ = model._run(model.patch_in(pair), taus, actions, vectors, model.initial_memory(2))
         trained = model._predict(features[:, :, :1], condition[:, :, :1])[:, :, 0]
         memory = model.initial_memory(2)
         for t in range(6):
             one = slice(t, t + 1)
             vector = None if vectors is None else vectors[:, one]
-            features, condition, _ = model._run(
-                noised[:, one, None], tau[:, one, None], actions[:, one], vector, memory
-            )
+            tokens = model.patch_in(noised[:, one, None])
+            features, condition, _ = model._run(tokens, tau[:, one, None], actions[:, one], vector, memory)
             dreamt = model._predict(features, condition)[:, 0, 0]
             torch.testing.assert_close(dreamt, trained[:, t], rtol=1e-4, atol=1e-4)
             memory, _ = model.observe(memory, frames[:, one], actions[:, one], vector)

@@ -1,15 +1,21 @@
-"""The stack of layers: AdaLN -> BlockScan, AdaLN -> FrameLocalAttention, AdaLN -> MLP, each with a gate."""
+"""The stack of layers: AdaLN -> scan, AdaLN -> attention, AdaLN -> MLP, each with a gate; kinds leave parts out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lssvwm_rl.block_scan import BlockScan
-from lssvwm_rl.local_attention import FrameLocalAttention
+from lssvwm_rl.causal_attention import CausalAttention
+from lssvwm_rl.local_attention import FrameLocalAttention, KeysValues
+from lssvwm_rl.mamba_backend import BACKENDS
+
+KINDS = ("block_ssm", "ssm_local", "ssm", "window", "causal")
 
 
 @dataclass(frozen=True)
@@ -17,9 +23,10 @@ class BackboneConfig:
     """Sizes of the stack.
 
     Attributes:
+        kind: what a layer mixes frames with, see `Layer`: "block_ssm" (ours), "ssm_local", "ssm", "window", "causal".
         width: D.
         blocks: block side (b_h = b_w) of every layer, so also the number of layers; small first, large last. A side
-            larger than the grid means the whole frame.
+            larger than the grid means the whole frame. For other kinds than "block_ssm" only their number counts.
         state_size: N of the scan.
         scan_head_size: P of the scan.
         expand: inner width of the scan over D.
@@ -27,8 +34,13 @@ class BackboneConfig:
         attention_head_size: divides the width.
         condition_width: width of the per-frame conditioning.
         mlp_ratio: hidden width of the MLP over D.
+        backend: of the scan: "auto", "torch" or "mamba"; the machine's affair, so checkpoints do not hold it.
+
+    Raises:
+        ValueError: for an unknown kind, no layers, or an empty window.
     """
 
+    kind: str = "block_ssm"
     width: int = 128
     blocks: tuple[int, ...] = (1, 1, 2, 2)
     state_size: int = 32
@@ -38,44 +50,79 @@ class BackboneConfig:
     attention_head_size: int = 32
     condition_width: int = 64
     mlp_ratio: int = 4
+    backend: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"The kind {self.kind!r} is unknown; use one of {', '.join(KINDS)}.")
+        if self.backend not in BACKENDS:
+            raise ValueError(f"Scan backend {self.backend!r} does not exist; choose one of {', '.join(BACKENDS)}.")
+        if not self.blocks or min(self.blocks) < 1:
+            raise ValueError(f"blocks {self.blocks} must name a side of at least 1 for every layer.")
+        if self.window < 1:
+            remedy = "use kind 'ssm' for a scan without attention" if self.kind != "window" else "use at least 1"
+            raise ValueError(f"A window of {self.window} frames does not even show the own frame; {remedy}.")
 
 
-LayerMemory = tuple[Tensor, tuple[Tensor, Tensor]]
-"""Scan state and the window's (keys, values) of one layer."""
+LayerMemory = tuple[Tensor, KeysValues]
+"""Scan state and the window's (keys, values) of one layer; a part that the kind lacks is empty."""
 
 
 class Layer(nn.Module):
-    """One layer of the stack; modulation is per frame and stream, zero-initialised so that it starts as identity."""
+    """One layer of the stack; modulation is per frame and stream, zero-initialised so that it starts as identity.
+
+    | kind | scan | attention |
+    |---|---|---|
+    | block_ssm | one per block of the layer's side | window |
+    | ssm_local | one over the whole frame | window |
+    | ssm | one over the whole frame | none |
+    | window | none | window |
+    | causal | none | all past frames |
+    """
 
     def __init__(self, config: BackboneConfig, grid: tuple[int, int], block: int):
         super().__init__()
-        width = config.width
-        sides = (min(block, grid[0]), min(block, grid[1]))
-        self.modulation = nn.Linear(config.condition_width, 9 * width)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
-        self.scan = BlockScan(width, grid, sides, config.state_size, config.scan_head_size, config.expand)
-        self.attention = FrameLocalAttention(width, grid, config.attention_head_size, config.window)
+        kind, width = config.kind, config.width
+        sides = (min(block, grid[0]), min(block, grid[1])) if kind == "block_ssm" else grid
+        self.scan: BlockScan | None = None
+        self.attention: FrameLocalAttention | CausalAttention | None = None
+        if kind in ("block_ssm", "ssm_local", "ssm"):
+            self.scan = BlockScan(
+                width, grid, sides, config.state_size, config.scan_head_size, config.expand, config.backend
+            )
+        if kind in ("block_ssm", "ssm_local", "window"):
+            self.attention = FrameLocalAttention(width, grid, config.attention_head_size, config.window)
+        elif kind == "causal":
+            self.attention = CausalAttention(width, grid, config.attention_head_size)
         self.mlp = nn.Sequential(
             nn.Linear(width, config.mlp_ratio * width), nn.GELU("tanh"), nn.Linear(config.mlp_ratio * width, width)
         )
+        self.parts = 1 + (self.scan is not None) + (self.attention is not None)
+        self.modulation = nn.Linear(config.condition_width, 3 * self.parts * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
 
     def initial_memory(self, batch_size: int) -> LayerMemory:
         """An empty memory for B rows."""
-        return self.scan.initial_state(batch_size), self.attention.initial_cache(batch_size)
+        weight = self.modulation.weight
+        nothing = weight.new_zeros((batch_size, 0, 1, 1, 1), dtype=torch.float32)
+        state = nothing if self.scan is None else self.scan.initial_state(batch_size)
+        return state, (nothing, nothing) if self.attention is None else self.attention.initial_cache(batch_size)
 
     def forward(
-        self, tokens: Tensor, condition: Tensor, memory: LayerMemory, frames: Tensor
+        self, tokens: Tensor, condition: Tensor, memory: LayerMemory, frames: Tensor, write: bool = True
     ) -> tuple[Tensor, LayerMemory]:
         state, cache = memory
-        modulation = self.modulation(condition)[:, :, :, None, None].chunk(9, dim=-1)  # each (B, T, S, 1, 1, D)
-        shift, scale, gate = modulation[0:3]
-        mixed, state = self.scan(modulate(tokens, shift, scale), state)
-        tokens = tokens + gate * mixed
-        shift, scale, gate = modulation[3:6]
-        mixed, cache = self.attention(modulate(tokens, shift, scale), cache, frames)
-        tokens = tokens + gate * mixed
-        shift, scale, gate = modulation[6:9]
+        modulation = iter(self.modulation(condition)[:, :, :, None, None].chunk(3 * self.parts, dim=-1))
+        if self.scan is not None:
+            shift, scale, gate = next(modulation), next(modulation), next(modulation)  # each (B, T, S, 1, 1, D)
+            mixed, state = self.scan(modulate(tokens, shift, scale), state, write)
+            tokens = tokens + gate * mixed
+        if self.attention is not None:
+            shift, scale, gate = next(modulation), next(modulation), next(modulation)
+            mixed, cache = self.attention(modulate(tokens, shift, scale), cache, frames, write)
+            tokens = tokens + gate * mixed
+        shift, scale, gate = modulation
         return tokens + gate * self.mlp(modulate(tokens, shift, scale)), (state, cache)
 
 
@@ -91,7 +138,13 @@ class Backbone(nn.Module):
         return [cast(Layer, layer).initial_memory(batch_size) for layer in self.layers]
 
     def forward(
-        self, tokens: Tensor, condition: Tensor, memory: list[LayerMemory], frames: Tensor
+        self,
+        tokens: Tensor,
+        condition: Tensor,
+        memory: list[LayerMemory],
+        frames: Tensor,
+        write: bool = True,
+        recompute: bool = False,
     ) -> tuple[Tensor, list[LayerMemory]]:
         """Run T frames through all layers.
 
@@ -100,6 +153,8 @@ class Backbone(nn.Module):
             condition: (B, T, S, condition_width).
             memory: of every layer, before the first frame.
             frames: (B,) int64, frames committed to `memory`.
+            write: whether the frames stay in memory; False, for a frame that is being denoised, needs T = S = 1.
+            recompute: activation checkpointing: layers run again in the backward pass instead of keeping activations.
 
         Returns:
             Features of the same shape as the tokens, and the layers' memory after frame T.
@@ -107,9 +162,28 @@ class Backbone(nn.Module):
         condition = F.silu(condition)
         after = []
         for layer, layer_memory in zip(self.layers, memory, strict=True):
-            tokens, layer_memory = layer(tokens, condition, layer_memory, frames)
+            if recompute:
+                tokens, layer_memory = checkpoint(
+                    layer, tokens, condition, layer_memory, frames, write, use_reentrant=False
+                )
+            else:
+                tokens, layer_memory = layer(tokens, condition, layer_memory, frames, write)
             after.append(layer_memory)
         return tokens, after
+
+
+def match_depth(config: BackboneConfig, kind: str, grid: tuple[int, int]) -> BackboneConfig:
+    """The same sizes as another kind, with the number of layers whose parameters come closest to the given config's.
+
+    Raises:
+        ValueError: for an unknown kind.
+    """
+    if kind == config.kind:
+        return config
+    changed = replace(config, kind=kind, blocks=(max(grid),))
+    with torch.device("meta"):
+        wanted, one = (sum(p.numel() for p in Backbone(c, grid).parameters()) for c in (config, changed))
+    return replace(changed, blocks=(max(grid),) * max(1, round(wanted / one)))
 
 
 def modulate(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from lssvwm_rl.ssd import chunked_scan, read_then_scan
+from lssvwm_rl import mamba_backend, ssd
 
 
 class BlockScan(nn.Module):
@@ -25,10 +25,21 @@ class BlockScan(nn.Module):
         state_size: N.
         head_size: P; expand * width must be a multiple of it.
         expand: inner width over D.
+        backend: of the scan, see `mamba_backend.resolve_backend`.
+
+    Raises:
+        ValueError: if a size does not divide what it has to.
     """
 
     def __init__(
-        self, width: int, grid: tuple[int, int], block: tuple[int, int], state_size: int, head_size: int, expand: int
+        self,
+        width: int,
+        grid: tuple[int, int],
+        block: tuple[int, int],
+        state_size: int,
+        head_size: int,
+        expand: int,
+        backend: str = "auto",
     ):
         super().__init__()
         inner = expand * width
@@ -36,7 +47,7 @@ class BlockScan(nn.Module):
             raise ValueError(f"block {block} does not divide the token grid {grid}; choose a divisor of each side")
         if inner % head_size:
             raise ValueError(f"head_size {head_size} does not divide expand * width = {inner}")
-        self.grid, self.block = grid, block
+        self.grid, self.block, self.backend = grid, block, backend
         self.n_blocks = (grid[0] // block[0]) * (grid[1] // block[1])
         self.heads, self.head_size, self.state_size = inner // head_size, head_size, state_size
         self.splits = [inner, inner, state_size, state_size, self.heads]
@@ -56,12 +67,13 @@ class BlockScan(nn.Module):
         shape = (batch_size, self.n_blocks, self.heads, self.head_size, self.state_size)
         return torch.zeros(shape, device=self.A_log.device, dtype=torch.float32)
 
-    def forward(self, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, tokens: Tensor, state: Tensor, write: bool = True) -> tuple[Tensor, Tensor]:
         """Mix tokens over time.
 
         Args:
             tokens: (B, T, S, h, w, D); S = 1 (one stream that writes) or 2 (stream 0 noised reads, stream 1 writes).
             state: (B, n_blocks, heads, P, N) fp32.
+            write: whether the frames stay in the state; False needs T = S = 1.
 
         Returns:
             Mixed tokens of the same shape and the state after frame T.
@@ -80,12 +92,16 @@ class BlockScan(nn.Module):
             A = -torch.exp(self.A_log.float())
             B, C = self.B_norm(B.float()), self.C_norm(C.float())
             inner_state = state.flatten(0, 1)
+            scans = ssd if mamba_backend.resolve_backend(self.backend, x.device) == "torch" else mamba_backend
             if streams == 2:
-                y, inner_state = read_then_scan(x, dt, A, B, C, inner_state)
+                y, inner_state = scans.read_then_scan(x, dt, A, B, C, inner_state)
             else:
                 flat = (t.flatten(1, 3) for t in (x, dt, B, C))
                 x_flat, dt_flat, B_flat, C_flat = flat
-                y, inner_state = chunked_scan(x_flat, dt_flat, A, B_flat, C_flat, inner_state)
+                if write:
+                    y, inner_state = scans.chunked_scan(x_flat, dt_flat, A, B_flat, C_flat, inner_state)
+                else:
+                    y = ssd.read_frame(x_flat, dt_flat, A, B_flat, C_flat, inner_state)
                 y = y.view_as(x)
             # At initialisation writes are scaled by a small dt and the memory would start almost silent beside the
             # skip: normalise what was read per head, and let D start at 0.

@@ -115,7 +115,13 @@ def euler_sample(denoise: Callable[[Tensor, Tensor], Tensor], noise: Tensor, ste
         raise ValueError(f"denoise_steps must be at least 1, got {steps}.")
     schedule = shift_tau(torch.linspace(1, 0, steps + 1, device=noise.device), shift).tolist()
     x = noise
-    for tau, after in zip(schedule[:-1], schedule[1:], strict=True):
-        predicted = denoise(x, x.new_full((len(x),), tau))
-        x = x + (after - tau) * (x - predicted) / tau
+    for start, end in zip(schedule[:-1], schedule[1:], strict=True):
+        tau = x.new_full((len(x),), start)
+        x = euler_step(x, denoise(x, tau), tau, x.new_full((len(x),), end))
     return x
+
+
+def euler_step(x: Tensor, predicted: Tensor, tau: Tensor, after: Tensor) -> Tensor:
+    """From noise level tau to `after`, (*tau.shape, ...), along the velocity that the predicted clean frame gives."""
+    ratio = ((after - tau) / tau).view(*tau.shape, *[1] * (x.ndim - tau.ndim))
+    return x + ratio * (x - predicted)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+KeysValues = tuple[Tensor, Tensor]
+"""Keys and values of past frames, each (B, M, h*w, heads, P), oldest first."""
 
 
 class FrameLocalAttention(nn.Module):
@@ -18,6 +22,9 @@ class FrameLocalAttention(nn.Module):
         grid: tokens per frame (h, w).
         head_size: divides the width.
         window: k, frames visible including the own one; at least 1.
+
+    Raises:
+        ValueError: if the head size does not divide the width, or the window is empty.
     """
 
     def __init__(self, width: int, grid: tuple[int, int], head_size: int, window: int):
@@ -27,7 +34,7 @@ class FrameLocalAttention(nn.Module):
         if window < 1:
             raise ValueError(f"The window must be at least 1 frame, got {window}.")
         self.offsets: Tensor
-        self.grid, self.window, self.head_size, self.heads = grid, window, head_size, width // head_size
+        self.tokens, self.window, self.head_size, self.heads = grid[0] * grid[1], window, head_size, width // head_size
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out_proj = nn.Linear(width, width, bias=False)
         self.q_norm = nn.RMSNorm(head_size, eps=1e-6)
@@ -36,62 +43,67 @@ class FrameLocalAttention(nn.Module):
         self.bias = nn.Parameter(torch.zeros(self.heads, window * (2 * rows - 1) * (2 * columns - 1)))
         self.register_buffer("offsets", _offset_index(grid, window), persistent=False)
 
-    def initial_cache(self, batch_size: int) -> tuple[Tensor, Tensor]:
-        """Zero keys and values (B, k-1, h*w, heads, P); what lies before an episode is masked by the frame counter."""
-        shape = (batch_size, self.window - 1, self.grid[0] * self.grid[1], self.heads, self.head_size)
+    def initial_cache(self, batch_size: int) -> KeysValues:
+        """Zero keys and values of k - 1 frames; what lies before an episode is masked by the frame counter."""
+        shape = (batch_size, self.window - 1, self.tokens, self.heads, self.head_size)
         keys = torch.zeros(shape, device=self.bias.device, dtype=torch.float32)
         return keys, keys.clone()
 
     def forward(
-        self, tokens: Tensor, cache: tuple[Tensor, Tensor], frames: Tensor
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        self, tokens: Tensor, cache: KeysValues, frames: Tensor, write: bool = True
+    ) -> tuple[Tensor, KeysValues]:
         """Attend.
 
         Args:
             tokens: (B, T, S, h, w, D); the last of the S streams is the clean one, which the other reads.
-            cache: keys and values (B, k-1, h*w, heads, P) of the frames before the first one, oldest first.
+            cache: of the k - 1 frames before the first one.
             frames: (B,) int64, frames that the memory has seen before; older cache rows are not attended to.
+            write: whether the frames stay in the cache.
 
         Returns:
             Tokens of the same shape and the cache after frame T.
         """
         B, T, S = tokens.shape[:3]
-        n, past = self.grid[0] * self.grid[1], self.window - 1
-        q, k, v = self.qkv(tokens).view(B, T, S, n, 3, self.heads, self.head_size).unbind(4)
-        q, k = self.q_norm(q), self.k_norm(k)
-        keys = torch.cat([cache[0].to(k.dtype), k[:, :, -1]], dim=1)  # (B, k-1+T, n, heads, P)
-        values = torch.cat([cache[1].to(v.dtype), v[:, :, -1]], dim=1)
-        own_k, own_v = (t.permute(0, 1, 4, 2, 3, 5) for t in (k, v))  # (B, T, heads, S, n, P)
-        q = q.permute(0, 1, 4, 2, 3, 5) * self.head_size**-0.5
+        n, past = self.tokens, self.window - 1
+        q, k, v = project(self.qkv, self.q_norm.weight, self.k_norm.weight, tokens, self.head_size)
+        seen = tuple(torch.cat([old.to(new.dtype), new[:, :, -n:]], 1) for old, new in zip(cache, (k, v), strict=True))
+        if past:
+            k, v = (torch.cat([_windows(s, past, T), own], 2) for s, own in zip(seen, (k, v), strict=True))
+        q, k, v = (t.flatten(0, 1).transpose(1, 2) for t in (q, k, v))
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=self._mask(frames, T, S).to(q.dtype))
+        y = y.transpose(1, 2).reshape(tokens.shape)
+        return self.out_proj(y), (seen[0][:, T:].float(), seen[1][:, T:].float()) if write else cache
 
-        scores = q @ own_k.transpose(-1, -2)  # (B, T, heads, S, n, n)
-        bias = self.bias[:, self.offsets].to(scores.dtype)  # (heads, n, k*n), own frame last
-        if past:
-            windows_k, windows_v = (_windows(t, past, T) for t in (keys, values))  # (B, T, heads, past*n, P)
-            before = (q.flatten(3, 4) @ windows_k.transpose(-1, -2)).unflatten(3, (S, n))
-            scores = torch.cat([before, scores], dim=-1)
-        scores = scores + bias[:, None]
-        if past:
-            scores = scores.masked_fill(~self._visible(frames, T)[:, :, None, None, None, :], float("-inf"))
-        weights = scores.softmax(dim=-1)
-        y = weights[..., past * n :] @ own_v
-        if past:
-            y = y + (weights[..., : past * n].flatten(3, 4) @ windows_v).unflatten(3, (S, n))
-        y = y.permute(0, 1, 3, 4, 2, 5).reshape(tokens.shape)
-        return self.out_proj(y), (keys[:, T:].float(), values[:, T:].float())
-
-    def _visible(self, frames: Tensor, T: int) -> Tensor:
-        """(B, T, k*n) bool: frame t sees the j-th frame before it only if the episode has one."""
+    def _mask(self, frames: Tensor, T: int, S: int) -> Tensor:
+        """(B*T, heads, S*n, (k-1+S)*n): the bias, -inf for the other stream and for what lies before the episode."""
+        n, past = self.tokens, self.window - 1
+        bias = self.bias[:, self.offsets]  # (heads, n, k*n), own frame last
+        if S == 2:
+            before, own = bias.split([past * n, n], dim=-1)
+            other = torch.full_like(own, float("-inf"))
+            bias = torch.cat([torch.cat([before, own, other], -1), torch.cat([before, other, own], -1)], dim=1)
+        # Frame t sees the j-th frame before it only if the episode has one.
         steps = torch.arange(T, device=frames.device)
-        back = torch.arange(self.window - 1, -1, -1, device=frames.device)
-        visible = frames[:, None, None] + steps[:, None] - back >= 0
-        return visible.repeat_interleave(self.grid[0] * self.grid[1], dim=-1)
+        back = torch.arange(past, 0, -1, device=frames.device)
+        hidden = frames[:, None, None] + steps[:, None] < back  # (B, T, k-1)
+        hidden = F.pad(hidden.repeat_interleave(n, dim=-1), (0, S * n))
+        return bias.masked_fill(hidden.flatten(0, 1)[:, None, None], float("-inf"))
 
 
-def _windows(keys: Tensor, past: int, T: int) -> Tensor:
-    """(B, past+T, n, heads, P) -> tokens of the `past` frames before each frame, (B, T, heads, past*n, P)."""
-    windows = keys.unfold(1, past, 1)[:, :T]  # (B, T, n, heads, P, past)
-    return windows.permute(0, 1, 3, 5, 2, 4).flatten(3, 4)
+def project(
+    linear: nn.Linear, q_weight: Tensor, k_weight: Tensor, tokens: Tensor, head_size: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values (B, T, S*n, heads, P) of tokens (B, T, S, h, w, D), the first two RMS-normalised."""
+    B, T = tokens.shape[:2]
+    qk, v = linear(tokens).view(B, T, -1, 3, tokens.shape[-1] // head_size, head_size).split([2, 1], dim=3)
+    weight = torch.stack([q_weight, k_weight])[:, None]
+    q, k = (F.rms_norm(qk, (head_size,), eps=1e-6) * weight.to(qk.dtype)).unbind(3)
+    return q, k, v[:, :, :, 0]
+
+
+def _windows(seen: Tensor, past: int, T: int) -> Tensor:
+    """(B, past+T, n, heads, P) -> tokens of the `past` frames before each frame, (B, T, past*n, heads, P)."""
+    return seen.unfold(1, past, 1)[:, :T].permute(0, 1, 5, 2, 3, 4).flatten(2, 3)
 
 
 def _offset_index(grid: tuple[int, int], window: int) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -15,11 +16,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Memory:
-    """Batch-first tensors; constant in size however long the history. Never changed in place.
+    """Batch-first tensors, never changed in place; constant in size however long the history, but for `causal` models.
 
     Attributes:
-        states: per layer the block states (B, n_blocks, heads, P, N) float32.
-        keys: per layer the window's keys (B, k-1, h*w, heads, P) float32, oldest frame first.
+        states: per layer the block states (B, n_blocks, heads, P, N) float32; empty in layers without a scan.
+        keys: per layer the window's keys (B, k-1, h*w, heads, P) float32, oldest frame first; in a `causal` model of
+            all frames that the longest row has seen, in layers without attention empty.
         values: likewise the values.
         features: (B, R) float32 in [-1, 1], read from the last committed frame (zeros before the first).
         frames: (B,) int64, frames committed since the episode began.
@@ -59,16 +61,20 @@ class Memory:
 
     def where(self, mask: Tensor, other: Memory) -> Memory:
         """Rows of this memory where `mask` (B,) bool is True, rows of `other` elsewhere."""
-        pairs = other.tensors()
+        ours, theirs = _aligned([self, other])
         chosen = {
-            name: torch.where(mask.to(t.device).view(-1, *[1] * (t.ndim - 1)), t, pairs[name])
-            for name, t in self.tensors().items()
+            name: torch.where(mask.to(t.device).view(-1, *[1] * (t.ndim - 1)), t, theirs[name])
+            for name, t in ours.items()
         }
         return Memory.from_tensors(chosen)
 
     def clone(self) -> Memory:
         """A copy that shares no storage."""
         return self._map(torch.clone)
+
+    def detach(self) -> Memory:
+        """The same numbers, through which no gradient passes."""
+        return self._map(torch.Tensor.detach)
 
     def to(self, device: torch.device | str) -> Memory:
         """On another device."""
@@ -83,7 +89,7 @@ class Memory:
     @classmethod
     def concatenate(cls, memories: Sequence[Memory]) -> Memory:
         """Rows of several memories of one model, in order."""
-        flat = [m.tensors() for m in memories]
+        flat = _aligned(memories)
         return cls.from_tensors({name: torch.cat([tensors[name] for tensors in flat]) for name in flat[0]})
 
     @classmethod
@@ -127,3 +133,16 @@ class Memory:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Memory:
         return Memory.from_tensors({name: change(t) for name, t in self.tensors().items()})
+
+
+def _aligned(memories: Sequence[Memory]) -> list[dict[str, Tensor]]:
+    """The memories' tensors, caches that have grown less filled up before their oldest frame."""
+    flat = [m.tensors() for m in memories]
+    for name in flat[0]:
+        if name.startswith(("keys.", "values.")):
+            longest = max(tensors[name].shape[1] for tensors in flat)
+            for tensors in flat:
+                missing = longest - tensors[name].shape[1]
+                if missing:
+                    tensors[name] = F.pad(tensors[name], (0, 0, 0, 0, 0, 0, missing, 0))
+    return flat

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lssvwm_rl.backbone import BackboneConfig
+from lssvwm_rl.backbone import BackboneConfig, match_depth
 from lssvwm_rl.data.store import StoreHeader
 from lssvwm_rl.world_model import WorldModelConfig
 
@@ -61,12 +61,18 @@ PRESETS: dict[str, Preset] = {
 }  # fmt: skip
 
 
-def model_config(preset: str, header: StoreHeader) -> WorldModelConfig:
+def model_config(preset: str, header: StoreHeader, kind: str = "block_ssm", **changes: Any) -> WorldModelConfig:
     """The preset's model for the frames, actions and vectors of a store.
 
+    Args:
+        kind: of the backbone; its depth is chosen so that it has as many parameters as the preset's.
+        changes: other fields of `WorldModelConfig`.
+
     Raises:
-        ValueError: for an unknown preset, or frames that its token grid does not divide.
+        ValueError: for an unknown preset or kind, or frames that its token grid does not divide.
     """
     if preset not in PRESETS:
         raise ValueError(f"Preset {preset!r} is unknown; use one of {', '.join(PRESETS)}.")
-    return WorldModelConfig(header.frame_shape, header.action_space, header.vector_size, **PRESETS[preset].model)
+    sizes = {**PRESETS[preset].model, **changes}
+    sizes["backbone"] = match_depth(sizes["backbone"], kind, sizes["grid"])
+    return WorldModelConfig(header.frame_shape, header.action_space, header.vector_size, **sizes)

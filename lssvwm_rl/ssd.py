@@ -65,6 +65,21 @@ def scan_step(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Ten
     return y[:, None], state
 
 
+def read_frame(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> Tensor:
+    """The outputs of `chunked_scan` without the new state, for K tokens that do not stay: a frame while it is denoised.
+
+    Args:
+        x, dt, A, B, C, state: as in `chunked_scan` with L = K, few tokens.
+
+    Returns:
+        Outputs (Z, K, H, P).
+    """
+    Z, K, H, P = x.shape
+    carried = torch.bmm(C, state.reshape(Z, H * P, -1).transpose(1, 2)).view(Z, K, H, P)
+    decay = (dt * A).cumsum(dim=1)
+    return torch.addcmul(read_own(C, B, x * dt[..., None], decay), carried, decay.exp()[..., None])
+
+
 def read_then_scan(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor, chunk_size: int = CHUNK_SIZE
 ) -> tuple[Tensor, Tensor]:
@@ -110,7 +125,7 @@ def read_then_scan(
         outputs.append(y.view(Z, F, 2, K, H, P))
     y = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
     noised, clean_y = y.unbind(2)
-    own = _read_own(C[:, :, 0], own_B, own_written, own_decay)
+    own = read_own(C[:, :, 0], own_B, own_written, own_decay)
     return torch.stack([noised + own, clean_y], dim=2), state
 
 
@@ -122,7 +137,7 @@ def _visible(frames: int, K: int, device: torch.device) -> Tensor:
     return latest[:, None] >= torch.arange(frames * K, device=device)
 
 
-def _read_own(C: Tensor, B: Tensor, written: Tensor, decay: Tensor) -> Tensor:
+def read_own(C: Tensor, B: Tensor, written: Tensor, decay: Tensor) -> Tensor:
     """What the K tokens of each frame read of their own writes: C, B (..., K, N), written (..., K, H, P)."""
     K = C.shape[-2]
     if K == 1:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,21 +20,15 @@ from lssvwm_rl.backbone import Backbone, BackboneConfig, LayerMemory, modulate
 from lssvwm_rl.checkpoints import MODEL_CONFIG, WEIGHTS, resolve_checkpoint
 from lssvwm_rl.conditioning import ActionEmbedding, NoiseEmbedding
 from lssvwm_rl.data.clips import Batch
-from lssvwm_rl.diffusion import (
-    add_noise,
-    euler_sample,
-    prefix_tau,
-    rarity_weight,
-    sample_tau,
-    velocity_loss,
-    weighted_error,
-)
+from lssvwm_rl.diffusion import euler_sample
 from lssvwm_rl.heads import ContinuationHead, RewardHead
+from lssvwm_rl.losses import OBJECTIVES, clip_losses
 from lssvwm_rl.memory import Memory
 from lssvwm_rl.patches import Patches
-from lssvwm_rl.recall import EpisodicRecall, draw_pairs, draw_visible
+from lssvwm_rl.recall import EpisodicRecall
+from lssvwm_rl.shortcut import FINEST
 
-OBJECTIVES = ("two_stream", "prefix")
+FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -47,7 +41,8 @@ class WorldModelConfig:
         vector_size: numbers in the low-dimensional part of an observation, 0 for none.
         grid: tokens per frame (h, w); each divides its side of the frame.
         backbone: sizes of the layers.
-        objective: "two_stream" or "prefix" (design of the training clips; the weights fit both).
+        objective: "two_stream", "prefix", or "mix" for either by turns (how clips are noised; the weights fit all).
+        shortcut: whether the network is told the number of denoising steps, and learns to take few (`shortcut`).
         noise_shift: shifts noise levels towards noise, in training and sampling.
         rarity_power: rare colours weigh more in the frame losses, see `diffusion.rarity_weight`; 0 for equal weights.
         context_noise: half of the clips have a clean stream that is noised up to this level, and told so.
@@ -63,6 +58,7 @@ class WorldModelConfig:
     grid: tuple[int, int] = (2, 2)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     objective: str = "two_stream"
+    shortcut: bool = False
     noise_shift: float = 3.0
     rarity_power: float = 0.75
     context_noise: float = 0.1
@@ -80,10 +76,14 @@ class WorldModelConfig:
             raise ValueError(f"The token grid {self.grid} does not divide frames of {H}x{W}; choose a divisor.")
         if self.objective not in OBJECTIVES:
             raise ValueError(f"Objective {self.objective!r} is unknown; use one of {', '.join(OBJECTIVES)}.")
+        if self.shortcut and self.objective == "prefix":
+            raise ValueError("Shortcut training needs a clean stream; use the objective two_stream or mix, not prefix.")
 
     def to_json(self) -> str:
-        """Strict JSON text."""
-        return json.dumps(dataclasses.asdict(self), indent=2)
+        """Strict JSON text; without the scan's backend, which is the machine's affair."""
+        plain = dataclasses.asdict(self)
+        del plain["backbone"]["backend"]
+        return json.dumps({"format_version": FORMAT_VERSION, **plain}, indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> WorldModelConfig:
@@ -94,6 +94,9 @@ class WorldModelConfig:
         """
         try:
             d = json.loads(text)
+            version = d.pop("format_version", 1)
+            if version != FORMAT_VERSION:
+                raise ValueError(f"format version {version}, this package reads {FORMAT_VERSION}")
             d["backbone"] = BackboneConfig(**{**d["backbone"], "blocks": tuple(d["backbone"]["blocks"])})
             return cls(**{**d, "frame_shape": tuple(d["frame_shape"]), "grid": tuple(d["grid"])})
         except (ValueError, KeyError, TypeError) as error:
@@ -132,6 +135,8 @@ class WorldModel(nn.Module):
         self.position = nn.Parameter(0.02 * torch.randn(h, w, width))
         self.noise_embedding = NoiseEmbedding(condition)
         self.action_embedding = ActionEmbedding(config.action_space, condition)
+        if config.shortcut:
+            self.step_embedding = nn.Embedding(FINEST + 1, condition)
         self.backbone = Backbone(config.backbone, config.grid)
         self.final_modulation = nn.Linear(condition, 2 * width)
         nn.init.zeros_(self.final_modulation.weight)
@@ -167,7 +172,7 @@ class WorldModel(nn.Module):
         """The memory of B rows that have seen nothing."""
         layers = self.backbone.initial_memory(batch_size)
         features = torch.zeros(batch_size, self.config.readout_size, device=self.device)
-        return _memory(layers, features, torch.zeros(batch_size, dtype=torch.int64, device=self.device))
+        return self.remember(layers, features, torch.zeros(batch_size, dtype=torch.int64, device=self.device))
 
     @torch.no_grad()
     def observe(
@@ -191,16 +196,16 @@ class WorldModel(nn.Module):
         if self.config.vector_size and vectors is None:
             parts = []
             for t in range(frames.shape[1]):
-                vector = self._predict_vector(memory.features, actions[:, t], memory.frames == 0)
+                vector = self._next_vector(memory, actions[:, t])
                 memory, prediction = self.observe(memory, frames[:, t : t + 1], actions[:, t : t + 1], vector[:, None])
                 parts.append(prediction)
             return memory, Prediction(*(torch.cat(field, dim=1) for field in zip(*parts, strict=True)))
         x = self.patches.from_frames(frames)
         tau = x.new_zeros(*x.shape[:2], 1)
-        features, _, layers = self._run(self.patch_in(x)[:, :, None], tau, actions, vectors, memory)
-        readout = self._readout(features[:, :, 0])
+        features, _, layers = self.run(self.patch_in(x)[:, :, None], tau, actions, vectors, memory)
+        readout = self.read(features[:, :, 0])
         prediction = Prediction(self.reward_head(readout), self.continuation_head(readout), readout)
-        return _memory(layers, readout[:, -1], memory.frames + frames.shape[1]), prediction
+        return self.remember(layers, readout[:, -1], memory.frames + frames.shape[1]), prediction
 
     @torch.no_grad()
     def imagine(
@@ -219,76 +224,38 @@ class WorldModel(nn.Module):
         """
         if len(generators) != memory.batch_size:
             raise ValueError(f"{len(generators)} generators for {memory.batch_size} rows; give one per row.")
-        first = memory.frames == 0
-        vector = self._predict_vector(memory.features, action, first) if self.config.vector_size else None
+        vector = self._next_vector(memory, action) if self.config.vector_size else None
         shape = (*self.config.grid, self.patch_in.in_features)
         noise = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators]).to(self.device)
         vectors = None if vector is None else vector[:, None]
 
         def denoise(x: Tensor, tau: Tensor) -> Tensor:
             tokens = self.patch_in(x)[:, None, None]
-            features, condition, _ = self._run(tokens, tau[:, None, None], action[:, None], vectors, memory)
-            return self._predict(features, condition)[:, 0, 0]
+            features, condition, _ = self.run(tokens, tau[:, None, None], action[:, None], vectors, memory, write=False)
+            return self.predict(features, condition)[:, 0, 0]
 
         x = euler_sample(denoise, noise, denoise_steps, self.config.noise_shift)
         frame = self.patches.to_frames(x)
         memory, prediction = self.observe(memory, frame[:, None], action[:, None], vectors)
         return Imagined(frame, vector, prediction.reward[:, 0], prediction.terminated[:, 0], memory)
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def loss(self, batch: Batch, generator: torch.Generator, recompute: bool = False) -> dict[str, Tensor]:
         """Losses of a batch of clips, each a scalar; "total" is what training minimises.
 
         Args:
             batch: clips; every clip starts from an empty memory.
             generator: on the model's device; draws noise levels, noise and recall masks.
+            recompute: activation checkpointing, less memory for a third more time.
         """
-        x = self.patches.from_frames(batch.frames)
-        B, T = batch.mask.shape
-        memory = self.initial_memory(B)
-        tau = sample_tau((B, T), self.config.noise_shift, generator, self.device)
-        noise = torch.randn(x.shape, generator=generator, device=self.device)
-        # Patches are embedded linearly, so they are noised after it, where a frame is much smaller.
-        tokens, noise_tokens = self.patch_in(x).float(), self.patch_in(noise).float()
-        if self.config.objective == "two_stream":
-            clean_tau = self._context_tau(B, generator)[:, None].expand(B, T)
-            taus = torch.stack([tau, clean_tau], dim=2)
-            # The clean stream's noise is the noised stream's of another frame, which saves drawing it again.
-            noised = add_noise(tokens, noise_tokens, tau)
-            clean = add_noise(tokens, noise_tokens.roll(1, dims=1), clean_tau)
-            noisy = torch.stack([noised, clean], dim=2)
-            counted, committed = batch.mask, batch.mask
-        else:
-            tau = prefix_tau(tau, batch.mask.sum(dim=1), generator)
-            taus = tau[:, :, None]
-            noisy = add_noise(tokens, noise_tokens, tau)[:, :, None]
-            # What is committed at inference is clean, so the heads learn from the clean prefix alone.
-            counted, committed = batch.mask & (tau > 0), batch.mask & (tau == 0)
-        features, condition, _ = self._run(noisy, taus, batch.actions, batch.vectors, memory)
-        streams = features.unbind(2)  # one in a prefix clip, whose clean part is read
-        predicted = self._predict(streams[0][:, :, None], condition[:, :, :1])[:, :, 0]
-        readout = self._readout(streams[-1])
+        return clip_losses(self, batch, self.initial_memory(len(batch.mask)), generator, recompute)[0]
 
-        weight = self._pixel_weight(batch)
-        losses = {
-            "frame": _mean(velocity_loss(predicted, x, tau, weight), counted),
-            "reward": _mean(self.reward_head.loss(readout, batch.rewards), committed),
-            "continuation": _mean(self.continuation_head.loss(readout, batch.terminated), committed),
-            "recall": self._recall_loss(x, weight, readout, committed, generator),
-        }
-        weights = {
-            "frame": 1.0,
-            "reward": self.config.reward_weight,
-            "continuation": self.config.continuation_weight,
-            "recall": self.config.recall_weight,
-        }
-        if batch.vectors is not None and self.config.vector_size:
-            before = torch.cat([memory.features[:, None], readout[:, :-1]], dim=1)
-            action = self.action_embedding(batch.actions, self._none(memory, T))
-            error = self.vector_head(torch.cat([before, action], dim=-1)) - batch.vectors
-            losses["vector"] = _mean((error**2).mean(dim=-1), batch.mask)
-            weights["vector"] = self.config.vector_weight
-        losses["total"] = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
-        return losses
+    def stream_loss(
+        self, batch: Batch, memory: Memory, generator: torch.Generator, recompute: bool = False
+    ) -> tuple[dict[str, Tensor], Memory]:
+        """As `loss`, of clips that go on from a memory; also the memory after them, detached."""
+        losses, after = clip_losses(self, batch, memory, generator, recompute, carry=True)
+        assert after is not None
+        return losses, after
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors; each appears whole or not at all."""
@@ -301,8 +268,11 @@ class WorldModel(nn.Module):
         os.replace(config, folder / MODEL_CONFIG)
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str | Path) -> WorldModel:
+    def from_pretrained(cls, checkpoint: str | Path, backend: str = "auto") -> WorldModel:
         """Load a run folder, a packaged checkpoint or a hub id; on the CPU, in evaluation mode.
+
+        Args:
+            backend: of the scan: "auto", "torch" or "mamba".
 
         Raises:
             FileNotFoundError: if there is no such checkpoint.
@@ -310,68 +280,82 @@ class WorldModel(nn.Module):
         """
         folder = resolve_checkpoint(checkpoint)
         try:
-            model = cls(WorldModelConfig.from_json((folder / MODEL_CONFIG).read_text()))
+            config = WorldModelConfig.from_json((folder / MODEL_CONFIG).read_text())
+            model = cls(replace(config, backbone=replace(config.backbone, backend=backend)))
             model.load_state_dict(load_file(folder / WEIGHTS))
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"Checkpoint {folder} is not whole ({reason}); train or download it again.") from error
         return model.eval()
 
-    def _run(
-        self, patches: Tensor, tau: Tensor, actions: Tensor, vectors: Tensor | None, memory: Memory
+    def _next_vector(self, memory: Memory, action: Tensor) -> Tensor:
+        """(B, V) of the frame that follows a memory."""
+        return self.predict_vector(memory.features[:, None], action[:, None], self.no_action(memory, 1))[:, 0]
+
+    def run(
+        self,
+        patches: Tensor,
+        tau: Tensor,
+        actions: Tensor,
+        vectors: Tensor | None,
+        memory: Memory,
+        steps: Tensor | None = None,
+        write: bool = True,
+        recompute: bool = False,
     ) -> tuple[Tensor, Tensor, list[LayerMemory]]:
-        """Embedded patches (B, T, S, h, w, D) at levels tau (B, T, S) -> features alike, condition, layer memories."""
+        """Run the backbone over T frames.
+
+        Args:
+            patches: embedded patches (B, T, S, h, w, D).
+            tau: noise levels (B, T, S).
+            actions, vectors: as in `observe`.
+            memory: before the first frame.
+            steps: (B, T, S) int64, index of the denoising schedule (`shortcut.steps_index`); the finest if None.
+            write, recompute: as in `Backbone`.
+
+        Returns:
+            Features alike the patches, condition (B, T, S, condition_width), the layers' memory after frame T.
+        """
         tokens = patches + self.position
         condition = self.noise_embedding(tau)
-        condition = condition + self.action_embedding(actions, self._none(memory, tokens.shape[1]))[:, :, None]
+        condition = condition + self.action_embedding(actions, self.no_action(memory, tau.shape[1]))[:, :, None]
+        if self.config.shortcut:
+            finest = torch.full_like(tau, FINEST, dtype=torch.int64)
+            condition = condition + self.step_embedding(finest if steps is None else steps)
         if self.config.vector_size and vectors is not None:
             tokens = tokens + self.vector_in(vectors)[:, :, None, None, None]
             condition = condition + self.vector_condition(vectors)[:, :, None]
         caches = zip(memory.keys, memory.values, strict=True)
         layers: list[LayerMemory] = list(zip(memory.states, caches, strict=True))
-        features, layers = self.backbone(tokens, condition, layers, memory.frames)
+        features, layers = self.backbone(tokens, condition, layers, memory.frames, write, recompute)
         return features, condition, layers
 
-    def _none(self, memory: Memory, T: int) -> Tensor:
+    def no_action(self, memory: Memory, T: int) -> Tensor:
         """(B, T) bool: True for the frame that is a row's first, which no action led into."""
         return memory.frames[:, None] + torch.arange(T, device=self.device) == 0
 
-    def _pixel_weight(self, batch: Batch) -> Tensor:
-        """(B, T, h, w, pixels)."""
-        return self.patches.cut(rarity_weight(batch.frames, batch.mask, self.config.rarity_power)[..., None])
-
-    def _predict(self, features: Tensor, condition: Tensor) -> Tensor:
+    def predict(self, features: Tensor, condition: Tensor) -> Tensor:
         """Features (B, T, S, h, w, D) -> predicted clean patches (B, T, S, h, w, pixels)."""
         shift, scale = self.final_modulation(F.silu(condition))[:, :, :, None, None].chunk(2, dim=-1)
         return self.patch_out(modulate(features, shift, scale))
 
-    def _readout(self, features: Tensor) -> Tensor:
-        """Clean features (..., h, w, D) -> (..., R) float32 in [-1, 1]."""
+    def read(self, features: Tensor) -> Tensor:
+        """Clean features (..., h, w, D) -> readout (..., R) float32 in [-1, 1]."""
         tokens = F.silu(self.token_readout(F.layer_norm(features, features.shape[-1:], eps=1e-6)))
         readout = self.readout_mlp(tokens.flatten(-3)).float()
         # Without the norm, the heads' growing confidence drives every unit to +-1, and no gradient passes any more.
         return F.layer_norm(readout, readout.shape[-1:], eps=1e-6).tanh()
 
-    def _predict_vector(self, features: Tensor, action: Tensor, first: Tensor) -> Tensor:
-        embedded = self.action_embedding(action[:, None], first[:, None])[:, 0]
-        return self.vector_head(torch.cat([features, embedded], dim=-1)).float()
+    def predict_vector(self, readout: Tensor, actions: Tensor, none: Tensor) -> Tensor:
+        """The vectors (B, T, V) of frames, from the readout (B, T, R) of the frame before each and the action since."""
+        return self.vector_head(torch.cat([readout, self.action_embedding(actions, none)], dim=-1)).float()
 
-    def _context_tau(self, batch_size: int, generator: torch.Generator) -> Tensor:
-        draw = torch.rand(2, batch_size, generator=generator, device=self.device)
-        return torch.where(draw[0] < 0.5, self.config.context_noise * draw[1], 0.0)
-
-    def _recall_loss(
-        self, x: Tensor, weight: Tensor, readout: Tensor, mask: Tensor, generator: torch.Generator
-    ) -> Tensor:
-        rows, later, earlier = draw_pairs(mask, self.config.recall_pairs, generator)
-        patches = x[rows, earlier]
-        shown = draw_visible(len(rows), *self.config.frame_shape[:2], generator, self.device)
-        visible = self.patches.cut(shown[..., None])
-        # Hidden pixels are mid-grey, which is 0 in [-1, 1].
-        query = (patches.unflatten(-1, (visible.shape[-1], -1)) * visible[..., None]).flatten(-2)
-        completed = self.recall(self.patch_in(query) + self.position, readout[rows, later])
-        error = weighted_error(self.patch_out(completed), patches, weight[rows, earlier] * ~visible)
-        return _mean(error, mask.any(dim=1)[rows])
+    @staticmethod
+    def remember(layers: list[LayerMemory], readout: Tensor, frames: Tensor) -> Memory:
+        """A memory from the layers' memories, the last readout (B, R) and the frame counters (B,)."""
+        states, caches = zip(*layers, strict=True)
+        keys, values = zip(*caches, strict=True)
+        return Memory(tuple(states), tuple(keys), tuple(values), readout, frames)
 
     def _check(self, memory: Memory, frames: Tensor, actions: Tensor) -> None:
         if tuple(frames.shape[2:]) != self.config.frame_shape or frames.dtype != torch.uint8:
@@ -384,14 +368,3 @@ class WorldModel(nn.Module):
                 f"Frames {tuple(frames.shape[:2])}, actions {tuple(actions.shape[:2])} and a memory of "
                 f"{memory.batch_size} rows do not agree; give (B, T) of both with the memory's B."
             )
-
-
-def _memory(layers: list[LayerMemory], features: Tensor, frames: Tensor) -> Memory:
-    states, caches = zip(*layers, strict=True)
-    keys, values = zip(*caches, strict=True)
-    return Memory(tuple(states), tuple(keys), tuple(values), features, frames)
-
-
-def _mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of the values where the mask is True, 0 if it is nowhere."""
-    return (values * mask).sum() / mask.sum().clamp(min=1)

@@ -19,8 +19,18 @@ class Train:
     """Sizes of the model and settings of the training."""
     weights: str | None = None
     """Checkpoint of the same sizes to start from, for example to go on with other data."""
-    objective: Literal["two_stream", "prefix"] = "two_stream"
+    kind: Literal["block_ssm", "ssm_local", "ssm", "window", "causal"] = "block_ssm"
+    """What mixes frames; others than block_ssm are baselines with as many parameters."""
+    objective: Literal["two_stream", "prefix", "mix"] = "two_stream"
     """How clips are noised."""
+    shortcut: bool = False
+    """Learn to dream in one or two denoising steps."""
+    stream: bool = False
+    """Go through whole episodes with the memory carried from clip to clip."""
+    curriculum: tuple[tuple[int, int], ...] = ()
+    """Stages of (frames per clip, updates) before those of the span, for example 16 1000 32 1000."""
+    activation_checkpointing: bool = False
+    """Less memory for a third more time."""
     steps: int | None = None
     """Updates in all."""
     minutes: float | None = None
@@ -37,6 +47,8 @@ class Train:
     """auto, cpu, cuda, ..."""
     devices: int = 1
     """How many of them."""
+    backend: Literal["auto", "torch", "mamba"] = "auto"
+    """Of the scan; auto takes the kernels of mamba-ssm where there are any."""
     precision: str = "32-true"
     """For example bf16-mixed."""
 
@@ -57,9 +69,10 @@ def main(args: Train) -> None:
     from lssvwm_rl.training import trainer
 
     store = EpisodeStore(args.data)
-    model = dataclasses.replace(model_config(args.preset, store.header), objective=args.objective)
-    names = ("steps", "minutes", "batch_size", "span", "learning_rate", "seed", "device", "devices", "precision")
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    model = model_config(args.preset, store.header, args.kind, objective=args.objective, shortcut=args.shortcut)
+    model = dataclasses.replace(model, backbone=dataclasses.replace(model.backbone, backend=args.backend))
+    settings = {field.name for field in dataclasses.fields(trainer.TrainConfig)}
+    given = {name: value for name, value in vars(args).items() if name in settings and value is not None}
     config = trainer.TrainConfig(**{**PRESETS[args.preset].train, **given})
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"))
     with Progress(*columns) as bar:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,27 +116,93 @@ class ClipSampler:
             raise ValueError(f"{store.path} has no episodes to train on; collect some with `lssvwm collect`.")
         if span < 2 or batch_size < 1:
             raise ValueError(f"Need a span of at least 2 frames and clips to batch, got {span} and {batch_size}.")
-        self._decoded: list[Episode] | None = None
-        if store.frame_bytes <= CACHE_BYTES:
-            self._decoded = [episode for shard in store.episodes_of_shards() for episode in shard]
+        self.episodes_of = _Reader(store)
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a training step."""
+    def batch(self, step: int, span: int | None = None) -> Batch:
+        """The batch of a training step, of clips of at most `span` frames (the sampler's if not given)."""
+        span = span or self.span
         group = np.random.default_rng([self.seed, step // BUCKETS])
         drawn = self.episodes[group.integers(len(self.episodes), size=BUCKETS * self.batch_size)]
-        by_length = drawn[np.argsort(np.minimum(self.store.lengths[drawn] + 1, self.span), kind="stable")]
+        by_length = drawn[np.argsort(np.minimum(self.store.lengths[drawn] + 1, span), kind="stable")]
         bucket = int(group.permutation(BUCKETS)[step % BUCKETS])
         rng = np.random.default_rng([self.seed, step, 1])
         slices, starts = [], []
         for i in by_length[bucket * self.batch_size : (bucket + 1) * self.batch_size].tolist():
             frames = int(self.store.lengths[i]) + 1
-            spare = max(0, frames - self.span)
+            spare = max(0, frames - span)
             start = spare if rng.random() < 0.5 else int(rng.integers(spare + 1))
-            slices.append(self._read(i, start, min(frames, start + self.span)))
+            slices.append(self.episodes_of.read(i, start, min(frames, start + span)))
             starts.append(start)
         return clip_batch(slices, max(len(s.frames) for s in slices), starts)
 
-    def _read(self, i: int, start: int, stop: int) -> Episode:
+
+class StreamSampler:
+    """Episodes from first frame to last, a chunk of `span` frames per step, for training with carried memory.
+
+    Each row of the batch goes through random episodes of its own, one after the other. Where `batch.first[:, 0]` is
+    True a new episode begins and the row's memory has to be empty; elsewhere the chunk goes on where the row's last
+    one ended. Batch `step` is a pure function of (seed, step).
+
+    Args, Raises: as `ClipSampler`.
+    """
+
+    def __init__(
+        self, store: EpisodeStore, span: int, batch_size: int, seed: int, episodes: Sequence[int] | None = None
+    ):
+        clips = ClipSampler(store, span, batch_size, seed, episodes)  # checks the arguments
+        self.store, self.span, self.episodes, self.episodes_of = store, span, clips.episodes, clips.episodes_of
+        self._rngs = [np.random.default_rng([seed, row]) for row in range(batch_size)]
+        # Per row the episodes drawn so far and the step at which each begins.
+        self._drawn: list[list[int]] = [[] for _ in range(batch_size)]
+        self._begins: list[list[int]] = [[0] for _ in range(batch_size)]
+
+    def batch(self, step: int) -> Batch:
+        """The chunks of a training step."""
+        slices, starts = [], []
+        for row in range(len(self._rngs)):
+            episode, start = self._at(row, step)
+            frames = int(self.store.lengths[episode]) + 1
+            # One frame before the chunk, for the action that led into its first frame.
+            before = 1 if start else 0
+            slices.append(self.episodes_of.read(episode, start - before, min(frames, start + self.span)))
+            starts.append(start)
+        return chunk_batch(slices, starts, self.span)
+
+    def _at(self, row: int, step: int) -> tuple[int, int]:
+        """Episode and first frame of a row's chunk."""
+        drawn, begins = self._drawn[row], self._begins[row]
+        while begins[-1] <= step:
+            episode = int(self.episodes[self._rngs[row].integers(len(self.episodes))])
+            drawn.append(episode)
+            begins.append(begins[-1] + math.ceil((int(self.store.lengths[episode]) + 1) / self.span))
+        k = bisect.bisect_right(begins, step) - 1
+        return drawn[k], (step - begins[k]) * self.span
+
+
+def chunk_batch(slices: Sequence[Episode], starts: Sequence[int], span: int) -> Batch:
+    """As `clip_batch`, of slices that begin one frame before `start` unless it is 0, to tell the action since then."""
+    whole = clip_batch(slices, span + 1)
+    shift = torch.tensor([int(start > 0) for start in starts])
+    place = torch.arange(span) + shift[:, None]
+    rows = torch.arange(len(slices))[:, None]
+    parts = {f.name: getattr(whole, f.name) for f in dataclasses.fields(whole)}
+    moved: dict[str, Any] = {name: None if part is None else part[rows, place] for name, part in parts.items()}
+    first = torch.zeros(len(slices), span, dtype=torch.bool)
+    first[:, 0] = shift == 0
+    return Batch(**{**moved, "first": first})
+
+
+class _Reader:
+    """Slices of a store's episodes, decoded into RAM once if the store is small."""
+
+    def __init__(self, store: EpisodeStore):
+        self.store = store
+        self._decoded: list[Episode] | None = None
+        if store.frame_bytes <= CACHE_BYTES:
+            self._decoded = [episode for shard in store.episodes_of_shards() for episode in shard]
+
+    def read(self, i: int, start: int, stop: int) -> Episode:
+        """As `EpisodeStore.read`."""
         if self._decoded is None:
             return self.store.read(i, start, stop)
         episode = self._decoded[i]

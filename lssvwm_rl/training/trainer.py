@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from lssvwm_rl.cpu import tune_process
-from lssvwm_rl.data.clips import ClipSampler, split
+from lssvwm_rl.data.clips import ClipSampler, StreamSampler, split
 from lssvwm_rl.data.store import EpisodeStore
+from lssvwm_rl.memory import Memory
 from lssvwm_rl.training import run_folder
 from lssvwm_rl.training.preview import log_preview, log_scalars, open_log
 from lssvwm_rl.world_model import WorldModel, WorldModelConfig
@@ -37,6 +38,11 @@ class TrainConfig:
     """Clips per update and device."""
     span: int = 32
     """Frames per clip."""
+    curriculum: tuple[tuple[int, int], ...] = ()
+    """Stages (frames, updates) of other clips before those of `span`, for example shorter ones first."""
+    stream: bool = False
+    """Clips go on where the last ones ended, with the memory carried (no gradient passes through it), so that the
+    training context is as long as the episodes, at the memory of one clip."""
     steps: int = 6_000
     """Updates in all."""
     minutes: float | None = None
@@ -67,6 +73,8 @@ class TrainConfig:
     """Updates between measurements by callbacks; 0 for none."""
     preview_every: int = 1_000
     """Updates between videos of dreams; 0 for none."""
+    activation_checkpointing: bool = False
+    """Run layers again in the backward pass instead of keeping their activations."""
     checkpoint_minutes: float = 3.0
     """Time between checkpoints."""
 
@@ -75,6 +83,18 @@ class TrainConfig:
             raise ValueError(f"batch_size, steps, devices and log_every must be at least 1 and span 2, got {self}.")
         if self.minutes is not None and self.minutes <= 0:
             raise ValueError(f"minutes must be positive, got {self.minutes}.")
+        if any(frames < 2 or updates < 1 for frames, updates in self.curriculum):
+            raise ValueError(f"Stages need at least 2 frames and 1 update, got {self.curriculum}.")
+        if self.stream and self.curriculum:
+            raise ValueError("A stream has chunks of one span; leave out either the curriculum or stream.")
+
+    def span_at(self, step: int) -> int:
+        """Frames per clip at an update."""
+        for frames, updates in self.curriculum:
+            if step < updates:
+                return frames
+            step -= updates
+        return self.span
 
 
 @dataclass(frozen=True)
@@ -152,8 +172,10 @@ def train(
     averaged = cast(WorldModel, ema.module).eval()
     wrapped, optimizer = fabric.setup(model, optimizer)
     wrapped.mark_forward_method("loss")
-    loss: Callable[..., dict[str, Tensor]] = cast(Any, wrapped).loss
-    sampler = ClipSampler(store, config.span, config.batch_size, config.seed + fabric.global_rank, train_episodes)
+    wrapped.mark_forward_method("stream_loss")
+    draws = (store, config.span, config.batch_size, config.seed + fabric.global_rank, train_episodes)
+    clips, stream = (None, StreamSampler(*draws)) if config.stream else (ClipSampler(*draws), None)
+    memory = None if state is None or "memory" not in state else Memory.from_tensors(state["memory"]).to(fabric.device)
     context = store[max(held_out or train_episodes, key=lambda i: store.lengths[i])]
     curve, log = run_folder.Curve(out, step), open_log(out, step)
     generator = torch.Generator(fabric.device)
@@ -166,7 +188,8 @@ def train(
     def checkpoint() -> None:
         if fabric.is_global_zero:
             tensors = {"model": model.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
-            run_folder.save_state(out, {**tensors, "step": step, "seconds": seconds})
+            carried = {} if memory is None else {"memory": memory.tensors()}
+            run_folder.save_state(out, {**tensors, **carried, "step": step, "seconds": seconds})
             averaged.save_pretrained(out)
 
     def done() -> float:
@@ -181,9 +204,17 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = _learning_rate(config, step, done())
             generator.manual_seed((config.seed + fabric.global_rank) * 1_000_003 + step)
-            batch = sampler.batch(step)
+            recompute = config.activation_checkpointing
+            if stream is not None:
+                batch = stream.batch(step).to(fabric.device)
+                fresh = model.initial_memory(config.batch_size)
+                memory = fresh if memory is None else fresh.where(batch.first[:, 0], memory)
+                losses, memory = cast(Any, wrapped).stream_loss(batch, memory, generator, recompute)
+            else:
+                assert clips is not None
+                batch = clips.batch(step, config.span_at(step)).to(fabric.device)
+                losses = cast(Any, wrapped).loss(batch, generator, recompute)
             frames += int(batch.mask.sum())
-            losses = loss(batch.to(fabric.device), generator)
             total = float(losses["total"].detach())
             if not math.isfinite(total):
                 raise FloatingPointError(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lssvwm_envs.explorers import MemoryWalker, make_explorer
 from lssvwm_envs.minigrid import make_image_env
-from lssvwm_rl.data.clips import ClipSampler, clip_batch, split
+from lssvwm_rl.data.clips import ClipSampler, StreamSampler, clip_batch, split
 from lssvwm_rl.data.collect import RandomPolicy, collect
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
 
@@ -172,3 +172,26 @@ def test_the_walker_shows_the_object_and_ends_either_way(blind, low, high):
         outcomes.append(rewards[0] > 0)
     assert low <= np.mean(looked) <= high
     assert 0.3 < np.mean(outcomes) < 0.7
+
+
+def test_a_stream_goes_through_whole_episodes(tmp_path):
+    store = write(tmp_path / "s", [2, 12, 5, 7, 9, 3])
+    stream, again = StreamSampler(store, 4, 3, seed=1), StreamSampler(store, 4, 3, seed=1)
+    rows: list[list[dict]] = [[] for _ in range(3)]
+    for step in range(12):
+        batch = stream.batch(step)
+        assert not batch.first[:, 1:].any()
+        for i in range(3):
+            if batch.first[i, 0]:
+                rows[i].append({name: [] for name in ("frames", "actions", "rewards", "terminated", "vectors")})
+            for name, parts in rows[i][-1].items():
+                parts.append(getattr(batch, name)[i][batch.mask[i]].numpy())
+    assert all(np.array_equal(again.batch(s).frames, stream.batch(s).frames) for s in (7, 2))
+    for row in rows:
+        for played in row[:-1]:  # the last one may not have ended
+            whole = {name: np.concatenate(parts) for name, parts in played.items()}
+            episode = next(e for e in store if np.array_equal(e.frames, whole["frames"]))
+            assert np.array_equal(whole["actions"][1:], episode.actions) and whole["actions"][0] == 0
+            assert np.array_equal(whole["rewards"][1:], episode.rewards)
+            assert np.array_equal(whole["vectors"], episode.vectors)
+            assert whole["terminated"].tolist() == [False] * len(episode) + [episode.terminated]

@@ -16,9 +16,11 @@ from lssvwm_rl.diffusion import (
     prefix_tau,
     rarity_weight,
     sample_tau,
+    shift_tau,
     velocity_loss,
 )
 from lssvwm_rl.patches import Patches
+from lssvwm_rl.shortcut import FINEST, draw_shortcut, shortcut_target, steps_index
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -113,3 +115,36 @@ def test_patches_are_the_frame_cut_up(patches):
     assert torch.equal(patches.to_frames(x), frames)
     corner = frames[1, 2, : patches.height, : patches.width].numpy().astype(np.float32) / 127.5 - 1
     np.testing.assert_allclose(x[1, 2, 0, 0].numpy(), corner.reshape(-1), atol=1e-6)
+
+
+def test_a_shortcut_lands_where_two_half_steps_do():
+    g = generator()
+    tau = torch.rand(6, 5, generator=g)
+    jump = draw_shortcut(tau, 3.0, g)
+    others = [i for i in range(6) if i not in jump.rows.tolist()]
+    assert torch.equal(jump.tau[others], tau[others]) and (jump.steps[others] == FINEST).all()
+    assert (jump.steps[jump.rows] < FINEST).all()
+    noised = torch.randn(len(jump.rows), 5, 2, 3, generator=g, dtype=torch.float64)
+
+    def denoise(x, tau, steps):  # nonlinear, and different for every schedule and level
+        return torch.sin(x + tau[..., None, None] + steps[..., None, None])
+
+    target = shortcut_target(denoise, noised, jump, 3.0)
+    for r, row in enumerate(jump.rows.tolist()):
+        for t in range(5):
+            index, place = int(jump.steps[row, t]), int(jump.place[r, t])
+            levels = [
+                float(shift_tau(torch.tensor(1 - k / 2 ** (index + 1)), 3.0)) for k in range(2 ** (index + 1) + 1)
+            ]
+            x = noised[r, t]
+            for k in (2 * place, 2 * place + 1):
+                clean = torch.sin(x + levels[k] + index + 1)
+                x = levels[k + 1] / levels[k] * x + (1 - levels[k + 1] / levels[k]) * clean
+            start, end = levels[2 * place], levels[2 * place + 2]
+            jumped = end / start * noised[r, t] + (1 - end / start) * target[r, t]
+            torch.testing.assert_close(jumped, x, rtol=1e-5, atol=1e-6)
+            assert abs(float(jump.tau[row, t]) - start) < 1e-6
+
+
+def test_schedules_are_told_apart_by_their_number_of_steps():
+    assert [steps_index(n) for n in (1, 2, 3, 4, 7, 8, 50)] == [0, 1, 1, 2, 2, 3, 3]

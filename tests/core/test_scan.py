@@ -6,20 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from naive_scan import naive
 
 from lssvwm_rl.block_scan import BlockScan
 from lssvwm_rl.ssd import chunked_scan, read_then_scan, scan_step
 
 Z, H, P, N = 3, 2, 4, 5
-
-
-def naive(x, dt, A, B, C, state):
-    outputs = []
-    for t in range(x.shape[1]):
-        decay = torch.exp(dt[:, t] * A)[..., None, None]
-        state = decay * state + dt[:, t, :, None, None] * x[:, t, :, :, None] * B[:, t, None, None, :]
-        outputs.append((state * C[:, t, None, None, :]).sum(-1))
-    return torch.stack(outputs, 1), state
 
 
 def inputs(length, seed=0, requires_grad=False):

@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from small_models import BACKBONE, DISCRETE
+from small_models import BACKBONE, DISCRETE, awake
 
 from lssvwm_rl.checkpoints import check_fits, resolve_checkpoint
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
@@ -121,3 +121,45 @@ def test_checkpoints_are_found_or_named(tmp_path):
         check_fits(MODEL, (8, 8, 3), DISCRETE, "that env")
     with pytest.raises(ValueError, match="action space"):
         check_fits(MODEL, (16, 16, 3), {"type": "Discrete", "n": 9, "start": 0}, "that env")
+
+
+@pytest.mark.parametrize("kind", ["block_ssm", "causal"])
+def test_a_resumed_stream_goes_on_with_its_memory(store, tmp_path, kind):
+    model = dataclasses.replace(MODEL, backbone=dataclasses.replace(BACKBONE, kind=kind))
+    config = dataclasses.replace(CONFIG, stream=True, span=3)
+    whole = train(store, tmp_path / "whole", model, config)
+    part = train(store, tmp_path / "part", model, dataclasses.replace(config, steps=3))
+    state = torch.load(part / "trainer" / "state.pt", weights_only=True)
+    assert state["memory"]["frames"].tolist() != [0, 0]
+    assert losses(train(store, part, model, config)) == losses(whole)
+    clips = train(store, tmp_path / "clips", model, dataclasses.replace(config, stream=False))
+    assert losses(clips) != losses(whole)
+
+
+def test_stages_and_activation_checkpointing(store, tmp_path):
+    config = dataclasses.replace(CONFIG, curriculum=((2, 2), (3, 1)))
+    assert [config.span_at(step) for step in range(5)] == [2, 2, 3, 6, 6]
+    plain = train(store, tmp_path / "plain", MODEL, config)
+    again = train(store, tmp_path / "again", MODEL, dataclasses.replace(config, activation_checkpointing=True))
+    assert [float(x) for x in losses(again)] == pytest.approx([float(x) for x in losses(plain)], rel=1e-4)
+    for changes, message in (({"curriculum": ((1, 5),)}, "at least 2 frames"), ({"stream": True}, "leave out either")):
+        with pytest.raises(ValueError, match=message):
+            dataclasses.replace(config, **changes)
+
+
+@pytest.mark.parametrize("objective", ["two_stream", "mix"])
+def test_shortcut_training_runs_and_the_number_of_steps_is_heard(store, tmp_path, objective):
+    model = dataclasses.replace(MODEL, objective=objective, shortcut=True)
+    run = train(store, tmp_path / "run", model, CONFIG)
+    trained = WorldModel.from_pretrained(run)
+
+    def frames(steps):
+        noise = [torch.Generator().manual_seed(0)]
+        return trained.imagine(trained.initial_memory(1), torch.tensor([0]), noise, steps).frame
+
+    awake(trained)  # after so few updates the zeros it started with would hide the condition
+    before = {steps: frames(steps) for steps in (1, 2, 3, 4, 8)}
+    with torch.no_grad():
+        trained.step_embedding.weight[1].add_(5)  # of schedules with 2 and 3 steps
+    changed = [steps for steps, frame in before.items() if not torch.equal(frame, frames(steps))]
+    assert changed == [2, 3]

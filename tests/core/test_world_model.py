@@ -8,14 +8,21 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from small_models import awake, random_batch, small_config, small_model
+from small_models import BACKBONE, DISCRETE, awake, random_batch, small_config, small_model
 
-from lssvwm_rl.backbone import Backbone, BackboneConfig
+from lssvwm_rl.backbone import KINDS, Backbone, BackboneConfig, match_depth
+from lssvwm_rl.data.clips import Batch
+from lssvwm_rl.data.store import StoreHeader
 from lssvwm_rl.diffusion import add_noise
+from lssvwm_rl.memory import Memory
 from lssvwm_rl.presets import PRESETS, model_config
 from lssvwm_rl.spaces import space_to_json
 from lssvwm_rl.world_model import WorldModel, WorldModelConfig
 
+LAYOUTS = [
+    *(("block_ssm", blocks) for blocks in ((1,), (2, 4), (1, 2, 4))),
+    *((kind, (4, 4)) for kind in ("ssm_local", "ssm", "window", "causal")),
+]
 ACTION_SPACES = [spaces.Discrete(4, start=2), spaces.MultiDiscrete([3, 4]), spaces.Box(-2, 3, (2,))]
 
 
@@ -30,9 +37,9 @@ def assert_memories_close(a, b, **tolerance):
 
 
 @pytest.mark.parametrize("vector_size", [0, 3])
-@pytest.mark.parametrize("blocks", [(1,), (2, 4), (1, 2, 4)])
-def test_prefill_equals_single_commits(blocks, vector_size):
-    backbone = dataclasses.replace(small_config().backbone, blocks=blocks)
+@pytest.mark.parametrize(("kind", "blocks"), LAYOUTS)
+def test_prefill_equals_single_commits(kind, blocks, vector_size):
+    backbone = dataclasses.replace(small_config().backbone, kind=kind, blocks=blocks)
     model = small_model(backbone=backbone, vector_size=vector_size)
     frames, actions, vectors = clip(model)
     memory, whole = model.observe(model.initial_memory(2), frames, actions, vectors)
@@ -48,12 +55,15 @@ def test_prefill_equals_single_commits(blocks, vector_size):
 
 
 @pytest.mark.parametrize("objective_streams", [1, 2])
-@pytest.mark.parametrize("block", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("kind", "block"), [("block_ssm", 1), ("block_ssm", 2), ("block_ssm", 4), ("ssm", 4), ("window", 4), ("causal", 4)]
+)
 @pytest.mark.parametrize("changed", [1, 3])
-def test_no_layer_leaks_from_the_future(block, changed, objective_streams):
+def test_no_layer_leaks_from_the_future(kind, block, changed, objective_streams):
     config = BackboneConfig(
-        width=16, blocks=(block,), state_size=4, scan_head_size=8, window=3, attention_head_size=8, condition_width=8
-    )
+        kind, width=16, blocks=(block,), state_size=4, scan_head_size=8, window=3, attention_head_size=8,
+        condition_width=8,
+    )  # fmt: skip
     torch.manual_seed(0)
     backbone = awake(Backbone(config, (4, 4)))
     tokens, condition = torch.randn(1, 5, objective_streams, 4, 4, 16), torch.randn(1, 5, objective_streams, 8)
@@ -65,7 +75,9 @@ def test_no_layer_leaks_from_the_future(block, changed, objective_streams):
     after, _ = backbone(moved, moved_condition, backbone.initial_memory(1), none)
     torch.testing.assert_close(after[:, :changed], before[:, :changed], rtol=0, atol=1e-5)
     assert (after[:, changed] - before[:, changed]).abs().max() > 1e-6
-    later = (after[:, changed + 1 :] - before[:, changed + 1 :]).abs().amax(dim=(0, 3, 4, 5))
+    reach = changed + config.window if kind == "window" else 5  # frames from there on do not know the changed one
+    torch.testing.assert_close(after[:, reach:], before[:, reach:], rtol=0, atol=1e-6)
+    later = (after[:, changed + 1 : reach] - before[:, changed + 1 : reach]).abs().amax(dim=(0, 3, 4, 5))
     assert (later > 1e-6).all(), "the past must reach later frames"
     if objective_streams == 2:
         readers = tokens.clone()
@@ -77,8 +89,10 @@ def test_no_layer_leaks_from_the_future(block, changed, objective_streams):
 
 
 @pytest.mark.parametrize("vector_size", [0, 3])
-def test_two_stream_training_denoises_from_the_memory_that_inference_has(vector_size):
-    model = small_model(vector_size=vector_size)
+@pytest.mark.parametrize(("kind", "blocks"), LAYOUTS[2:])
+def test_two_stream_training_denoises_from_the_memory_that_inference_has(kind, blocks, vector_size):
+    backbone = dataclasses.replace(small_config().backbone, kind=kind, blocks=blocks)
+    model = small_model(backbone=backbone, vector_size=vector_size)
     frames, actions, vectors = clip(model, B=2, T=6)
     x = model.patches.from_frames(frames)
     g = torch.Generator().manual_seed(3)
@@ -87,23 +101,24 @@ def test_two_stream_training_denoises_from_the_memory_that_inference_has(vector_
     noised = add_noise(x, noise, tau)
     pair, taus = torch.stack([noised, x], 2), torch.stack([tau, torch.zeros_like(tau)], 2)
     with torch.no_grad():
-        features, condition, _ = model._run(model.patch_in(pair), taus, actions, vectors, model.initial_memory(2))
-        trained = model._predict(features[:, :, :1], condition[:, :, :1])[:, :, 0]
+        features, condition, _ = model.run(model.patch_in(pair), taus, actions, vectors, model.initial_memory(2))
+        trained = model.predict(features[:, :, :1], condition[:, :, :1])[:, :, 0]
         memory = model.initial_memory(2)
         for t in range(6):
             one = slice(t, t + 1)
             vector = None if vectors is None else vectors[:, one]
             tokens = model.patch_in(noised[:, one, None])
-            features, condition, _ = model._run(tokens, tau[:, one, None], actions[:, one], vector, memory)
-            dreamt = model._predict(features, condition)[:, 0, 0]
+            level = tau[:, one, None]
+            features, condition, _ = model.run(tokens, level, actions[:, one], vector, memory, write=False)
+            dreamt = model.predict(features, condition)[:, 0, 0]
             torch.testing.assert_close(dreamt, trained[:, t], rtol=1e-4, atol=1e-4)
             memory, _ = model.observe(memory, frames[:, one], actions[:, one], vector)
 
 
-@pytest.mark.parametrize("objective", ["two_stream", "prefix"])
+@pytest.mark.parametrize(("objective", "shortcut"), [("two_stream", False), ("two_stream", True), ("prefix", False)])
 @pytest.mark.parametrize("vector_size", [0, 2])
-def test_loss_ignores_padding_and_reaches_every_weight(objective, vector_size):
-    model = small_model(objective=objective, vector_size=vector_size)
+def test_loss_ignores_padding_and_reaches_every_weight(objective, shortcut, vector_size):
+    model = small_model(objective=objective, shortcut=shortcut, vector_size=vector_size)
     batch = random_batch(model, [8, 5], 8)
     losses = model.loss(batch, torch.Generator().manual_seed(0))
     garbled = dataclasses.replace(
@@ -119,6 +134,76 @@ def test_loss_ignores_padding_and_reaches_every_weight(objective, vector_size):
     # Half of the prefix batches have no clean frame for the heads; this seed has some.
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert without == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_as_many_parameters_trains_and_dreams(kind):
+    header = StoreHeader((64, 64, 3), DISCRETE)
+    for preset in PRESETS:
+        with torch.device("meta"):
+            ours, other = (
+                sum(p.numel() for p in WorldModel(model_config(preset, header, k)).parameters())
+                for k in ("block_ssm", kind)
+            )
+        assert abs(other / ours - 1) < 0.05, (preset, ours, other)
+    model = small_model(backbone=match_depth(small_config().backbone, kind, (4, 4)))
+    batch = random_batch(model, [6, 4], 6)
+    losses = model.loss(batch, torch.Generator().manual_seed(0))
+    again = model.loss(batch, torch.Generator().manual_seed(0), recompute=True)
+    assert torch.equal(losses["total"], again["total"])
+    losses["total"].backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    assert gradients.keys() == dict(model.named_parameters()).keys()
+    model.zero_grad()
+    again["total"].backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name])
+    memory, _ = model.observe(model.initial_memory(2), batch.frames, batch.actions)
+    step = model.imagine(memory, torch.tensor([0, 1]), [torch.Generator() for _ in range(2)])
+    assert step.frame.float().std() > 0
+    grows = step.memory.nbytes > memory.nbytes
+    assert grows == (kind == "causal"), "memory is constant in size, but for a cache of all frames"
+
+
+def test_rows_of_unlike_age_share_a_growing_cache():
+    model = small_model(backbone=dataclasses.replace(BACKBONE, kind="causal"))
+    frames, actions, _ = clip(model, B=2, T=6)
+    old, _ = model.observe(model.initial_memory(1), frames[:1], actions[:1])
+    young, _ = model.observe(model.initial_memory(1), frames[1:, :2], actions[1:, :2])
+    both = Memory.concatenate([old, young])
+    chosen = both.where(torch.tensor([False, True]), model.initial_memory(2))
+    assert chosen.frames.tolist() == [0, 2]
+    following = random_batch(model, [1, 1], 1, seed=5)
+    together = model.observe(both, following.frames, following.actions)[1].readout
+    alone = model.observe(young, following.frames[1:], following.actions[1:])[1].readout
+    begun = model.observe(chosen, following.frames, following.actions)
+    torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(begun[1].readout[1:], alone, rtol=1e-4, atol=1e-4)
+    assert begun[0].keys[0].shape[1] == 3, "no longer than the oldest row needs"
+
+
+@pytest.mark.parametrize("objective", ["two_stream", "prefix"])
+def test_streamed_chunks_give_the_losses_of_the_whole_clip(objective):
+    """With the same noise in every frame, which prefix clips of any length do not have."""
+    model = small_model(objective=objective, context_noise=0.0, rarity_power=0.0)
+    batch = random_batch(model, [8, 8], 8)
+    halves = [clip_slice(batch, slice(0, 4)), clip_slice(batch, slice(4, 8))]
+    memory = model.initial_memory(2)
+    rewards = []
+    for half in halves:
+        losses, memory = model.stream_loss(half, memory, torch.Generator().manual_seed(0))
+        rewards.append(losses["reward"])
+        assert not any(t.requires_grad for t in memory.tensors().values())
+    whole, _ = model.observe(model.initial_memory(2), batch.frames, batch.actions)
+    assert_memories_close(memory, whole, rtol=1e-4, atol=1e-4)
+    if objective == "two_stream":
+        reward = model.loss(batch, torch.Generator().manual_seed(0))["reward"]
+        torch.testing.assert_close(torch.stack(rewards).mean(), reward, rtol=1e-4, atol=1e-5)
+
+
+def clip_slice(batch, piece):
+    parts = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
+    return Batch(**{name: None if part is None else part[:, piece] for name, part in parts.items()})
 
 
 def test_a_row_dreams_alike_alone_and_in_a_batch():
@@ -226,3 +311,13 @@ def test_bad_input_is_named():
         small_config(objective="both")
     with pytest.raises(ValueError, match="Preset 'huge'"):
         model_config("huge", None)
+    with pytest.raises(ValueError, match="The kind 'mamba' is unknown; use one of block_ssm"):
+        dataclasses.replace(BACKBONE, kind="mamba")
+    with pytest.raises(ValueError, match="A window of 0 frames"):
+        dataclasses.replace(BACKBONE, kind="window", window=0)
+    with pytest.raises(ValueError, match="block .3, 3. does not divide the token grid"):
+        small_model(backbone=dataclasses.replace(BACKBONE, blocks=(3,)))
+    with pytest.raises(ValueError, match="Shortcut training needs a clean stream"):
+        small_config(objective="prefix", shortcut=True)
+    with pytest.raises(ValueError, match="format version 7, this package reads 1"):
+        WorldModelConfig.from_json(small_config().to_json().replace('"format_version": 1', '"format_version": 7'))

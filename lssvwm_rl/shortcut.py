@@ -7,7 +7,6 @@ is the frame to which the network's own two steps of 2k lead. That is how 1 or 2
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,7 +21,7 @@ SHARE = 0.25  # of the rows of a batch that learn self-consistency
 
 def steps_index(steps: int) -> int:
     """Index of the schedule that a number of denoising steps uses: 0, 1, 2, 3 from 1, 2, 4, 8 steps on."""
-    return min(FINEST, int(math.log2(steps)))
+    return min(FINEST, max(steps, 1).bit_length() - 1)
 
 
 @dataclass(frozen=True)

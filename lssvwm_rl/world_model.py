@@ -26,7 +26,7 @@ from lssvwm_rl.losses import OBJECTIVES, clip_losses
 from lssvwm_rl.memory import Memory
 from lssvwm_rl.patches import Patches
 from lssvwm_rl.recall import EpisodicRecall
-from lssvwm_rl.shortcut import FINEST
+from lssvwm_rl.shortcut import FINEST, steps_index
 
 FORMAT_VERSION = 1
 
@@ -229,15 +229,38 @@ class WorldModel(nn.Module):
         noise = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators]).to(self.device)
         vectors = None if vector is None else vector[:, None]
 
-        def denoise(x: Tensor, tau: Tensor) -> Tensor:
-            tokens = self.patch_in(x)[:, None, None]
-            features, condition, _ = self.run(tokens, tau[:, None, None], action[:, None], vectors, memory, write=False)
-            return self.predict(features, condition)[:, 0, 0]
-
-        x = euler_sample(denoise, noise, denoise_steps, self.config.noise_shift)
+        steps = steps_index(denoise_steps)
+        x = euler_sample(
+            lambda x, tau: self.denoise(x, tau, steps, action, vectors, memory),
+            noise,
+            denoise_steps,
+            self.config.noise_shift,
+        )
         frame = self.patches.to_frames(x)
         memory, prediction = self.observe(memory, frame[:, None], action[:, None], vectors)
         return Imagined(frame, vector, prediction.reward[:, 0], prediction.terminated[:, 0], memory)
+
+    def denoise(
+        self, x: Tensor, tau: Tensor, steps: int, action: Tensor, vectors: Tensor | None, memory: Memory
+    ) -> Tensor:
+        """One network pass over the frame that follows a memory, which is only read.
+
+        Args:
+            x: (B, h, w, pixels), noised.
+            tau: (B,), its noise level.
+            steps: index of the schedule, see `shortcut.steps_index`.
+            action: (B,) or (B, A).
+            vectors: (B, 1, V), or None for models without.
+            memory: before the frame.
+
+        Returns:
+            The predicted clean patches, alike x.
+        """
+        level = tau[:, None, None]
+        schedule = torch.full_like(level, steps, dtype=torch.int64)
+        tokens = self.patch_in(x)[:, None, None]
+        features, condition, _ = self.run(tokens, level, action[:, None], vectors, memory, schedule, write=False)
+        return self.predict(features, condition)[:, 0, 0]
 
     def loss(self, batch: Batch, generator: torch.Generator, recompute: bool = False) -> dict[str, Tensor]:
         """Losses of a batch of clips, each a scalar; "total" is what training minimises.

@@ -110,7 +110,13 @@ class Layer(nn.Module):
         return state, (nothing, nothing) if self.attention is None else self.attention.initial_cache(batch_size)
 
     def forward(
-        self, tokens: Tensor, condition: Tensor, memory: LayerMemory, frames: Tensor, write: bool = True
+        self,
+        tokens: Tensor,
+        condition: Tensor,
+        memory: LayerMemory,
+        mask: Tensor | None,
+        frames: Tensor,
+        write: bool = True,
     ) -> tuple[Tensor, LayerMemory]:
         state, cache = memory
         modulation = iter(self.modulation(condition)[:, :, :, None, None].chunk(3 * self.parts, dim=-1))
@@ -118,9 +124,9 @@ class Layer(nn.Module):
             shift, scale, gate = next(modulation), next(modulation), next(modulation)  # each (B, T, S, 1, 1, D)
             mixed, state = self.scan(modulate(tokens, shift, scale), state, write)
             tokens = tokens + gate * mixed
-        if self.attention is not None:
+        if self.attention is not None and mask is not None:
             shift, scale, gate = next(modulation), next(modulation), next(modulation)
-            mixed, cache = self.attention(modulate(tokens, shift, scale), cache, frames, write)
+            mixed, cache = self.attention(modulate(tokens, shift, scale), cache, mask, frames, write)
             tokens = tokens + gate * mixed
         shift, scale, gate = modulation
         return tokens + gate * self.mlp(modulate(tokens, shift, scale)), (state, cache)
@@ -137,12 +143,18 @@ class Backbone(nn.Module):
         """Empty layer memories for B rows."""
         return [cast(Layer, layer).initial_memory(batch_size) for layer in self.layers]
 
+    def masks(self, frames: Tensor, T: int, S: int) -> list[Tensor | None]:
+        """The attention's mask of every layer for T frames in S streams after (B,) committed ones."""
+        attentions = (cast(Layer, layer).attention for layer in self.layers)
+        return [None if attention is None else attention.mask(frames, T, S) for attention in attentions]
+
     def forward(
         self,
         tokens: Tensor,
         condition: Tensor,
         memory: list[LayerMemory],
         frames: Tensor,
+        masks: list[Tensor | None] | None = None,
         write: bool = True,
         recompute: bool = False,
     ) -> tuple[Tensor, list[LayerMemory]]:
@@ -153,6 +165,7 @@ class Backbone(nn.Module):
             condition: (B, T, S, condition_width).
             memory: of every layer, before the first frame.
             frames: (B,) int64, frames committed to `memory`.
+            masks: what `masks` gives for these frames; made here if None.
             write: whether the frames stay in memory; False, for a frame that is being denoised, needs T = S = 1.
             recompute: activation checkpointing: layers run again in the backward pass instead of keeping activations.
 
@@ -160,14 +173,11 @@ class Backbone(nn.Module):
             Features of the same shape as the tokens, and the layers' memory after frame T.
         """
         condition = F.silu(condition)
+        masks = self.masks(frames, *tokens.shape[1:3]) if masks is None else masks
         after = []
-        for layer, layer_memory in zip(self.layers, memory, strict=True):
-            if recompute:
-                tokens, layer_memory = checkpoint(
-                    layer, tokens, condition, layer_memory, frames, write, use_reentrant=False
-                )
-            else:
-                tokens, layer_memory = layer(tokens, condition, layer_memory, frames, write)
+        for layer, layer_memory, mask in zip(self.layers, memory, masks, strict=True):
+            inputs = (tokens, condition, layer_memory, mask, frames, write)
+            tokens, layer_memory = checkpoint(layer, *inputs, use_reentrant=False) if recompute else layer(*inputs)
             after.append(layer_memory)
         return tokens, after
 

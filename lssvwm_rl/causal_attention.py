@@ -45,25 +45,37 @@ class CausalAttention(nn.Module):
         keys = self.qkv.weight.new_zeros((batch_size, 0, self.tokens, self.heads, self.head_size), dtype=torch.float32)
         return keys, keys.clone()
 
+    def mask(self, frames: Tensor, T: int, S: int) -> Tensor:
+        """Which keys T frames in S streams see; the same for every pass over a frame.
+
+        Args:
+            frames: (B,) int64, frames that each row has seen before, M the most of them.
+
+        Returns:
+            (B, 1, S*T*n, (M+T)*n), and T*n keys more if S = 2, bool.
+        """
+        visible = _visible(frames, T, S, int(frames.max()))
+        return visible.repeat_interleave(self.tokens, dim=1).repeat_interleave(self.tokens, dim=2)[:, None]
+
     def forward(
-        self, tokens: Tensor, cache: KeysValues, frames: Tensor, write: bool = True
+        self, tokens: Tensor, cache: KeysValues, mask: Tensor, frames: Tensor, write: bool = True
     ) -> tuple[Tensor, KeysValues]:
         """Attend.
 
         Args:
             tokens: (B, T, S, h, w, D); the last of the S streams is the clean one, which the other reads.
             cache: of all frames before the first one.
+            mask: see `mask`.
             frames: (B,) int64, frames that each row has seen before.
             write: whether the frames stay in the cache.
 
         Returns:
             Tokens of the same shape and the cache after frame T.
         """
-        B, T, S = tokens.shape[:3]
+        (T, S), n = tokens.shape[1:3], self.tokens
         # Rows that began anew leave the cache longer than any row needs.
         spare = cache[0].shape[1] - int(frames.max())
         cache = (cache[0][:, spare:], cache[1][:, spare:])
-        n, M = self.tokens, cache[0].shape[1]
         q, k, v = project(self.qkv, self.q_norm.weight, self.k_norm.weight, tokens, self.head_size)
         q, k = self._rotate(torch.stack([q, k]), frames).unbind(0)
         streams = [t.unflatten(2, (S, n)).transpose(1, 2) for t in (q, k, v)]  # each (B, S, T, n, heads, P)
@@ -73,12 +85,11 @@ class CausalAttention(nn.Module):
             torch.cat([all_clean, t[:, :-1].flatten(1, 2)], 1).flatten(1, 2)
             for all_clean, t in zip(seen, streams[1:], strict=True)
         )
-        visible = _visible(frames, T, S, M).repeat_interleave(n, dim=1).repeat_interleave(n, dim=2)
         y = F.scaled_dot_product_attention(
             streams[0].flatten(1, 3).transpose(1, 2),
             keys.transpose(1, 2),
             values.transpose(1, 2),
-            attn_mask=visible[:, None],
+            attn_mask=mask,
         )
         y = y.transpose(1, 2).unflatten(1, (S, T, n)).transpose(1, 2).reshape(tokens.shape)
         return self.out_proj(y), (seen[0].float(), seen[1].float()) if write else cache

@@ -49,33 +49,15 @@ class FrameLocalAttention(nn.Module):
         keys = torch.zeros(shape, device=self.bias.device, dtype=torch.float32)
         return keys, keys.clone()
 
-    def forward(
-        self, tokens: Tensor, cache: KeysValues, frames: Tensor, write: bool = True
-    ) -> tuple[Tensor, KeysValues]:
-        """Attend.
+    def mask(self, frames: Tensor, T: int, S: int) -> Tensor:
+        """What is added to the scores of T frames in S streams; the same for every pass over a frame.
 
         Args:
-            tokens: (B, T, S, h, w, D); the last of the S streams is the clean one, which the other reads.
-            cache: of the k - 1 frames before the first one.
-            frames: (B,) int64, frames that the memory has seen before; older cache rows are not attended to.
-            write: whether the frames stay in the cache.
+            frames: (B,) int64, frames that the memory has seen before; what lies before an episode is hidden.
 
         Returns:
-            Tokens of the same shape and the cache after frame T.
+            (B, T, heads, S*n, (k-1+S)*n): the bias, -inf for the other stream and before the episode.
         """
-        B, T, S = tokens.shape[:3]
-        n, past = self.tokens, self.window - 1
-        q, k, v = project(self.qkv, self.q_norm.weight, self.k_norm.weight, tokens, self.head_size)
-        seen = tuple(torch.cat([old.to(new.dtype), new[:, :, -n:]], 1) for old, new in zip(cache, (k, v), strict=True))
-        if past:
-            k, v = (torch.cat([_windows(s, past, T), own], 2) for s, own in zip(seen, (k, v), strict=True))
-        q, k, v = (t.flatten(0, 1).transpose(1, 2) for t in (q, k, v))
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=self._mask(frames, T, S).to(q.dtype))
-        y = y.transpose(1, 2).reshape(tokens.shape)
-        return self.out_proj(y), (seen[0][:, T:].float(), seen[1][:, T:].float()) if write else cache
-
-    def _mask(self, frames: Tensor, T: int, S: int) -> Tensor:
-        """(B*T, heads, S*n, (k-1+S)*n): the bias, -inf for the other stream and for what lies before the episode."""
         n, past = self.tokens, self.window - 1
         bias = self.bias[:, self.offsets]  # (heads, n, k*n), own frame last
         if S == 2:
@@ -87,7 +69,35 @@ class FrameLocalAttention(nn.Module):
         back = torch.arange(past, 0, -1, device=frames.device)
         hidden = frames[:, None, None] + steps[:, None] < back  # (B, T, k-1)
         hidden = F.pad(hidden.repeat_interleave(n, dim=-1), (0, S * n))
-        return bias.masked_fill(hidden.flatten(0, 1)[:, None, None], float("-inf"))
+        return bias.masked_fill(hidden[:, :, None, None], float("-inf"))
+
+    def forward(
+        self, tokens: Tensor, cache: KeysValues, mask: Tensor, frames: Tensor, write: bool = True
+    ) -> tuple[Tensor, KeysValues]:
+        """Attend.
+
+        Args:
+            tokens: (B, T, S, h, w, D); the last of the S streams is the clean one, which the other reads.
+            cache: of the k - 1 frames before the first one.
+            mask: see `mask`.
+            frames: (B,) int64, frames that the memory has seen before.
+            write: whether the frames stay in the cache.
+
+        Returns:
+            Tokens of the same shape and the cache after frame T.
+        """
+        T, n = tokens.shape[1], self.tokens
+        q, k, v = project(self.qkv, self.q_norm.weight, self.k_norm.weight, tokens, self.head_size)
+        if T > 1 or write:
+            seen = (torch.cat([old.to(new.dtype), new[:, :, -n:]], 1) for old, new in zip(cache, (k, v), strict=True))
+            seen_k, seen_v = seen
+        if self.window > 1:
+            past = (_windows(seen_k, T), _windows(seen_v, T)) if T > 1 else (t.flatten(1, 2)[:, None] for t in cache)
+            k, v = (torch.cat([before.to(own.dtype), own], 2) for before, own in zip(past, (k, v), strict=True))
+        q, k, v = (t.flatten(0, 1).transpose(1, 2) for t in (q, k, v))
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.flatten(0, 1).to(q.dtype))
+        y = self.out_proj(y.transpose(1, 2).reshape(tokens.shape))
+        return y, (seen_k[:, T:].float(), seen_v[:, T:].float()) if write else cache
 
 
 def project(
@@ -101,9 +111,9 @@ def project(
     return q, k, v[:, :, :, 0]
 
 
-def _windows(seen: Tensor, past: int, T: int) -> Tensor:
-    """(B, past+T, n, heads, P) -> tokens of the `past` frames before each frame, (B, T, past*n, heads, P)."""
-    return seen.unfold(1, past, 1)[:, :T].permute(0, 1, 5, 2, 3, 4).flatten(2, 3)
+def _windows(seen: Tensor, T: int) -> Tensor:
+    """(B, k-1+T, n, heads, P) -> tokens of the k - 1 frames before each frame, (B, T, (k-1)*n, heads, P)."""
+    return seen.unfold(1, seen.shape[1] - T, 1)[:, :T].permute(0, 1, 5, 2, 3, 4).flatten(2, 3)
 
 
 def _offset_index(grid: tuple[int, int], window: int) -> Tensor:

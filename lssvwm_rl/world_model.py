@@ -200,9 +200,20 @@ class WorldModel(nn.Module):
                 memory, prediction = self.observe(memory, frames[:, t : t + 1], actions[:, t : t + 1], vector[:, None])
                 parts.append(prediction)
             return memory, Prediction(*(torch.cat(field, dim=1) for field in zip(*parts, strict=True)))
+        return self.commit(memory, frames, actions, vectors)
+
+    def commit(
+        self,
+        memory: Memory,
+        frames: Tensor,
+        actions: Tensor,
+        vectors: Tensor | None,
+        masks: list[Tensor | None] | None = None,
+    ) -> tuple[Memory, Prediction]:
+        """As `observe`, without its checks and with the vectors known; masks as in `denoise`."""
         x = self.patches.from_frames(frames)
         tau = x.new_zeros(*x.shape[:2], 1)
-        features, _, layers = self.run(self.patch_in(x)[:, :, None], tau, actions, vectors, memory)
+        features, _, layers = self.run(self.patch_in(x)[:, :, None], tau, actions, vectors, memory, masks=masks)
         readout = self.read(features[:, :, 0])
         prediction = Prediction(self.reward_head(readout), self.continuation_head(readout), readout)
         return self.remember(layers, readout[:, -1], memory.frames + frames.shape[1]), prediction
@@ -229,19 +240,26 @@ class WorldModel(nn.Module):
         noise = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators]).to(self.device)
         vectors = None if vector is None else vector[:, None]
 
-        steps = steps_index(denoise_steps)
+        steps, masks = steps_index(denoise_steps), self.backbone.masks(memory.frames, 1, 1)
         x = euler_sample(
-            lambda x, tau: self.denoise(x, tau, steps, action, vectors, memory),
+            lambda x, tau: self.denoise(x, tau, steps, action, vectors, memory, masks),
             noise,
             denoise_steps,
             self.config.noise_shift,
         )
         frame = self.patches.to_frames(x)
-        memory, prediction = self.observe(memory, frame[:, None], action[:, None], vectors)
+        memory, prediction = self.commit(memory, frame[:, None], action[:, None], vectors, masks)
         return Imagined(frame, vector, prediction.reward[:, 0], prediction.terminated[:, 0], memory)
 
     def denoise(
-        self, x: Tensor, tau: Tensor, steps: int, action: Tensor, vectors: Tensor | None, memory: Memory
+        self,
+        x: Tensor,
+        tau: Tensor,
+        steps: int,
+        action: Tensor,
+        vectors: Tensor | None,
+        memory: Memory,
+        masks: list[Tensor | None] | None = None,
     ) -> Tensor:
         """One network pass over the frame that follows a memory, which is only read.
 
@@ -252,6 +270,7 @@ class WorldModel(nn.Module):
             action: (B,) or (B, A).
             vectors: (B, 1, V), or None for models without.
             memory: before the frame.
+            masks: `Backbone.masks` of the frame; made here if None.
 
         Returns:
             The predicted clean patches, alike x.
@@ -259,7 +278,7 @@ class WorldModel(nn.Module):
         level = tau[:, None, None]
         schedule = torch.full_like(level, steps, dtype=torch.int64)
         tokens = self.patch_in(x)[:, None, None]
-        features, condition, _ = self.run(tokens, level, action[:, None], vectors, memory, schedule, write=False)
+        features, condition, _ = self.run(tokens, level, action[:, None], vectors, memory, schedule, masks, write=False)
         return self.predict(features, condition)[:, 0, 0]
 
     def loss(self, batch: Batch, generator: torch.Generator, recompute: bool = False) -> dict[str, Tensor]:
@@ -323,6 +342,7 @@ class WorldModel(nn.Module):
         vectors: Tensor | None,
         memory: Memory,
         steps: Tensor | None = None,
+        masks: list[Tensor | None] | None = None,
         write: bool = True,
         recompute: bool = False,
     ) -> tuple[Tensor, Tensor, list[LayerMemory]]:
@@ -334,7 +354,7 @@ class WorldModel(nn.Module):
             actions, vectors: as in `observe`.
             memory: before the first frame.
             steps: (B, T, S) int64, index of the denoising schedule (`shortcut.steps_index`); the finest if None.
-            write, recompute: as in `Backbone`.
+            masks, write, recompute: as in `Backbone`.
 
         Returns:
             Features alike the patches, condition (B, T, S, condition_width), the layers' memory after frame T.
@@ -350,7 +370,7 @@ class WorldModel(nn.Module):
             condition = condition + self.vector_condition(vectors)[:, :, None]
         caches = zip(memory.keys, memory.values, strict=True)
         layers: list[LayerMemory] = list(zip(memory.states, caches, strict=True))
-        features, layers = self.backbone(tokens, condition, layers, memory.frames, write, recompute)
+        features, layers = self.backbone(tokens, condition, layers, memory.frames, masks, write, recompute)
         return features, condition, layers
 
     def no_action(self, memory: Memory, T: int) -> Tensor:

@@ -13,7 +13,7 @@ import tyro
 from torch.utils.flop_counter import FlopCounterMode
 
 from lssvwm_rl.cpu import tune_process
-from lssvwm_rl.data.clips import Batch
+from lssvwm_rl.evaluation.cost_bench import gemm_rate, random_batch
 from lssvwm_rl.presets import PRESETS
 from lssvwm_rl.world_model import WorldModel, WorldModelConfig
 
@@ -31,17 +31,6 @@ class Args:
     bf16: bool = False
 
 
-def gemm_rate(size: int = 1024, repeats: int = 20) -> float:
-    """FLOP/s of square fp32 matrix products."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
-    for _ in range(3):
-        a @ b
-    started = time.perf_counter()
-    for _ in range(repeats):
-        a @ b
-    return repeats * 2 * size**3 / (time.perf_counter() - started)
-
-
 def main(args: Args) -> None:
     """Print the rates and their ratio; GEMM and step alternate, since the machine's speed drifts."""
     torch.set_num_threads(args.threads)
@@ -50,15 +39,7 @@ def main(args: Args) -> None:
     shape = (args.frame, args.frame, 3)
     model = WorldModel(WorldModelConfig(shape, {"type": "Discrete", "n": 7, "start": 0}, **PRESETS[args.preset].model))
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    clip = (args.batch, args.span)
-    batch = Batch(
-        frames=torch.randint(0, 256, (*clip, *shape), dtype=torch.uint8),
-        actions=torch.randint(0, 7, clip),
-        first=torch.zeros(clip, dtype=torch.bool),
-        rewards=torch.rand(clip),
-        terminated=torch.zeros(clip, dtype=torch.bool),
-        mask=torch.ones(clip, dtype=torch.bool),
-    )
+    batch = random_batch(model, args.batch, args.span)
 
     def step() -> None:
         optimizer.zero_grad()

@@ -50,15 +50,23 @@ def resolve_checkpoint(name: str | Path) -> Path:
     )
 
 
-def load_world_model(name: str | Path, device: str = "cpu") -> WorldModel:
+def load_world_model(name: str | Path, device: str = "cpu", compiled: bool = False) -> WorldModel:
     """A checkpoint's model in evaluation mode.
+
+    Args:
+        compiled: whether it dreams through torch.compile, see `compile_dreaming`.
 
     Raises:
         FileNotFoundError, ValueError: as `WorldModel.from_pretrained`.
     """
     from lssvwm_rl.world_model import WorldModel
 
-    return WorldModel.from_pretrained(name).to(device)
+    model = WorldModel.from_pretrained(name).to(device)
+    if not compiled:
+        return model
+    from lssvwm_rl.compiled import compile_dreaming
+
+    return compile_dreaming(model)
 
 
 def fingerprint(model: WorldModel) -> str:

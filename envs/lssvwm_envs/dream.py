@@ -27,6 +27,8 @@ from lssvwm_rl.spaces import action_layout, space_from_json
 class DreamEnv(gym.Env):
     """The learned environment. What it has seen is in its memory, which `get_state` hands out as a value.
 
+    A model of observations with a low-dimensional part dreams that too: `step` tells it in info["vector"].
+
     An episode ends (terminated) when the model gives its end more than probability 0.5, and is truncated after
     `max_episode_steps`, which is counted here so that a restored state keeps its horizon.
 
@@ -37,6 +39,7 @@ class DreamEnv(gym.Env):
         max_episode_steps: dreamt steps until truncation.
         denoise_steps: network passes per frame; more are slower and sharper.
         device: of the model.
+        compiled: whether the model dreams through torch.compile: faster, after a minute or more at the first step.
         observation: "image" (H, W, C) uint8; "memory" (R,) float32 in [-1, 1], the model's readout; or "both".
         render_mode: "rgb_array" or None.
 
@@ -54,6 +57,7 @@ class DreamEnv(gym.Env):
         max_episode_steps: int = 256,
         denoise_steps: int = 4,
         device: str = "cpu",
+        compiled: bool = False,
         observation: Observation = "image",
         render_mode: str | None = None,
     ):
@@ -62,7 +66,7 @@ class DreamEnv(gym.Env):
                 f"context_length, max_episode_steps and denoise_steps must be at least 1, got {context_length}, "
                 f"{max_episode_steps} and {denoise_steps}."
             )
-        self.model = shared_model(checkpoint, device)
+        self.model = shared_model(checkpoint, device, compiled)
         self.contexts = load_contexts(checkpoint)
         self.context_length, self.max_episode_steps = context_length, max_episode_steps
         self.denoise_steps, self.observation, self.render_mode = denoise_steps, observation, render_mode
@@ -122,7 +126,9 @@ class DreamEnv(gym.Env):
         terminated = float(imagined.terminated[0]) > TERMINATED_ABOVE
         truncated = self._steps >= self.max_episode_steps
         self._ended = terminated or truncated
-        info = {"terminated_probability": float(imagined.terminated[0])}
+        info: dict[str, Any] = {"terminated_probability": float(imagined.terminated[0])}
+        if imagined.vector is not None:
+            info["vector"] = imagined.vector[0].cpu().numpy()
         return self._observe(), float(imagined.reward[0]), terminated, truncated, info
 
     def render(self) -> Any:

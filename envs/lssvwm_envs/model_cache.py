@@ -9,7 +9,7 @@ from lssvwm_rl.checkpoints import WEIGHTS, load_world_model, resolve_checkpoint
 from lssvwm_rl.world_model import WorldModel
 
 
-def shared_model(checkpoint: str | Path, device: str = "cpu") -> WorldModel:
+def shared_model(checkpoint: str | Path, device: str = "cpu", compiled: bool = False) -> WorldModel:
     """The checkpoint's model; loaded again only if its file has changed. Models hold weights only, so sharing is safe.
 
     Raises:
@@ -18,9 +18,9 @@ def shared_model(checkpoint: str | Path, device: str = "cpu") -> WorldModel:
     folder = resolve_checkpoint(checkpoint).resolve()
     weights = folder / WEIGHTS
     changed = weights.stat().st_mtime_ns if weights.is_file() else 0
-    return _load(folder, changed, device)
+    return _load(folder, changed, device, compiled)
 
 
 @functools.lru_cache(maxsize=4)
-def _load(folder: Path, changed: int, device: str) -> WorldModel:
-    return load_world_model(folder, device)
+def _load(folder: Path, changed: int, device: str, compiled: bool) -> WorldModel:
+    return load_world_model(folder, device, compiled)

@@ -27,7 +27,7 @@ class DreamVecEnv(VecEnv):
     """A batch of dreams. Row i seeded s dreams what `DreamEnv` seeded s + i does, up to float rounding of batches.
 
     Args:
-        checkpoint, context_length, max_episode_steps, denoise_steps, device, observation: as in `DreamEnv`.
+        checkpoint, context_length, max_episode_steps, denoise_steps, device, compiled, observation: as in `DreamEnv`.
         num_envs: rows.
         seed: of row 0; row i has seed + i.
 
@@ -45,10 +45,11 @@ class DreamVecEnv(VecEnv):
         max_episode_steps: int = 256,
         denoise_steps: int = 4,
         device: str = "cpu",
+        compiled: bool = False,
     ):
         if min(num_envs, context_length, max_episode_steps, denoise_steps) < 1:
             raise ValueError("num_envs, context_length, max_episode_steps and denoise_steps must be at least 1.")
-        self.model = shared_model(checkpoint, device)
+        self.model = shared_model(checkpoint, device, compiled)
         self.contexts = load_contexts(checkpoint)
         self.context_length, self.max_episode_steps = context_length, max_episode_steps
         self.denoise_steps, self.observation = denoise_steps, observation

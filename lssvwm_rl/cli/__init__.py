@@ -16,6 +16,7 @@ COMMANDS = {
     "train": ("train", "Train", "learn a world model from a store"),
     "export": ("export", "Export", "copy a checkpoint without what only training needs"),
     "dream": ("dream", "Dream", "write a video of a dream beside reality"),
+    "bench cost": ("bench", "BenchCost", "measure what every kind of model costs"),
     "plan": ("plan", "Plan", "play an environment by planning in the world model"),
     "agent train": ("agent", "AgentTrain", "train an agent inside the world model"),
     "agent eval": ("agent", "AgentEval", "play an environment with a trained agent"),

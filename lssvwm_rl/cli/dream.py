@@ -24,6 +24,8 @@ class Dream:
     """Chooses the episode and the noise."""
     device: str = "cpu"
     """Where the world model runs."""
+    compiled: bool = False
+    """Dream through torch.compile: faster, after a minute or more at the start."""
 
 
 def main(args: Dream) -> None:
@@ -43,7 +45,7 @@ def main(args: Dream) -> None:
         raise FileExistsError(f"{args.out} exists already; choose another --out or remove it.")
     if args.steps < 1:
         raise ValueError(f"--steps must be at least 1, got {args.steps}.")
-    model = load_world_model(args.checkpoint, args.device)
+    model = load_world_model(args.checkpoint, args.device, args.compiled)
     contexts = load_contexts(args.checkpoint)
     # The longest episodes show the most of the real continuation.
     order = np.argsort(-contexts.lengths, kind="stable")[: max(1, len(contexts) // 4)]

@@ -1,0 +1,54 @@
+"""Compiled dreaming: the passes over one frame through torch.compile, and a way on where that fails."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from lssvwm_rl.memory import Memory
+from lssvwm_rl.world_model import WorldModel
+
+
+def compile_dreaming(model: WorldModel) -> WorldModel:
+    """Compile the denoising pass and the commit of a model, with inductor, on CUDA with CUDA graphs.
+
+    Every batch size is compiled at its first dream, which takes a minute or more. Where compilation fails (no C++
+    compiler, say), a warning says why and dreaming goes on uncompiled.
+
+    Returns:
+        The same model, changed in place.
+    """
+    graphs = model.device.type == "cuda"
+    for name in ("denoise", "commit"):
+        eager = getattr(model, name)
+        compiled = torch.compile(eager, dynamic=False, mode="reduce-overhead" if graphs else None)
+        setattr(model, name, _with_fallback(compiled, eager, name, graphs))
+    return model
+
+
+def _with_fallback(compiled: Callable, eager: Callable, name: str, graphs: bool) -> Callable:
+    failed = False
+
+    def call(*args: Any) -> Any:
+        nonlocal failed
+        if not failed:
+            try:
+                return _owned(compiled(*args)) if graphs else compiled(*args)
+            except torch._dynamo.exc.TorchDynamoException as error:
+                failed = True
+                reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+                warnings.warn(f"{name} is not compiled and runs as it is: {reason}", RuntimeWarning, stacklevel=2)
+        return eager(*args)
+
+    return call
+
+
+def _owned(result: Any) -> Any:
+    """A copy: what a CUDA graph returns is overwritten by its next run."""
+    if isinstance(result, (torch.Tensor, Memory)):
+        return result.clone()
+    parts = [_owned(part) for part in result]
+    return type(result)(*parts) if hasattr(result, "_fields") else tuple(parts)

@@ -1,4 +1,4 @@
-"""Gymnasium-compatible world models with long memory. Importing this registers `lssvwm/Dream-v0`; it is light."""
+"""Gymnasium-compatible world models with long memory. Importing this registers its ids; it is light."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ _HOMES = {
 }
 
 register(id="lssvwm/Dream-v0", entry_point="lssvwm_envs.dream:DreamEnv")
+register(id="lssvwm/MiniGridRecall-v0", entry_point="lssvwm_envs.minigrid_recall:MiniGridRecall")
 
 
 def __getattr__(name: str) -> Any:

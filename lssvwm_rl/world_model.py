@@ -233,23 +233,37 @@ class WorldModel(nn.Module):
         Raises:
             ValueError: if shapes do not fit the model.
         """
+        vector = self._next_vector(memory, action) if self.config.vector_size else None
+        vectors = None if vector is None else vector[:, None]
+        masks = self.backbone.masks(memory.frames, 1, 1)
+        frame = self.dream_frame(memory, action, vectors, generators, denoise_steps, masks)
+        memory, prediction = self.commit(memory, frame[:, None], action[:, None], vectors, masks)
+        return Imagined(frame, vector, prediction.reward[:, 0], prediction.terminated[:, 0], memory)
+
+    @torch.no_grad()
+    def dream_frame(
+        self,
+        memory: Memory,
+        action: Tensor,
+        vectors: Tensor | None,
+        generators: Sequence[torch.Generator],
+        denoise_steps: int = 4,
+        masks: list[Tensor | None] | None = None,
+    ) -> Tensor:
+        """The frame of `imagine` (B, H, W, C) uint8, with the vectors (B, 1, V) given and nothing committed."""
         if len(generators) != memory.batch_size:
             raise ValueError(f"{len(generators)} generators for {memory.batch_size} rows; give one per row.")
-        vector = self._next_vector(memory, action) if self.config.vector_size else None
         shape = (*self.config.grid, self.patch_in.in_features)
         noise = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators]).to(self.device)
-        vectors = None if vector is None else vector[:, None]
-
-        steps, masks = steps_index(denoise_steps), self.backbone.masks(memory.frames, 1, 1)
+        steps = steps_index(denoise_steps)
+        masks = self.backbone.masks(memory.frames, 1, 1) if masks is None else masks
         x = euler_sample(
             lambda x, tau: self.denoise(x, tau, steps, action, vectors, memory, masks),
             noise,
             denoise_steps,
             self.config.noise_shift,
         )
-        frame = self.patches.to_frames(x)
-        memory, prediction = self.commit(memory, frame[:, None], action[:, None], vectors, masks)
-        return Imagined(frame, vector, prediction.reward[:, 0], prediction.terminated[:, 0], memory)
+        return self.patches.to_frames(x)
 
     def denoise(
         self,

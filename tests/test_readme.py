@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from lssvwm_rl.checkpoints import load_contexts, load_world_model, resolve_checkpoint
+from lssvwm_envs.explorers import make_explorer
+from lssvwm_envs.minigrid import make_image_env
+from lssvwm_rl.checkpoints import load_world_model, resolve_checkpoint
+from lssvwm_rl.data.collect import collect
 from lssvwm_rl.evaluation.memory_reward import memory_reward_accuracy
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -25,12 +29,14 @@ def test_the_python_of_the_readme_runs(tmp_path):
 def test_the_commands_of_the_readme_exist():
     from lssvwm_rl.cli import COMMANDS
 
-    used = re.findall(r"^lssvwm ((?:agent )?\w+)", README, re.MULTILINE)
+    used = re.findall(r"^lssvwm ((?:agent |bench )?\w+)", README, re.MULTILINE)
     assert len(used) >= 6 and set(used) <= set(COMMANDS)
 
 
-def test_the_shipped_checkpoint_remembers_and_forgets_when_wiped():
-    episodes = list(load_contexts("minigrid-memory"))
+def test_the_shipped_checkpoint_remembers_and_forgets_when_wiped(tmp_path):
+    """On new episodes, in which every walk sees the object before it comes to an end."""
+    walks = partial(make_explorer, blind=0.0)
+    episodes = list(collect(lambda: make_image_env("MiniGrid-MemoryS7-v0"), walks, tmp_path, 100, seed=4_000_000))
     result = memory_reward_accuracy(load_world_model("minigrid-memory"), episodes)
     assert result.accuracy >= 0.9
     assert 0.3 < result.wiped < 0.7

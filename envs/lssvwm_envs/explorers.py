@@ -20,13 +20,18 @@ Pose = tuple[int, int, int]  # x, y, direction
 
 
 def make_explorer(envs: VectorEnv, seed: int, blind: float = 0.2) -> Policy:
-    """The explorer that suits the environments: a privileged walker for MiniGrid-Memory, lasting actions otherwise.
+    """The explorer that suits the environments: privileged walkers for MiniGrid-Memory and MiniGridRecall, otherwise
+    lasting actions.
 
-    `blind` is the walker's.
+    `blind` is the first walker's.
     """
     from minigrid.envs import MemoryEnv
 
-    unwrapped = [env.unwrapped for env in getattr(envs, "envs", ())]
+    from lssvwm_envs.minigrid_recall import MiniGridRecall
+
+    unwrapped: list[Any] = [env.unwrapped for env in getattr(envs, "envs", ())]
+    if unwrapped and all(isinstance(env, MiniGridRecall) for env in unwrapped):
+        return OutAndBack(unwrapped, seed)
     if unwrapped and all(isinstance(env, MemoryEnv) for env in unwrapped):
         return MemoryWalker(unwrapped, seed, blind)
     return LastingActions(envs.single_action_space, envs.num_envs, seed)
@@ -56,6 +61,43 @@ class LastingActions:
             keep = (self.rng.random(self.num_envs) < self.HOLD).reshape(-1, *[1] * (fresh.ndim - 1))
             actions = np.where(keep, state, fresh)
         return actions, actions
+
+
+class OutAndBack:
+    """Wanders off for some steps, turns round and walks back the same way, over and over: what was seen returns.
+
+    A walk depends only on the policy's and the environment's seed.
+
+    Args:
+        envs: unwrapped MiniGrid environments.
+        seed: of the walks.
+        steps: fewest and most steps of a way out.
+    """
+
+    def __init__(self, envs: list[Any], seed: int, steps: tuple[int, int] = (8, 16)):
+        self.envs, self.seed, self.steps = envs, seed, steps
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = False
+    ) -> tuple[np.ndarray, Any]:
+        """Actions (n,) int64; the state is what is left of every sub-environment's plan."""
+        start = np.ones(len(self.envs), bool) if state is None or episode_start is None else episode_start
+        plans: list[Any] = [None] * len(self.envs) if state is None else state
+        plans = [self._plans(env) if new else plan for env, new, plan in zip(self.envs, start, plans, strict=True)]
+        return np.array([next(plan) for plan in plans]), plans
+
+    def _plans(self, env: Any) -> Iterator[int]:
+        rng = np.random.default_rng([self.seed, env.np_random_seed % 2**63])
+        mirrored = {LEFT: RIGHT, RIGHT: LEFT, FORWARD: FORWARD}
+        while True:
+            way = []
+            for _ in range(rng.integers(self.steps[0], self.steps[1] + 1)):
+                x, y = env.front_pos
+                free = 0 < x < env.width - 1 and 0 < y < env.height - 1
+                way.append(FORWARD if free and rng.random() < 0.7 else int(rng.choice([LEFT, RIGHT])))
+                yield way[-1]
+            turn = int(rng.choice([LEFT, RIGHT]))
+            yield from (turn, turn, *(mirrored[action] for action in reversed(way)))
 
 
 @dataclass

@@ -37,8 +37,8 @@ def make_image_env(env_id: str, **kwargs: Any) -> gym.Env:
 
 
 def _is_minigrid(env_id: str) -> bool:
-    name = env_id.split(":")[-1]
-    return name.startswith(("MiniGrid-", "BabyAI-"))
+    name = env_id.split(":")[-1].split("/")[-1]
+    return name.startswith(("MiniGrid", "BabyAI-"))
 
 
 class PoseInfo(gym.Wrapper):

@@ -42,11 +42,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     module = importlib.import_module(f"lssvwm_rl.cli.{module_name}")
     import tyro
 
-    args = tyro.cli(getattr(module, options), args=words[len(name.split()) :], prog=f"lssvwm {name}")
     import gymnasium as gym
 
     # What users get wrong is a sentence; everything else is a bug and keeps its traceback.
     try:
+        args = tyro.cli(getattr(module, options), args=words[len(name.split()) :], prog=f"lssvwm {name}")
         module.main(args)
     except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError, gym.error.Error) as error:
         print(f"lssvwm {name}: {' '.join(str(error).split())}", file=sys.stderr)

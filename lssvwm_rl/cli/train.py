@@ -21,6 +21,8 @@ class Train:
     """Checkpoint of the same sizes to start from, for example to go on with other data."""
     kind: Literal["block_ssm", "ssm_local", "ssm", "window", "causal"] = "block_ssm"
     """What mixes frames; others than block_ssm are baselines with as many parameters."""
+    actions_only: bool = False
+    """Leave out the vectors of the store, for example the pose."""
     objective: Literal["two_stream", "prefix", "mix"] = "two_stream"
     """How clips are noised."""
     shortcut: bool = False
@@ -65,11 +67,19 @@ def main(args: Train) -> None:
     from rich.progress import BarColumn, Progress, TextColumn
 
     from lssvwm_rl.data.store import EpisodeStore
+    from lssvwm_rl.mamba_backend import load_kernels
     from lssvwm_rl.presets import PRESETS, model_config
     from lssvwm_rl.training import trainer
 
     store = EpisodeStore(args.data)
+    if args.backend == "mamba":
+        try:
+            load_kernels()
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error
     model = model_config(args.preset, store.header, args.kind, objective=args.objective, shortcut=args.shortcut)
+    if args.actions_only:
+        model = dataclasses.replace(model, vector_size=0)
     model = dataclasses.replace(model, backbone=dataclasses.replace(model.backbone, backend=args.backend))
     settings = {field.name for field in dataclasses.fields(trainer.TrainConfig)}
     given = {name: value for name, value in vars(args).items() if name in settings and value is not None}

@@ -1,0 +1,109 @@
+"""Which objective makes a memory? Retrieval PSNR of small models trained alike but for objective, pose and seed.
+
+    lssvwm collect lssvwm/MiniGridRecall-v0 --episodes 4000 --policy explore --vector pose --out data/recall
+    python benchmarks/objectives.py --data data/recall --minutes 7
+
+Two trainings run at a time, one thread each. Of every held-out frame, predicted from all real frames before it, the
+PSNR counts pixels last seen before the window, which only memory knows, apart from those in the window and those never
+seen.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+
+import tyro
+
+NAMES = {0: "never seen", 1: "memory", 2: "window"}
+
+
+@dataclass(frozen=True)
+class Args:
+    """What is compared."""
+
+    data: Path = Path("data/recall")
+    out: Path = Path("runs/objectives")
+    minutes: float = 7.0
+    preset: str = "tiny"
+    objectives: tuple[str, ...] = ("prefix", "two_stream", "mix")
+    poses: tuple[bool, ...] = (False, True)
+    seeds: tuple[int, ...] = (0, 1)
+    episodes: int = 64
+    """Held-out episodes that are predicted."""
+    span: int = 64
+    only: tuple[str, bool, int] | None = None
+    """One (objective, pose, seed), in this process."""
+
+
+def run_one(args: Args, objective: str, pose: bool, seed: int) -> dict[str, float]:
+    """Train, or find what was trained, and measure."""
+    import numpy as np
+
+    from lssvwm_envs.minigrid_recall import revisit_masks
+    from lssvwm_rl.checkpoints import load_world_model
+    from lssvwm_rl.data.clips import split
+    from lssvwm_rl.data.store import EpisodeStore
+    from lssvwm_rl.evaluation.retrieval import predict_every_frame, psnr_by_mask
+    from lssvwm_rl.presets import PRESETS, model_config
+    from lssvwm_rl.training.trainer import TrainConfig, train
+
+    store = EpisodeStore(args.data)
+    model = model_config(args.preset, store.header, objective=objective)
+    if not pose:
+        model = replace(model, vector_size=0)
+    settings = {**PRESETS[args.preset].train, "steps": 10**6, "minutes": args.minutes, "seed": seed, "device": "cpu"}
+    settings |= {"span": args.span, "preview_every": 0}
+    run = train(store, args.out / f"{objective}-{'pose' if pose else 'actions'}-{seed}", model, TrainConfig(**settings))
+    episodes = [store[i] for i in split(store)[1][: args.episodes]]
+    size = json.loads(store.header.env_spec or "{}").get("kwargs", {}).get("size", 9)
+    window, tile = model.backbone.window, store.header.frame_shape[0] // 3
+    masks = [revisit_masks(np.asarray(e.vectors), size, window, tile) for e in episodes]
+    trained = load_world_model(run)
+    result = psnr_by_mask(predict_every_frame(trained, episodes), episodes, masks, NAMES)
+    with (run / "learning_curve.csv").open() as file:
+        result["updates"] = int(file.read().splitlines()[-1].split(",")[0])
+    return result
+
+
+def main(args: Args) -> None:
+    """Run all configurations, two at a time, and print the table."""
+    if args.only is not None:
+        print(json.dumps(run_one(args, *args.only)))
+        return
+
+    def start(case: tuple[str, bool, int]) -> dict[str, float]:
+        objective, pose, seed = case
+        settings = ["--data", str(args.data), "--out", str(args.out), "--minutes", str(args.minutes)]
+        settings += ["--preset", args.preset, "--span", str(args.span), "--episodes", str(args.episodes)]
+        command = [sys.executable, __file__, *settings, "--only", objective, str(pose), str(seed)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+        result = json.loads(done.stdout.splitlines()[-1])
+        print(case, result, flush=True)
+        return result
+
+    # Seeds outermost: should it be stopped half-way, every configuration has one.
+    cases = [(o, p, s) for s, o, p in itertools.product(args.seeds, args.objectives, args.poses)]
+    with ThreadPoolExecutor(2) as pool:
+        results = dict(zip(cases, pool.map(start, cases), strict=True))
+    (args.out / "objectives.json").write_text(json.dumps([[*case, result] for case, result in results.items()]))
+    print(
+        "| objective | condition | memory (dB) | window (dB) | never seen (dB) | updates |\n|---|---|---|---|---|---|"
+    )
+    for objective, pose in itertools.product(args.objectives, args.poses):
+        rows = [results[objective, pose, seed] for seed in args.seeds]
+        cells = [" / ".join(f"{r[name]:.2f}" for r in rows) for name in ("memory", "window", "never seen")]
+        condition, updates = "pose" if pose else "actions", f"{mean(r['updates'] for r in rows):.0f}"
+        print("| " + " | ".join([objective, condition, *cells, updates]) + " |")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))

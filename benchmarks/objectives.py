@@ -4,8 +4,8 @@
     python benchmarks/objectives.py --data data/recall --minutes 7
 
 Two trainings run at a time, one thread each. Of every held-out frame, predicted from all real frames before it, the
-PSNR counts pixels last seen before the window, which only memory knows, apart from those in the window and those never
-seen.
+PSNR counts pixels apart that were last seen longer ago than attention can pass on, window by window through all layers:
+only the scan's memory knows these.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from statistics import mean
 
 import tyro
 
-NAMES = {0: "never seen", 1: "memory", 2: "window"}
+NAMES = {0: "never seen", 1: "memory", 2: "attention"}
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,9 @@ def run_one(args: Args, objective: str, pose: bool, seed: int) -> dict[str, floa
     run = train(store, args.out / f"{objective}-{'pose' if pose else 'actions'}-{seed}", model, TrainConfig(**settings))
     episodes = [store[i] for i in split(store)[1][: args.episodes]]
     size = json.loads(store.header.env_spec or "{}").get("kwargs", {}).get("size", 9)
-    window, tile = model.backbone.window, store.header.frame_shape[0] // 3
-    masks = [revisit_masks(np.asarray(e.vectors), size, window, tile) for e in episodes]
+    reach = (model.backbone.window - 1) * len(model.backbone.blocks) + 1
+    tile = store.header.frame_shape[0] // 3
+    masks = [revisit_masks(np.asarray(e.vectors), size, reach, tile) for e in episodes]
     trained = load_world_model(run)
     result = psnr_by_mask(predict_every_frame(trained, episodes), episodes, masks, NAMES)
     with (run / "learning_curve.csv").open() as file:
@@ -100,7 +101,7 @@ def main(args: Args) -> None:
     )
     for objective, pose in itertools.product(args.objectives, args.poses):
         rows = [results[objective, pose, seed] for seed in args.seeds]
-        cells = [" / ".join(f"{r[name]:.2f}" for r in rows) for name in ("memory", "window", "never seen")]
+        cells = [" / ".join(f"{r[name]:.2f}" for r in rows) for name in ("memory", "attention", "never seen")]
         condition, updates = "pose" if pose else "actions", f"{mean(r['updates'] for r in rows):.0f}"
         print("| " + " | ".join([objective, condition, *cells, updates]) + " |")
 

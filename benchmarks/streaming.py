@@ -65,10 +65,11 @@ def main(args: Args) -> None:
         row = []
         for way in ("streamed", "whole", "recomputed"):
             settings = ["--span", str(args.span), "--batch", str(args.batch), "--preset", args.preset]
+            settings += ["--frame", str(args.frame)]
             command = [sys.executable, __file__, *settings, "--only", way, str(length)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
-                row.append(f"{way}: out of memory" if "memory" in done.stderr else f"{way}: failed")
+                row.append(f"{way}: killed" if done.returncode < 0 else f"{way}: {done.stderr.splitlines()[-1]}")
                 continue
             peak, ms = map(float, done.stdout.split())
             row.append(f"{way} {peak:7.0f} MB {ms:5.2f} ms")

@@ -15,7 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from lssvwm_rl.cpu import tune_process
 from lssvwm_rl.evaluation.cost_bench import gemm_rate, random_batch
 from lssvwm_rl.presets import PRESETS
-from lssvwm_rl.world_model import WorldModel, WorldModelConfig
+from lssvwm_rl.world_model import WorldModel
+from lssvwm_rl.world_model_config import WorldModelConfig
 
 
 @dataclass(frozen=True)

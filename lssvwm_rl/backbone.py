@@ -15,7 +15,8 @@ from lssvwm_rl.causal_attention import CausalAttention
 from lssvwm_rl.local_attention import FrameLocalAttention, KeysValues
 from lssvwm_rl.mamba_backend import BACKENDS
 
-KINDS = ("block_ssm", "ssm_local", "ssm", "window", "causal")
+KINDS = ("block_ssm", "block1_ssm", "ssm_local", "ssm", "window", "causal")
+SCANNING, WINDOWED = KINDS[:4], ("block_ssm", "block1_ssm", "ssm_local", "window")
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class BackboneConfig:
     """Sizes of the stack.
 
     Attributes:
-        kind: what a layer mixes frames with, see `Layer`: "block_ssm" (ours), "ssm_local", "ssm", "window", "causal".
+        kind: what a layer mixes frames with, see `Layer`: "block_ssm" (ours), "block1_ssm", "ssm_local", "ssm",
+            "window", "causal".
         width: D.
         blocks: block side (b_h = b_w) of every layer, so also the number of layers; small first, large last. A side
             larger than the grid means the whole frame. For other kinds than "block_ssm" only their number counts.
@@ -59,7 +61,7 @@ class BackboneConfig:
             raise ValueError(f"Scan backend {self.backend!r} does not exist; choose one of {', '.join(BACKENDS)}.")
         if not self.blocks or min(self.blocks) < 1:
             raise ValueError(f"blocks {self.blocks} must name a side of at least 1 for every layer.")
-        if self.window < 1:
+        if self.window < 1 and self.kind in WINDOWED:
             remedy = "use kind 'ssm' for a scan without attention" if self.kind != "window" else "use at least 1"
             raise ValueError(f"A window of {self.window} frames does not even show the own frame; {remedy}.")
 
@@ -74,6 +76,7 @@ class Layer(nn.Module):
     | kind | scan | attention |
     |---|---|---|
     | block_ssm | one per block of the layer's side | window |
+    | block1_ssm | one per token, the ablation of blocks | window |
     | ssm_local | one over the whole frame | window |
     | ssm | one over the whole frame | none |
     | window | none | window |
@@ -83,14 +86,15 @@ class Layer(nn.Module):
     def __init__(self, config: BackboneConfig, grid: tuple[int, int], block: int):
         super().__init__()
         kind, width = config.kind, config.width
-        sides = (min(block, grid[0]), min(block, grid[1])) if kind == "block_ssm" else grid
+        side = 1 if kind == "block1_ssm" else block
+        sides = (min(side, grid[0]), min(side, grid[1])) if kind in ("block_ssm", "block1_ssm") else grid
         self.scan: BlockScan | None = None
         self.attention: FrameLocalAttention | CausalAttention | None = None
-        if kind in ("block_ssm", "ssm_local", "ssm"):
+        if kind in SCANNING:
             self.scan = BlockScan(
                 width, grid, sides, config.state_size, config.scan_head_size, config.expand, config.backend
             )
-        if kind in ("block_ssm", "ssm_local", "window"):
+        if kind in WINDOWED:
             self.attention = FrameLocalAttention(width, grid, config.attention_head_size, config.window)
         elif kind == "causal":
             self.attention = CausalAttention(width, grid, config.attention_head_size)
@@ -124,7 +128,7 @@ class Layer(nn.Module):
             shift, scale, gate = next(modulation), next(modulation), next(modulation)  # each (B, T, S, 1, 1, D)
             mixed, state = self.scan(modulate(tokens, shift, scale), state, write)
             tokens = tokens + gate * mixed
-        if self.attention is not None and mask is not None:
+        if self.attention is not None:
             shift, scale, gate = next(modulation), next(modulation), next(modulation)
             mixed, cache = self.attention(modulate(tokens, shift, scale), cache, mask, frames, write)
             tokens = tokens + gate * mixed
@@ -143,10 +147,12 @@ class Backbone(nn.Module):
         """Empty layer memories for B rows."""
         return [cast(Layer, layer).initial_memory(batch_size) for layer in self.layers]
 
-    def masks(self, frames: Tensor, T: int, S: int) -> list[Tensor | None]:
-        """The attention's mask of every layer for T frames in S streams after (B,) committed ones."""
-        attentions = (cast(Layer, layer).attention for layer in self.layers)
-        return [None if attention is None else attention.mask(frames, T, S) for attention in attentions]
+    def masks(self, frames: Tensor) -> list[Tensor | None]:
+        """The attention's mask of every layer for one frame after (B,) committed ones, for all passes over it."""
+        attentions = [cast(Layer, layer).attention for layer in self.layers]
+        if isinstance(attentions[0], CausalAttention):  # which has no weights in its mask
+            return [attentions[0].mask(frames, 1, 1)] * len(attentions)
+        return [None if attention is None else attention.mask(frames, 1, 1) for attention in attentions]
 
     def forward(
         self,
@@ -165,7 +171,7 @@ class Backbone(nn.Module):
             condition: (B, T, S, condition_width).
             memory: of every layer, before the first frame.
             frames: (B,) int64, frames committed to `memory`.
-            masks: what `masks` gives for these frames; made here if None.
+            masks: what `masks` gives, for one frame; every layer makes its own if None.
             write: whether the frames stay in memory; False, for a frame that is being denoised, needs T = S = 1.
             recompute: activation checkpointing: layers run again in the backward pass instead of keeping activations.
 
@@ -173,9 +179,8 @@ class Backbone(nn.Module):
             Features of the same shape as the tokens, and the layers' memory after frame T.
         """
         condition = F.silu(condition)
-        masks = self.masks(frames, *tokens.shape[1:3]) if masks is None else masks
         after = []
-        for layer, layer_memory, mask in zip(self.layers, memory, masks, strict=True):
+        for layer, layer_memory, mask in zip(self.layers, memory, masks or [None] * len(memory), strict=True):
             inputs = (tokens, condition, layer_memory, mask, frames, write)
             tokens, layer_memory = checkpoint(layer, *inputs, use_reentrant=False) if recompute else layer(*inputs)
             after.append(layer_memory)
@@ -186,9 +191,11 @@ def match_depth(config: BackboneConfig, kind: str, grid: tuple[int, int]) -> Bac
     """The same sizes as another kind, with the number of layers whose parameters come closest to the given config's.
 
     Raises:
-        ValueError: for an unknown kind.
+        ValueError: for an unknown kind, or a config that is not of kind "block_ssm".
     """
-    if kind == config.kind:
+    if config.kind != "block_ssm":
+        raise ValueError(f"Depth is matched to a config of kind 'block_ssm', not {config.kind!r}; give that one.")
+    if kind == "block_ssm":
         return config
     changed = replace(config, kind=kind, blocks=(max(grid),))
     with torch.device("meta"):

@@ -58,14 +58,14 @@ class CausalAttention(nn.Module):
         return visible.repeat_interleave(self.tokens, dim=1).repeat_interleave(self.tokens, dim=2)[:, None]
 
     def forward(
-        self, tokens: Tensor, cache: KeysValues, mask: Tensor, frames: Tensor, write: bool = True
+        self, tokens: Tensor, cache: KeysValues, mask: Tensor | None, frames: Tensor, write: bool = True
     ) -> tuple[Tensor, KeysValues]:
         """Attend.
 
         Args:
             tokens: (B, T, S, h, w, D); the last of the S streams is the clean one, which the other reads.
             cache: of all frames before the first one.
-            mask: see `mask`.
+            mask: see `mask`; made here if None.
             frames: (B,) int64, frames that each row has seen before.
             write: whether the frames stay in the cache.
 
@@ -73,8 +73,9 @@ class CausalAttention(nn.Module):
             Tokens of the same shape and the cache after frame T.
         """
         (T, S), n = tokens.shape[1:3], self.tokens
+        mask = self.mask(frames, T, S) if mask is None else mask
         # Rows that began anew leave the cache longer than any row needs.
-        spare = cache[0].shape[1] - int(frames.max())
+        spare = cache[0].shape[1] - (mask.shape[-1] // n - S * T)
         cache = (cache[0][:, spare:], cache[1][:, spare:])
         q, k, v = project(self.qkv, self.q_norm.weight, self.k_norm.weight, tokens, self.head_size)
         q, k = self._rotate(torch.stack([q, k]), frames).unbind(0)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from lssvwm_rl.data.store import EpisodeStore
 
 if TYPE_CHECKING:
-    from lssvwm_rl.world_model import WorldModel, WorldModelConfig
+    from lssvwm_rl.world_model import WorldModel
+    from lssvwm_rl.world_model_config import WorldModelConfig
 
 ASSETS = Path(__file__).parent / "assets"
 MODEL_CONFIG = "config.json"

@@ -13,23 +13,30 @@ from lssvwm_rl.world_model import WorldModel
 
 
 def compile_dreaming(model: WorldModel) -> WorldModel:
-    """Compile the denoising pass and the commit of a model, with inductor, on CUDA with CUDA graphs.
+    """Compile the denoising pass and the commit of a dreamt frame, with inductor, on CUDA with CUDA graphs.
 
     Every batch size is compiled at its first dream, which takes a minute or more. Where compilation fails (no C++
-    compiler, say), a warning says why and dreaming goes on uncompiled.
+    compiler, say), a warning says why and dreaming goes on uncompiled. So it does for `causal` models, whose cache has
+    another size in every frame.
 
     Returns:
         The same model, changed in place.
     """
+    if model.config.backbone.kind == "causal":
+        warnings.warn(
+            "A causal model is not compiled: its cache grows with every frame and each size would be compiled anew.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return model
     graphs = model.device.type == "cuda"
-    for name in ("denoise", "commit"):
-        eager = getattr(model, name)
-        compiled = torch.compile(eager, dynamic=False, mode="reduce-overhead" if graphs else None)
-        setattr(model, name, _with_fallback(compiled, eager, name, graphs))
+    denoise, commit = (_with_fallback(f, graphs) for f in (WorldModel.denoise, WorldModel.commit))
+    model.compiled = denoise, commit
     return model
 
 
-def _with_fallback(compiled: Callable, eager: Callable, name: str, graphs: bool) -> Callable:
+def _with_fallback(eager: Callable, graphs: bool) -> Callable:
+    compiled = torch.compile(eager, dynamic=False, mode="reduce-overhead" if graphs else None)
     failed = False
 
     def call(*args: Any) -> Any:
@@ -40,7 +47,8 @@ def _with_fallback(compiled: Callable, eager: Callable, name: str, graphs: bool)
             except torch._dynamo.exc.TorchDynamoException as error:
                 failed = True
                 reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-                warnings.warn(f"{name} is not compiled and runs as it is: {reason}", RuntimeWarning, stacklevel=2)
+                what = f"{eager.__name__} is not compiled and runs as it is: {reason}"
+                warnings.warn(what, RuntimeWarning, stacklevel=2)
         return eager(*args)
 
     return call

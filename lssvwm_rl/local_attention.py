@@ -56,48 +56,66 @@ class FrameLocalAttention(nn.Module):
             frames: (B,) int64, frames that the memory has seen before; what lies before an episode is hidden.
 
         Returns:
-            (B, T, heads, S*n, (k-1+S)*n): the bias, -inf for the other stream and before the episode.
+            (B*T, heads, S*n, (k-1+S)*n): the bias, -inf for the other stream and before the episode.
         """
-        n, past = self.tokens, self.window - 1
-        bias = self.bias[:, self.offsets]  # (heads, n, k*n), own frame last
-        if S == 2:
-            before, own = bias.split([past * n, n], dim=-1)
-            other = torch.full_like(own, float("-inf"))
-            bias = torch.cat([torch.cat([before, own, other], -1), torch.cat([before, other, own], -1)], dim=1)
         # Frame t sees the j-th frame before it only if the episode has one.
         steps = torch.arange(T, device=frames.device)
-        back = torch.arange(past, 0, -1, device=frames.device)
+        back = torch.arange(self.window - 1, 0, -1, device=frames.device)
         hidden = frames[:, None, None] + steps[:, None] < back  # (B, T, k-1)
-        hidden = F.pad(hidden.repeat_interleave(n, dim=-1), (0, S * n))
-        return bias.masked_fill(hidden[:, :, None, None], float("-inf"))
+        hidden = F.pad(hidden.repeat_interleave(self.tokens, dim=-1), (0, S * self.tokens))
+        return self._bias(S).masked_fill(hidden.flatten(0, 1)[:, None, None], float("-inf"))
 
     def forward(
-        self, tokens: Tensor, cache: KeysValues, mask: Tensor, frames: Tensor, write: bool = True
+        self, tokens: Tensor, cache: KeysValues, mask: Tensor | None, frames: Tensor, write: bool = True
     ) -> tuple[Tensor, KeysValues]:
         """Attend.
 
         Args:
             tokens: (B, T, S, h, w, D); the last of the S streams is the clean one, which the other reads.
             cache: of the k - 1 frames before the first one.
-            mask: see `mask`.
+            mask: see `mask`, for T = 1; made here if None.
             frames: (B,) int64, frames that the memory has seen before.
             write: whether the frames stay in the cache.
 
         Returns:
             Tokens of the same shape and the cache after frame T.
         """
-        T, n = tokens.shape[1], self.tokens
+        (T, S), n, past = tokens.shape[1:3], self.tokens, self.window - 1
         q, k, v = project(self.qkv, self.q_norm.weight, self.k_norm.weight, tokens, self.head_size)
         if T > 1 or write:
             seen = (torch.cat([old.to(new.dtype), new[:, :, -n:]], 1) for old, new in zip(cache, (k, v), strict=True))
             seen_k, seen_v = seen
-        if self.window > 1:
-            past = (_windows(seen_k, T), _windows(seen_v, T)) if T > 1 else (t.flatten(1, 2)[:, None] for t in cache)
-            k, v = (torch.cat([before.to(own.dtype), own], 2) for before, own in zip(past, (k, v), strict=True))
-        q, k, v = (t.flatten(0, 1).transpose(1, 2) for t in (q, k, v))
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.flatten(0, 1).to(q.dtype))
-        y = self.out_proj(y.transpose(1, 2).reshape(tokens.shape))
+        if past:
+            before = (_windows(seen_k, T), _windows(seen_v, T)) if T > 1 else (t.flatten(1, 2)[:, None] for t in cache)
+            k, v = (torch.cat([old.to(own.dtype), own], 2) for old, own in zip(before, (k, v), strict=True))
+        if mask is not None:
+            y = _attend(q, k, v, mask)
+        else:
+            # Only the first k - 1 frames can see past the beginning of an episode; for the others one bias does.
+            first = min(T, past)
+            parts = [_attend(q[:, :first], k[:, :first], v[:, :first], self.mask(frames, first, S))] if first else []
+            if T > first:
+                parts.append(_attend(q[:, first:], k[:, first:], v[:, first:], self._bias(S)[None]))
+            y = torch.cat(parts, dim=1)
+        y = self.out_proj(y.view(tokens.shape))
         return y, (seen_k[:, T:].float(), seen_v[:, T:].float()) if write else cache
+
+    def _bias(self, S: int) -> Tensor:
+        """(heads, S*n, (k-1+S)*n), past frames first; -inf for the other stream."""
+        bias = self.bias[:, self.offsets]
+        if S == 1:
+            return bias
+        before, own = bias.split([bias.shape[-1] - self.tokens, self.tokens], dim=-1)
+        other = torch.full_like(own, float("-inf"))
+        return torch.cat([torch.cat([before, own, other], -1), torch.cat([before, other, own], -1)], dim=1)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Queries (B, T, Q, heads, P) to the keys (B, T, L, heads, P) of the same frame -> (B, T, Q, D)."""
+    B, T = q.shape[:2]
+    q, k, v = (t.flatten(0, 1).transpose(1, 2) for t in (q, k, v))
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.to(q.dtype))
+    return y.transpose(1, 2).flatten(2).unflatten(0, (B, T))
 
 
 def project(

@@ -52,11 +52,11 @@ def clip_losses(
     target, steps = x, None
     if objective == "two_stream":
         clean_tau = _context_tau(model, B, generator)[:, None].expand(B, T)
-        # The clean stream's noise is the noised stream's of another frame, which saves drawing it again.
-        clean = add_noise(tokens, noise_tokens.roll(1, dims=1), clean_tau)
+        # The same noise serves both streams: a noised frame sees only the clean frames before it.
+        clean = add_noise(tokens, noise_tokens, clean_tau)
         if config.shortcut:
             jump = draw_shortcut(tau, config.noise_shift, generator)
-            tau, target = _shortcut(model, batch, memory, x, noise, jump, clean.detach(), clean_tau)
+            tau, target = jump.tau, _shortcut(model, batch, memory, x, noise, jump, clean.detach(), clean_tau)
             steps = torch.stack([jump.steps, torch.full_like(jump.steps, FINEST)], dim=2)
         taus = torch.stack([tau, clean_tau], dim=2)
         noisy = torch.stack([add_noise(tokens, noise_tokens, tau), clean], dim=2)
@@ -111,8 +111,8 @@ def _shortcut(
     jump: Shortcut,
     clean: Tensor,
     clean_tau: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Noise levels (B, T) and targets (B, T, h, w, pixels): the frames, and in rows that jump what two halves give."""
+) -> Tensor:
+    """Targets (B, T, h, w, pixels): the frames, and in rows that jump the frame that two half steps lead to."""
     rows = jump.rows
     vectors = None if batch.vectors is None else batch.vectors[rows]
     start = memory.select(rows)
@@ -128,7 +128,8 @@ def _shortcut(
     noised = add_noise(x[rows], noise[rows], jump.tau[rows])
     target = x.clone()
     target[rows] = shortcut_target(denoise, noised, jump, model.config.noise_shift)
-    return jump.tau, target
+    torch.clear_autocast_cache()  # which holds weights cast without gradient, in some versions of torch
+    return target
 
 
 def _context_tau(model: WorldModel, batch_size: int, generator: torch.Generator) -> Tensor:

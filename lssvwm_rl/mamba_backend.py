@@ -20,6 +20,7 @@ CHUNK_SIZE = 128
 MAX_LAUNCH = 65535  # CUDA's limit for the grid axis on which the kernels put (sequence, chunk)
 
 
+@torch.compiler.assume_constant_result
 def resolve_backend(backend: str, device: torch.device) -> str:
     """The scan backend to use on `device`: "torch" or "mamba".
 
@@ -31,11 +32,16 @@ def resolve_backend(backend: str, device: torch.device) -> str:
         ValueError: `backend` is none of these.
         RuntimeError: "mamba" was asked for and cannot run on `device`.
     """
+    return _resolve(backend, device.type)
+
+
+@functools.cache
+def _resolve(backend: str, device: str) -> str:
     if backend not in BACKENDS:
         raise ValueError(f"Scan backend {backend!r} does not exist; choose one of {', '.join(BACKENDS)}.")
-    if backend == "torch" or (backend == "auto" and device.type != "cuda"):
+    if backend == "torch" or (backend == "auto" and device != "cuda"):
         return "torch"
-    if device.type != "cuda" and not _interpreted():
+    if device != "cuda" and not _interpreted():
         raise RuntimeError(f"Scan backend 'mamba' cannot run on {device}; use a CUDA device or backend 'torch'")
     try:
         load_kernels()

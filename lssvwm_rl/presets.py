@@ -8,7 +8,7 @@ from typing import Any
 
 from lssvwm_rl.backbone import BackboneConfig, match_depth
 from lssvwm_rl.data.store import StoreHeader
-from lssvwm_rl.world_model import WorldModelConfig
+from lssvwm_rl.world_model_config import WorldModelConfig
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,91 +14,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lssvwm_rl.backbone import Backbone, BackboneConfig, LayerMemory, modulate
+from lssvwm_rl.backbone import Backbone, LayerMemory, modulate
 from lssvwm_rl.checkpoints import MODEL_CONFIG, WEIGHTS, resolve_checkpoint
 from lssvwm_rl.conditioning import ActionEmbedding, NoiseEmbedding
 from lssvwm_rl.data.clips import Batch
 from lssvwm_rl.diffusion import euler_sample
 from lssvwm_rl.heads import ContinuationHead, RewardHead
-from lssvwm_rl.losses import OBJECTIVES, clip_losses
+from lssvwm_rl.losses import clip_losses
 from lssvwm_rl.memory import Memory
 from lssvwm_rl.patches import Patches
 from lssvwm_rl.recall import EpisodicRecall
 from lssvwm_rl.shortcut import FINEST, steps_index
-
-FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True)
-class WorldModelConfig:
-    """What a checkpoint's config.json holds.
-
-    Attributes:
-        frame_shape: (H, W, C) of the uint8 frames.
-        action_space: as `lssvwm_rl.spaces.space_to_json` writes it.
-        vector_size: numbers in the low-dimensional part of an observation, 0 for none.
-        grid: tokens per frame (h, w); each divides its side of the frame.
-        backbone: sizes of the layers.
-        objective: "two_stream", "prefix", or "mix" for either by turns (how clips are noised; the weights fit all).
-        shortcut: whether the network is told the number of denoising steps, and learns to take few (`shortcut`).
-        noise_shift: shifts noise levels towards noise, in training and sampling.
-        rarity_power: rare colours weigh more in the frame losses, see `diffusion.rarity_weight`; 0 for equal weights.
-        context_noise: half of the clips have a clean stream that is noised up to this level, and told so.
-        readout_size: R, numbers that policies and heads read.
-        head_width: hidden width of heads and of the recall MLP.
-        reward_weight, continuation_weight, vector_weight, recall_weight: of the losses beside the frame's.
-        recall_pairs: (later, earlier) frames per clip that the recall loss draws.
-    """
-
-    frame_shape: tuple[int, int, int]
-    action_space: dict[str, Any]
-    vector_size: int = 0
-    grid: tuple[int, int] = (2, 2)
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    objective: str = "two_stream"
-    shortcut: bool = False
-    noise_shift: float = 3.0
-    rarity_power: float = 0.75
-    context_noise: float = 0.1
-    readout_size: int = 128
-    head_width: int = 256
-    reward_weight: float = 1.0
-    continuation_weight: float = 1.0
-    vector_weight: float = 1.0
-    recall_weight: float = 4.0
-    recall_pairs: int = 16
-
-    def __post_init__(self) -> None:
-        (H, W, _), (h, w) = self.frame_shape, self.grid
-        if H % h or W % w:
-            raise ValueError(f"The token grid {self.grid} does not divide frames of {H}x{W}; choose a divisor.")
-        if self.objective not in OBJECTIVES:
-            raise ValueError(f"Objective {self.objective!r} is unknown; use one of {', '.join(OBJECTIVES)}.")
-        if self.shortcut and self.objective == "prefix":
-            raise ValueError("Shortcut training needs a clean stream; use the objective two_stream or mix, not prefix.")
-
-    def to_json(self) -> str:
-        """Strict JSON text; without the scan's backend, which is the machine's affair."""
-        plain = dataclasses.asdict(self)
-        del plain["backbone"]["backend"]
-        return json.dumps({"format_version": FORMAT_VERSION, **plain}, indent=2)
-
-    @classmethod
-    def from_json(cls, text: str) -> WorldModelConfig:
-        """Inverse of `to_json`.
-
-        Raises:
-            ValueError: if the text is not such a config.
-        """
-        try:
-            d = json.loads(text)
-            version = d.pop("format_version", 1)
-            if version != FORMAT_VERSION:
-                raise ValueError(f"format version {version}, this package reads {FORMAT_VERSION}")
-            d["backbone"] = BackboneConfig(**{**d["backbone"], "blocks": tuple(d["backbone"]["blocks"])})
-            return cls(**{**d, "frame_shape": tuple(d["frame_shape"]), "grid": tuple(d["grid"])})
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"This is not a world model's config ({error}).") from error
+from lssvwm_rl.world_model_config import WorldModelConfig
 
 
 class Prediction(NamedTuple):
@@ -127,6 +52,7 @@ class WorldModel(nn.Module):
     def __init__(self, config: WorldModelConfig):
         super().__init__()
         self.config = config
+        self.compiled: tuple[Callable, Callable] | None = None  # see `compile_dreaming`
         (H, W, C), (h, w), width = config.frame_shape, config.grid, config.backbone.width
         self.patches = Patches(H // h, W // w)
         pixels = self.patches.height * self.patches.width * C
@@ -235,9 +161,10 @@ class WorldModel(nn.Module):
         """
         vector = self._next_vector(memory, action) if self.config.vector_size else None
         vectors = None if vector is None else vector[:, None]
-        masks = self.backbone.masks(memory.frames, 1, 1)
+        masks = self.backbone.masks(memory.frames)
         frame = self.dream_frame(memory, action, vectors, generators, denoise_steps, masks)
-        memory, prediction = self.commit(memory, frame[:, None], action[:, None], vectors, masks)
+        commit = WorldModel.commit if self.compiled is None else self.compiled[1]
+        memory, prediction = commit(self, memory, frame[:, None], action[:, None], vectors, masks)
         return Imagined(frame, vector, prediction.reward[:, 0], prediction.terminated[:, 0], memory)
 
     @torch.no_grad()
@@ -256,9 +183,10 @@ class WorldModel(nn.Module):
         shape = (*self.config.grid, self.patch_in.in_features)
         noise = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators]).to(self.device)
         steps = steps_index(denoise_steps)
-        masks = self.backbone.masks(memory.frames, 1, 1) if masks is None else masks
+        masks = self.backbone.masks(memory.frames) if masks is None else masks
+        denoise = WorldModel.denoise if self.compiled is None else self.compiled[0]
         x = euler_sample(
-            lambda x, tau: self.denoise(x, tau, steps, action, vectors, memory, masks),
+            lambda x, tau: denoise(self, x, tau, steps, action, vectors, memory, masks),
             noise,
             denoise_steps,
             self.config.noise_shift,
@@ -337,11 +265,20 @@ class WorldModel(nn.Module):
         folder = resolve_checkpoint(checkpoint)
         try:
             config = WorldModelConfig.from_json((folder / MODEL_CONFIG).read_text())
-            model = cls(replace(config, backbone=replace(config.backbone, backend=backend)))
-            model.load_state_dict(load_file(folder / WEIGHTS))
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            weights = load_file(folder / WEIGHTS)
+        except (OSError, ValueError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"Checkpoint {folder} is not whole ({reason}); train or download it again.") from error
+        model = cls(replace(config, backbone=replace(config.backbone, backend=backend)))
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            kind, layers = config.backbone.kind, len(config.backbone.blocks)
+            mismatch = " ".join(str(error).split(":", 1)[-1].split())
+            raise ValueError(
+                f"The weights in {folder} are not those of its config.json, of kind {kind!r} with {layers} layers "
+                f"({mismatch[:200]}...); put the config.json back that they were saved with."
+            ) from error
         return model.eval()
 
     def _next_vector(self, memory: Memory, action: Tensor) -> Tensor:
@@ -373,13 +310,15 @@ class WorldModel(nn.Module):
         Returns:
             Features alike the patches, condition (B, T, S, condition_width), the layers' memory after frame T.
         """
+        if self.config.vector_size and vectors is None:
+            raise ValueError(f"The model has vectors of {self.config.vector_size} numbers; give the frames' vectors.")
         tokens = patches + self.position
         condition = self.noise_embedding(tau)
         condition = condition + self.action_embedding(actions, self.no_action(memory, tau.shape[1]))[:, :, None]
         if self.config.shortcut:
             finest = torch.full_like(tau, FINEST, dtype=torch.int64)
             condition = condition + self.step_embedding(finest if steps is None else steps)
-        if self.config.vector_size and vectors is not None:
+        if vectors is not None and self.config.vector_size:
             tokens = tokens + self.vector_in(vectors)[:, :, None, None, None]
             condition = condition + self.vector_condition(vectors)[:, :, None]
         caches = zip(memory.keys, memory.values, strict=True)

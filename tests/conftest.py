@@ -9,7 +9,8 @@ from small_models import BACKBONE, awake
 from lssvwm_envs.minigrid import make_image_env
 from lssvwm_rl.checkpoints import CONTEXTS
 from lssvwm_rl.data.collect import RandomPolicy, collect
-from lssvwm_rl.world_model import WorldModel, WorldModelConfig
+from lssvwm_rl.world_model import WorldModel
+from lssvwm_rl.world_model_config import WorldModelConfig
 
 ENV_ID = "MiniGrid-MemoryS7-v0"
 

@@ -7,7 +7,8 @@ from torch import nn
 
 from lssvwm_rl.backbone import BackboneConfig
 from lssvwm_rl.data.clips import Batch
-from lssvwm_rl.world_model import WorldModel, WorldModelConfig
+from lssvwm_rl.world_model import WorldModel
+from lssvwm_rl.world_model_config import WorldModelConfig
 
 DISCRETE = {"type": "Discrete", "n": 4, "start": 0}
 BACKBONE = BackboneConfig(

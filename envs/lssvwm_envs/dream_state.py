@@ -17,7 +17,8 @@ from gymnasium import spaces
 from lssvwm_rl.data.clips import clip_batch
 from lssvwm_rl.data.store import Episode, EpisodeStore
 from lssvwm_rl.memory import Memory
-from lssvwm_rl.world_model import WorldModel, WorldModelConfig
+from lssvwm_rl.world_model import WorldModel
+from lssvwm_rl.world_model_config import WorldModelConfig
 
 Observation = Literal["image", "memory", "both"]
 TERMINATED_ABOVE = 0.5  # probability of the end at which a dream ends

@@ -68,7 +68,8 @@ def revisit_masks(poses: np.ndarray, size: int, window: int, tile: int) -> np.nd
     Args:
         poses: (T, 4), of every frame.
         size: of the room.
-        window: frames that the model's attention sees, the own one included.
+        window: frames that the model's attention reaches, the own one included; through L layers with a window of k
+            these are (k - 1) * L + 1.
         tile: pixels per tile.
     """
     seen: dict[tuple[int, int], int] = {}

@@ -40,9 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(0 if wanted and words else 2)
     module_name, options, _ = COMMANDS[name]
     module = importlib.import_module(f"lssvwm_rl.cli.{module_name}")
-    import tyro
-
     import gymnasium as gym
+    import tyro
 
     # What users get wrong is a sentence; everything else is a bug and keeps its traceback.
     try:

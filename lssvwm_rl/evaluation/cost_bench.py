@@ -47,15 +47,6 @@ class CostConfig:
     device: str = "cpu"
     """Where the models run."""
 
-    def __post_init__(self) -> None:
-        unknown = set(self.kinds) - set(KINDS)
-        if unknown or not self.kinds:
-            raise ValueError(f"The kinds {sorted(unknown)} are unknown; use some of {', '.join(KINDS)}.")
-        if not self.contexts or any(c < PREFILL or c % PREFILL for c in self.contexts):
-            raise ValueError(f"Contexts must be multiples of {PREFILL} frames, got {self.contexts}.")
-        if min(self.batch, self.denoise_steps, self.repeats) < 1 or not self.spans or min(self.spans) < 2:
-            raise ValueError(f"Batch, denoise_steps and repeats must be at least 1 and spans 2, got {self}.")
-
 
 def measure_costs(config: CostConfig, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
     """Measure all kinds.
@@ -63,7 +54,11 @@ def measure_costs(config: CostConfig, say: Callable[[str], None] = lambda _: Non
     Returns:
         JSON values: per kind "parameters", "layers", "prefill_frames_per_s", "dream" (list of {"context",
         "ms_per_frame", "memory_bytes"}) and "train" (list of {"span", "ms_per_frame", "gemm_share"}).
+
+    Raises:
+        ValueError: for unknown kinds, or numbers out of range.
     """
+    _check(config)
     results = {}
     for kind in config.kinds:
         torch.manual_seed(0)
@@ -156,13 +151,24 @@ def _train_step(model: WorldModel, span: int, config: CostConfig) -> dict[str, f
 
 
 def _seconds(run: Callable[[], object], device: str) -> float:
-    if device == "cuda":
+    on_cuda = torch.device(device).type == "cuda"
+    if on_cuda:
         torch.cuda.synchronize()
     started = time.perf_counter()
     run()
-    if device == "cuda":
+    if on_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - started
+
+
+def _check(config: CostConfig) -> None:
+    unknown = set(config.kinds) - set(KINDS)
+    if unknown or not config.kinds:
+        raise ValueError(f"The kinds {sorted(unknown)} are unknown; use some of {', '.join(KINDS)}.")
+    if not config.contexts or any(c < PREFILL or c % PREFILL for c in config.contexts):
+        raise ValueError(f"Contexts must be multiples of {PREFILL} frames, got {config.contexts}.")
+    if min(config.batch, config.denoise_steps, config.repeats) < 1 or not config.spans or min(config.spans) < 2:
+        raise ValueError(f"Batch, denoise_steps and repeats must be at least 1 and spans 2, got {config}.")
 
 
 def cost_table(results: dict[str, Any]) -> str:

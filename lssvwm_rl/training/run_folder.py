@@ -24,6 +24,8 @@ RESUMABLE = (
     "minutes",
     "device",
     "devices",
+    "backend",
+    "activation_checkpointing",
     "log_every",
     "preview_every",
     "measure_every",

@@ -24,7 +24,8 @@ from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.memory import Memory
 from lssvwm_rl.training import run_folder
 from lssvwm_rl.training.preview import log_preview, log_scalars, open_log
-from lssvwm_rl.world_model import WorldModel, WorldModelConfig
+from lssvwm_rl.world_model import WorldModel
+from lssvwm_rl.world_model_config import WorldModelConfig
 
 Callback = Callable[[WorldModel, int], dict[str, float]]
 """(EMA model, step) -> figures for the learning curve."""
@@ -87,6 +88,8 @@ class TrainConfig:
             raise ValueError(f"Stages need at least 2 frames and 1 update, got {self.curriculum}.")
         if self.stream and self.curriculum:
             raise ValueError("A stream has chunks of one span; leave out either the curriculum or stream.")
+        if self.stream and self.devices > 1:
+            raise ValueError(f"A stream's memory is on one device, not {self.devices}; leave out stream or use one.")
 
     def span_at(self, step: int) -> int:
         """Frames per clip at an update."""
@@ -258,7 +261,10 @@ def _fabric(config: TrainConfig) -> Fabric:
 def _weights_for(config: WorldModelConfig, checkpoint: str | Path) -> dict[str, Tensor]:
     model = WorldModel.from_pretrained(checkpoint)
     wanted, found = dataclasses.asdict(config), dataclasses.asdict(model.config)
-    for name in ("frame_shape", "action_space", "vector_size", "grid", "backbone", "readout_size", "head_width"):
+    for settings in (wanted, found):
+        del settings["backbone"]["backend"]
+    sizes = ("frame_shape", "action_space", "vector_size", "grid", "backbone", "shortcut", "readout_size", "head_width")
+    for name in sizes:
         if wanted[name] != found[name]:
             raise ValueError(
                 f"The weights of {checkpoint} are for {name} {found[name]}, this run has {wanted[name]}; use the same."

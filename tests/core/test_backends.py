@@ -17,6 +17,9 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 def no_interpreter(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     load_kernels.cache_clear()
+    mamba_backend._resolve.cache_clear()
+    yield
+    mamba_backend._resolve.cache_clear()
 
 
 @pytest.fixture

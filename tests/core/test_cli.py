@@ -15,7 +15,7 @@ BAD = [
     (["collect", "CartPole-v1", "--out", "{tmp}/s"], "holds no image"),
     (["collect", "MiniGrid-MemoryS7-v0", "--out", "{tmp}/s", "--policy", "{tmp}/none"], "No policy at"),
     (["train", "--data", "{tmp}/none", "--out", "{tmp}/run"], "No episode store"),
-    (["train", "--data", "{checkpoint}/contexts", "--out", "{tmp}/run", "--backend", "mamba"], "needs"),
+    (["train", "--data", "{checkpoint}/contexts", "--out", "{tmp}/run", "--backend", "mamba"], "use a CUDA"),
     (["train", "--data", "{checkpoint}/contexts", "--out", "{tmp}/run", "--stream", "--curriculum", "9", "9"], "leave"),
     (["bench", "cost", "--contexts", "150", "--out", "{tmp}/cost"], "multiples of 100"),
     (["dream", "--checkpoint", "{tmp}/none"], "no checkpoint"),

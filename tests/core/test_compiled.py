@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import warnings
 
@@ -48,3 +49,17 @@ def test_without_a_compiler_the_dream_goes_on_and_says_why(fresh_compiler, monke
     with pytest.warns(RuntimeWarning, match="denoise is not compiled and runs as it is: .*no-such-compiler"):
         step = dream(compile_dreaming(model))
     assert torch.equal(step.frame, reference.frame)
+
+
+def test_a_causal_model_is_not_compiled_and_a_copy_dreams_with_its_own_weights():
+    causal = small_model(backbone=dataclasses.replace(ONE_LAYER, kind="causal"))
+    with pytest.warns(RuntimeWarning, match="grows with every frame"):
+        assert compile_dreaming(causal).compiled is None
+    model = small_model(backbone=ONE_LAYER)
+    model.compiled = (type(model).denoise, type(model).commit)
+    other = copy.deepcopy(model)
+    torch.nn.init.normal_(other.patch_out.weight)
+    other.compiled, plain = copy.deepcopy(other).compiled, copy.deepcopy(other)
+    plain.compiled = None
+    assert torch.equal(dream(other).frame, dream(plain).frame)
+    assert not torch.equal(dream(other).frame, dream(model).frame)

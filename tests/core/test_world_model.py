@@ -17,7 +17,8 @@ from lssvwm_rl.diffusion import add_noise
 from lssvwm_rl.memory import Memory
 from lssvwm_rl.presets import PRESETS, model_config
 from lssvwm_rl.spaces import space_to_json
-from lssvwm_rl.world_model import WorldModel, WorldModelConfig
+from lssvwm_rl.world_model import WorldModel
+from lssvwm_rl.world_model_config import WorldModelConfig
 
 LAYOUTS = [
     *(("block_ssm", blocks) for blocks in ((1,), (2, 4), (1, 2, 4))),
@@ -101,8 +102,14 @@ def test_two_stream_training_denoises_from_the_memory_that_inference_has(kind, b
     noised = add_noise(x, noise, tau)
     pair, taus = torch.stack([noised, x], 2), torch.stack([tau, torch.zeros_like(tau)], 2)
     with torch.no_grad():
-        features, condition, _ = model.run(model.patch_in(pair), taus, actions, vectors, model.initial_memory(2))
-        trained = model.predict(features[:, :, :1], condition[:, :, :1])[:, :, 0]
+        memory, trained = model.initial_memory(2), []
+        for piece in (slice(0, 4), slice(4, 6)):  # the second chunk of a stream reads what the first one wrote
+            vector = None if vectors is None else vectors[:, piece]
+            tokens = model.patch_in(pair[:, piece])
+            features, condition, layers = model.run(tokens, taus[:, piece], actions[:, piece], vector, memory)
+            trained.append(model.predict(features[:, :, :1], condition[:, :, :1])[:, :, 0])
+            memory = model.remember(layers, model.read(features[:, -1, 1]), memory.frames + tokens.shape[1])
+        trained = torch.cat(trained, dim=1)
         memory = model.initial_memory(2)
         for t in range(6):
             one = slice(t, t + 1)
@@ -149,6 +156,8 @@ def test_every_kind_has_as_many_parameters_trains_and_dreams(kind):
     model = small_model(backbone=match_depth(small_config().backbone, kind, (4, 4)))
     batch = random_batch(model, [6, 4], 6)
     losses = model.loss(batch, torch.Generator().manual_seed(0))
+    runs = []
+    model.backbone.layers[0].mlp.register_forward_hook(lambda *_: runs.append(1))
     again = model.loss(batch, torch.Generator().manual_seed(0), recompute=True)
     assert torch.equal(losses["total"], again["total"])
     losses["total"].backward()
@@ -156,6 +165,7 @@ def test_every_kind_has_as_many_parameters_trains_and_dreams(kind):
     assert gradients.keys() == dict(model.named_parameters()).keys()
     model.zero_grad()
     again["total"].backward()
+    assert len(runs) == 2, "once forward and once more in the backward pass"
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, gradients[name])
     memory, _ = model.observe(model.initial_memory(2), batch.frames, batch.actions)
@@ -285,6 +295,17 @@ def test_a_broken_checkpoint_is_named(tmp_path):
         WorldModel.from_pretrained(tmp_path)
 
 
+def test_weights_of_another_kind_are_named(tmp_path):
+    model = small_model()
+    model.save_pretrained(tmp_path)
+    other = small_config(backbone=dataclasses.replace(BACKBONE, kind="window"))
+    (tmp_path / "config.json").write_text(other.to_json())
+    with pytest.raises(ValueError, match="not those of its config.json, of kind 'window' with 3 layers .*scan"):
+        WorldModel.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="'cudnn' does not exist; choose one of auto, torch, mamba"):
+        WorldModel.from_pretrained("minigrid-memory", backend="cudnn")
+
+
 @pytest.mark.parametrize(
     ("preset", "low", "high"),
     [("tiny", 1e6, 2.5e6), ("small", 3e6, 4e6), ("base", 25e6, 30e6), ("paper", 190e6, 200e6)],
@@ -315,6 +336,12 @@ def test_bad_input_is_named():
         dataclasses.replace(BACKBONE, kind="mamba")
     with pytest.raises(ValueError, match="A window of 0 frames"):
         dataclasses.replace(BACKBONE, kind="window", window=0)
+    assert dataclasses.replace(BACKBONE, kind="ssm", window=0), "which has no window"
+    with pytest.raises(ValueError, match="not 'window'"):
+        match_depth(dataclasses.replace(BACKBONE, kind="window"), "block_ssm", (4, 4))
+    vector_model = small_model(vector_size=2)
+    with pytest.raises(ValueError, match="vectors of 2 numbers"):
+        vector_model.dream_frame(vector_model.initial_memory(1), torch.tensor([0]), None, [torch.Generator()])
     with pytest.raises(ValueError, match="block .3, 3. does not divide the token grid"):
         small_model(backbone=dataclasses.replace(BACKBONE, blocks=(3,)))
     with pytest.raises(ValueError, match="Shortcut training needs a clean stream"):

@@ -20,7 +20,8 @@ from lssvwm_rl.backbone import KINDS, match_depth
 from lssvwm_rl.checkpoints import CONTEXTS
 from lssvwm_rl.data.collect import RandomPolicy, collect
 from lssvwm_rl.training.trainer import TrainConfig, train
-from lssvwm_rl.world_model import WorldModel, WorldModelConfig
+from lssvwm_rl.world_model import WorldModel
+from lssvwm_rl.world_model_config import WorldModelConfig
 
 COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]], np.uint8)
 

@@ -54,14 +54,18 @@ class PPOConfig:
 class DreamTrainConfig(PPOConfig):
     """PPO inside the dream, reading the memory."""
 
+    num_envs: int = 128
+    """Dreams that run together; a network call for many rows costs little more than for few."""
+    rollout_steps: int = 32
+    """Steps per dream between updates."""
     hidden: tuple[int, ...] = (128, 128)
     """Widths of the policy's and of the value function's layers."""
     context_length: int = 1
     """Real frames observed before each dream: 1 starts dreams where real episodes start."""
     max_episode_steps: int = 64
     """Dreams are cut after so many steps."""
-    denoise_steps: int = 1
-    """Network passes per dreamt frame."""
+    denoise_steps: int = 4
+    """Network passes per dreamt frame. With 1, what is not known is a blur instead of a guess, which agents exploit."""
     device: str = "cpu"
     """Where the world model runs."""
 
@@ -108,7 +112,7 @@ def train_on_images(env_id: str, config: PPOConfig | None = None, progress: Prog
         ValueError: if the environment has no image observation.
         gymnasium.error.Error: if there is no such environment.
     """
-    config = config or PPOConfig(num_envs=8, rollout_steps=128)
+    config = config or PPOConfig(num_envs=8, rollout_steps=128, batch_size=512)
     envs = DummyVecEnv([lambda: make_image_env(env_id) for _ in range(config.num_envs)])
     policy = "CnnPolicy" if image_key(envs.observation_space) is None else "MultiInputPolicy"
     return _train(policy, VecMonitor(envs), config, {}, progress)

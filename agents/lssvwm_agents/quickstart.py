@@ -22,6 +22,7 @@ from lssvwm_envs.explorers import make_explorer
 from lssvwm_envs.minigrid import make_image_env
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.checkpoints import load_world_model, resolve_checkpoint
+from lssvwm_rl.cpu import tune_process
 from lssvwm_rl.data.collect import Policy, RandomPolicy, collect
 from lssvwm_rl.data.store import Episode, EpisodeStore
 from lssvwm_rl.evaluation.cost import measure
@@ -58,7 +59,7 @@ class QuickstartConfig:
     """Played by every policy but the planner."""
     plan_episodes: int = 5
     """Played by the planner."""
-    dream_steps: int = 200_000
+    dream_steps: int = 150_000
     """Of PPO in the dream."""
     image_steps: int | None = None
     """Real steps of PPO on images; None for as many as the world model was trained on."""
@@ -95,6 +96,7 @@ def quickstart(out: Path, config: QuickstartConfig, say: Callable[[str], None] =
         FileNotFoundError: if there is no such checkpoint.
     """
     resolve_checkpoint(config.checkpoint)
+    tune_process()
     _claim(out, config)
     phases: list[tuple[str, str, Phase]] = [
         ("collect", f"Collecting {config.episodes} + {config.test_episodes} episodes", partial(_collect, out, config)),
@@ -246,7 +248,9 @@ def _images(out: Path, config: QuickstartConfig) -> dict[str, Any]:
     policy = out / "image-agent"
     shutil.rmtree(policy, ignore_errors=True)
     with progress_bar("PPO on images") as bar:
-        model = train_on_images(config.env, PPOConfig(total_steps=steps, num_envs=8, rollout_steps=128), bar)
+        model = train_on_images(
+            config.env, PPOConfig(total_steps=steps, num_envs=8, rollout_steps=128, batch_size=512), bar
+        )
     save_policy(model, policy, env_id=config.env)
     return {"real_steps": steps}
 

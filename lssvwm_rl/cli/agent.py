@@ -16,12 +16,12 @@ class AgentTrain:
     """New folder for the policy."""
     steps: int = 200_000
     """Dreamt steps over all environments."""
-    num_envs: int = 32
+    num_envs: int = 128
     """Dreams that run together."""
     max_episode_steps: int = 64
     """Dreams are cut after so many steps."""
-    denoise_steps: int = 1
-    """Network passes per dreamt frame."""
+    denoise_steps: int = 4
+    """Network passes per dreamt frame; with 1, agents exploit the blur."""
     seed: int = 0
     """Seeds networks, dreams and actions."""
     device: str = "cpu"

@@ -70,6 +70,10 @@ class DreamTrainConfig(PPOConfig):
     """Where the world model runs."""
 
 
+IMAGE_PPO = PPOConfig(num_envs=8, rollout_steps=128, batch_size=512)
+"""Of the baseline on real images."""
+
+
 def train_in_dream(
     checkpoint: str,
     config: DreamTrainConfig | None = None,
@@ -112,7 +116,7 @@ def train_on_images(env_id: str, config: PPOConfig | None = None, progress: Prog
         ValueError: if the environment has no image observation.
         gymnasium.error.Error: if there is no such environment.
     """
-    config = config or PPOConfig(num_envs=8, rollout_steps=128, batch_size=512)
+    config = config or IMAGE_PPO
     envs = DummyVecEnv([lambda: make_image_env(env_id) for _ in range(config.num_envs)])
     policy = "CnnPolicy" if image_key(envs.observation_space) is None else "MultiInputPolicy"
     return _train(policy, VecMonitor(envs), config, {}, progress)

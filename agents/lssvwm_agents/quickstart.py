@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from lssvwm_agents.evaluate import EvaluationResult, evaluate_policy, progress_bar
-from lssvwm_agents.imagination import DreamTrainConfig, PPOConfig, train_in_dream, train_on_images
+from lssvwm_agents.imagination import DreamTrainConfig, train_in_dream, train_on_images
 from lssvwm_agents.planning import CEMConfig, PlannerPolicy
 from lssvwm_agents.policies import load_policy, save_policy
 from lssvwm_envs.explorers import make_explorer

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from lssvwm_agents.evaluate import EvaluationResult, evaluate_policy, progress_bar
-from lssvwm_agents.imagination import DreamTrainConfig, train_in_dream, train_on_images
+from lssvwm_agents.imagination import IMAGE_PPO, DreamTrainConfig, train_in_dream, train_on_images
 from lssvwm_agents.planning import CEMConfig, PlannerPolicy
 from lssvwm_agents.policies import load_policy, save_policy
 from lssvwm_envs.explorers import make_explorer
@@ -248,9 +248,7 @@ def _images(out: Path, config: QuickstartConfig) -> dict[str, Any]:
     policy = out / "image-agent"
     shutil.rmtree(policy, ignore_errors=True)
     with progress_bar("PPO on images") as bar:
-        model = train_on_images(
-            config.env, PPOConfig(total_steps=steps, num_envs=8, rollout_steps=128, batch_size=512), bar
-        )
+        model = train_on_images(config.env, replace(IMAGE_PPO, total_steps=steps), bar)
     save_policy(model, policy, env_id=config.env)
     return {"real_steps": steps}
 

@@ -23,6 +23,7 @@ from statistics import mean
 import tyro
 
 NAMES = {0: "never seen", 1: "memory", 2: "attention"}
+COLUMNS = ("memory", "attention", "never seen")
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,13 @@ class Args:
     minutes: float = 7.0
     preset: str = "tiny"
     objectives: tuple[str, ...] = ("prefix", "two_stream", "mix")
+    """Each may end in +shortcut, or in +clean for a clean stream without context noise."""
     poses: tuple[bool, ...] = (False, True)
     seeds: tuple[int, ...] = (0, 1)
     episodes: int = 64
     """Held-out episodes that are predicted."""
     span: int = 64
+    batch: int = 8
     only: tuple[str, bool, int] | None = None
     """One (objective, pose, seed), in this process."""
 
@@ -51,16 +54,19 @@ def run_one(args: Args, objective: str, pose: bool, seed: int) -> dict[str, floa
     from lssvwm_rl.checkpoints import load_world_model
     from lssvwm_rl.data.clips import split
     from lssvwm_rl.data.store import EpisodeStore
+    from lssvwm_rl.evaluation.metrics import rollout_psnr
     from lssvwm_rl.evaluation.retrieval import predict_every_frame, psnr_by_mask
     from lssvwm_rl.presets import PRESETS, model_config
     from lssvwm_rl.training.trainer import TrainConfig, train
 
     store = EpisodeStore(args.data)
-    model = model_config(args.preset, store.header, objective=objective)
+    name, *options = objective.split("+")
+    changes = {"shortcut": "shortcut" in options, "context_noise": 0.0 if "clean" in options else 0.1}
+    model = model_config(args.preset, store.header, objective=name, **changes)
     if not pose:
         model = replace(model, vector_size=0)
     settings = {**PRESETS[args.preset].train, "steps": 10**6, "minutes": args.minutes, "seed": seed, "device": "cpu"}
-    settings |= {"span": args.span, "preview_every": 0}
+    settings |= {"span": args.span, "batch_size": args.batch, "preview_every": 0}
     run = train(store, args.out / f"{objective}-{'pose' if pose else 'actions'}-{seed}", model, TrainConfig(**settings))
     episodes = [store[i] for i in split(store)[1][: args.episodes]]
     size = json.loads(store.header.env_spec or "{}").get("kwargs", {}).get("size", 9)
@@ -69,6 +75,7 @@ def run_one(args: Args, objective: str, pose: bool, seed: int) -> dict[str, floa
     masks = [revisit_masks(np.asarray(e.vectors), size, reach, tile) for e in episodes]
     trained = load_world_model(run)
     result = psnr_by_mask(predict_every_frame(trained, episodes), episodes, masks, NAMES)
+    result["free, 32 steps"] = rollout_psnr(trained, episodes[:16], horizon=32, context_length=16)["dream"]
     with (run / "learning_curve.csv").open() as file:
         result["updates"] = int(file.read().splitlines()[-1].split(",")[0])
     return result
@@ -83,7 +90,8 @@ def main(args: Args) -> None:
     def start(case: tuple[str, bool, int]) -> dict[str, float]:
         objective, pose, seed = case
         settings = ["--data", str(args.data), "--out", str(args.out), "--minutes", str(args.minutes)]
-        settings += ["--preset", args.preset, "--span", str(args.span), "--episodes", str(args.episodes)]
+        settings += ["--preset", args.preset, "--span", str(args.span), "--batch", str(args.batch)]
+        settings += ["--episodes", str(args.episodes)]
         command = [sys.executable, __file__, *settings, "--only", objective, str(pose), str(seed)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
@@ -101,7 +109,7 @@ def main(args: Args) -> None:
     )
     for objective, pose in itertools.product(args.objectives, args.poses):
         rows = [results[objective, pose, seed] for seed in args.seeds]
-        cells = [" / ".join(f"{r[name]:.2f}" for r in rows) for name in ("memory", "attention", "never seen")]
+        cells = [" / ".join(f"{r[name]:.2f}" for r in rows) for name in (*COLUMNS, "free, 32 steps")]
         condition, updates = "pose" if pose else "actions", f"{mean(r['updates'] for r in rows):.0f}"
         print("| " + " | ".join([objective, condition, *cells, updates]) + " |")
 

@@ -208,11 +208,19 @@ def cost_plot(results: dict[str, Any], path: Path) -> None:
         panels[1].plot(contexts, [d["memory_bytes"] / 2**20 for d in r["dream"]], marker="o", label=kind)
         spans = [t["span"] for t in r["train"]]
         panels[2].plot(spans, [t["ms_per_frame"] for t in r["train"]], marker="o", label=kind)
-    titles = ("ms per dreamt frame", "MB of memory", "ms per trained frame")
-    for axes, title, what in zip(
-        panels, titles, ("context (frames)", "context (frames)", "span (frames)"), strict=True
-    ):
-        axes.set(xscale="log", yscale="log", title=title, xlabel=what)
+    labels = (
+        ("ms per dreamt frame", "context (frames)", contexts),
+        ("MB of memory", "context (frames)", contexts),
+        ("ms per trained frame", "span (frames)", spans),
+    )
+    for axes, (title, what, ticks) in zip(panels, labels, strict=True):
+        axes.set(xscale="log", title=title, xlabel=what)
+        axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        axes.minorticks_off()
         axes.spines[["top", "right"]].set_visible(False)
+    for axes in panels[:2]:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+    panels[2].set_ylim(bottom=0)
     panels[0].legend(fontsize=8)
     figure.savefig(path, format="png", dpi=120)

@@ -33,8 +33,21 @@ RESUMABLE = (
 )
 
 
-def prepare(out: Path, config: Mapping[str, Any], store: EpisodeStore, held_out: Sequence[int]) -> None:
+def prepare(
+    out: Path,
+    config: Mapping[str, Any],
+    store: EpisodeStore,
+    held_out: Sequence[int],
+    defaults: Mapping[str, Any] | None = None,
+) -> None:
     """Make the folder, or check that it is a run of the same config.
+
+    Args:
+        out: folder.
+        config: what decides the run.
+        store: its data.
+        held_out: episodes of which the contexts are taken.
+        defaults: of settings that a run of an older version does not name.
 
     Raises:
         ValueError: if it holds other things or another run.
@@ -43,7 +56,7 @@ def prepare(out: Path, config: Mapping[str, Any], store: EpisodeStore, held_out:
     if path.is_file():
         try:
             found = yaml.safe_load(path.read_text())
-            differing = _differences(found, config)
+            differing = _differences({**_flat(_plain(defaults or {})), **_flat(found)}, config)
         except (yaml.YAMLError, AttributeError, TypeError) as error:
             raise ValueError(f"{path} is broken ({error}); choose another --out.") from error
         if differing:
@@ -155,8 +168,7 @@ def steps_of_data(checkpoint: str | Path) -> int:
 
 
 def _differences(found: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    ours = _flat(_plain(config))
-    theirs = _flat(found)
+    ours, theirs = _flat(_plain(config)), found
     names = [n for n in {**ours, **theirs} if n.split(".")[-1] not in RESUMABLE]
     return [(n, ours.get(n), theirs.get(n)) for n in names if ours.get(n) != theirs.get(n)]
 

@@ -153,7 +153,9 @@ def train(
     fabric = _fabric(config)
     fabric.launch()
     if fabric.is_global_zero:
-        run_folder.prepare(out, about, store, held_out)
+        plain = WorldModelConfig((2, 2, 1), model_config.action_space)
+        defaults = {"weights": None, "model": dataclasses.asdict(plain), "train": dataclasses.asdict(TrainConfig())}
+        run_folder.prepare(out, about, store, held_out, defaults)
     fabric.barrier()
     tune_process()
     torch.manual_seed(config.seed)

@@ -98,6 +98,16 @@ def test_other_runs_and_broken_states_are_refused(store, tmp_path):
         train(store, run, MODEL, CONFIG)
 
 
+def test_a_run_of_a_version_without_a_setting_goes_on_with_its_default(store, tmp_path):
+    run = train(store, tmp_path / "run", MODEL, dataclasses.replace(CONFIG, steps=1))
+    lines = (run / "config.yaml").read_text().splitlines(keepends=True)
+    (run / "config.yaml").write_text("".join(line for line in lines if not line.strip().startswith("stream:")))
+    assert len(losses(train(store, run, MODEL, dataclasses.replace(CONFIG, steps=2)))) == 2
+    (run / "config.yaml").write_text("".join(line for line in lines if not line.strip().startswith("stream:")))
+    with pytest.raises(ValueError, match="train.stream False, not True"):
+        train(store, run, MODEL, dataclasses.replace(CONFIG, stream=True))
+
+
 def test_an_exported_checkpoint_is_small_and_predicts_alike(store, tmp_path):
     run = train(store, tmp_path / "run", MODEL, dataclasses.replace(CONFIG, steps=2))
     export(run, tmp_path / "out")

@@ -1,7 +1,7 @@
 """Which objective makes a memory? Retrieval PSNR of small models trained alike but for objective, pose and seed.
 
     lssvwm collect lssvwm/MiniGridRecall-v0 --episodes 4000 --policy explore --vector pose --out data/recall
-    python benchmarks/objectives.py --data data/recall --minutes 7
+    python benchmarks/objectives.py --data data/recall --minutes 2.5
 
 Two trainings run at a time, one thread each. Of every held-out frame, predicted from all real frames before it, the
 PSNR counts pixels apart that were last seen longer ago than attention can pass on, window by window through all layers:
@@ -22,6 +22,11 @@ from statistics import mean
 
 import tyro
 
+from lssvwm_rl.backbone import BackboneConfig
+
+# Small enough for a thousand updates in some minutes on one core.
+BACKBONE = BackboneConfig(width=64, blocks=(1, 2), scan_head_size=16, attention_head_size=16, condition_width=32)
+HEADS = {"readout_size": 64, "head_width": 128}
 NAMES = {0: "never seen", 1: "memory", 2: "attention"}
 COLUMNS = ("memory", "attention", "never seen")
 
@@ -33,15 +38,14 @@ class Args:
     data: Path = Path("data/recall")
     out: Path = Path("runs/objectives")
     minutes: float = 7.0
-    preset: str = "tiny"
     objectives: tuple[str, ...] = ("prefix", "two_stream", "mix")
     """Each may end in +shortcut, or in +clean for a clean stream without context noise."""
     poses: tuple[bool, ...] = (False, True)
     seeds: tuple[int, ...] = (0, 1)
     episodes: int = 64
     """Held-out episodes that are predicted."""
-    span: int = 64
-    batch: int = 8
+    span: int = 32
+    batch: int = 16
     only: tuple[str, bool, int] | None = None
     """One (objective, pose, seed), in this process."""
 
@@ -56,18 +60,20 @@ def run_one(args: Args, objective: str, pose: bool, seed: int) -> dict[str, floa
     from lssvwm_rl.data.store import EpisodeStore
     from lssvwm_rl.evaluation.metrics import rollout_psnr
     from lssvwm_rl.evaluation.retrieval import predict_every_frame, psnr_by_mask
-    from lssvwm_rl.presets import PRESETS, model_config
+    from lssvwm_rl.presets import model_config
     from lssvwm_rl.training.trainer import TrainConfig, train
 
     store = EpisodeStore(args.data)
     name, *options = objective.split("+")
     changes = {"shortcut": "shortcut" in options, "context_noise": 0.0 if "clean" in options else 0.1}
-    model = model_config(args.preset, store.header, objective=name, **changes)
+    model = model_config("tiny", store.header, backbone=BACKBONE, objective=name, **HEADS, **changes)
     if not pose:
         model = replace(model, vector_size=0)
-    settings = {**PRESETS[args.preset].train, "steps": 10**6, "minutes": args.minutes, "seed": seed, "device": "cpu"}
-    settings |= {"span": args.span, "batch_size": args.batch, "preview_every": 0}
-    run = train(store, args.out / f"{objective}-{'pose' if pose else 'actions'}-{seed}", model, TrainConfig(**settings))
+    settings = TrainConfig(
+        batch_size=args.batch, span=args.span, steps=10**6, minutes=args.minutes, learning_rate=2e-3, seed=seed,
+        device="cpu", preview_every=0,
+    )  # fmt: skip
+    run = train(store, args.out / f"{objective}-{'pose' if pose else 'actions'}-{seed}", model, settings)
     episodes = [store[i] for i in split(store)[1][: args.episodes]]
     size = json.loads(store.header.env_spec or "{}").get("kwargs", {}).get("size", 9)
     reach = (model.backbone.window - 1) * len(model.backbone.blocks) + 1
@@ -90,8 +96,7 @@ def main(args: Args) -> None:
     def start(case: tuple[str, bool, int]) -> dict[str, float]:
         objective, pose, seed = case
         settings = ["--data", str(args.data), "--out", str(args.out), "--minutes", str(args.minutes)]
-        settings += ["--preset", args.preset, "--span", str(args.span), "--batch", str(args.batch)]
-        settings += ["--episodes", str(args.episodes)]
+        settings += ["--span", str(args.span), "--batch", str(args.batch), "--episodes", str(args.episodes)]
         command = [sys.executable, __file__, *settings, "--only", objective, str(pose), str(seed)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
@@ -104,9 +109,8 @@ def main(args: Args) -> None:
     with ThreadPoolExecutor(2) as pool:
         results = dict(zip(cases, pool.map(start, cases), strict=True))
     (args.out / "objectives.json").write_text(json.dumps([[*case, result] for case, result in results.items()]))
-    print(
-        "| objective | condition | memory (dB) | window (dB) | never seen (dB) | updates |\n|---|---|---|---|---|---|"
-    )
+    head = ["objective", "condition", *(f"{name} (dB)" for name in (*COLUMNS, "free, 32 steps")), "updates"]
+    print("| " + " | ".join(head) + " |\n" + "|---" * len(head) + "|")
     for objective, pose in itertools.product(args.objectives, args.poses):
         rows = [results[objective, pose, seed] for seed in args.seeds]
         cells = [" / ".join(f"{r[name]:.2f}" for r in rows) for name in (*COLUMNS, "free, 32 steps")]

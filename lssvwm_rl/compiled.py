@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from lssvwm_rl.block_scan import BlockScan
+from lssvwm_rl.mamba_backend import resolve_backend
 from lssvwm_rl.memory import Memory
 from lssvwm_rl.world_model import WorldModel
 
@@ -29,6 +31,9 @@ def compile_dreaming(model: WorldModel) -> WorldModel:
             stacklevel=2,
         )
         return model
+    for module in model.modules():
+        if isinstance(module, BlockScan):  # chosen here: looking for the kernels cannot be compiled
+            module.backend = resolve_backend(module.backend, model.device)
     graphs = model.device.type == "cuda"
     denoise, commit = (_with_fallback(f, graphs) for f in (WorldModel.denoise, WorldModel.commit))
     model.compiled = denoise, commit

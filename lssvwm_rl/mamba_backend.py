@@ -20,7 +20,6 @@ CHUNK_SIZE = 128
 MAX_LAUNCH = 65535  # CUDA's limit for the grid axis on which the kernels put (sequence, chunk)
 
 
-@torch.compiler.assume_constant_result
 def resolve_backend(backend: str, device: torch.device) -> str:
     """The scan backend to use on `device`: "torch" or "mamba".
 

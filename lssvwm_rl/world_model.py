@@ -229,7 +229,7 @@ class WorldModel(nn.Module):
         Args:
             batch: clips; every clip starts from an empty memory.
             generator: on the model's device; draws noise levels, noise and recall masks.
-            recompute: activation checkpointing, less memory for a third more time.
+            recompute: activation checkpointing, less memory for one more forward pass.
         """
         return clip_losses(self, batch, self.initial_memory(len(batch.mask)), generator, recompute)[0]
 

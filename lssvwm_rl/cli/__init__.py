@@ -40,12 +40,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(0 if wanted and words else 2)
     module_name, options, _ = COMMANDS[name]
     module = importlib.import_module(f"lssvwm_rl.cli.{module_name}")
-    import gymnasium as gym
     import tyro
+
+    args = tyro.cli(getattr(module, options), args=words[len(name.split()) :], prog=f"lssvwm {name}")
+    import gymnasium as gym
 
     # What users get wrong is a sentence; everything else is a bug and keeps its traceback.
     try:
-        args = tyro.cli(getattr(module, options), args=words[len(name.split()) :], prog=f"lssvwm {name}")
         module.main(args)
     except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError, gym.error.Error) as error:
         print(f"lssvwm {name}: {' '.join(str(error).split())}", file=sys.stderr)

@@ -32,7 +32,7 @@ class Train:
     curriculum: tuple[tuple[int, int], ...] = ()
     """Stages of (frames per clip, updates) before those of the span, for example 16 1000 32 1000."""
     activation_checkpointing: bool = False
-    """Less memory for a third more time."""
+    """Less memory for one more forward pass."""
     steps: int | None = None
     """Updates in all."""
     minutes: float | None = None

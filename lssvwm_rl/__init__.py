@@ -23,6 +23,14 @@ _HOMES = {
 
 register(id="lssvwm/Dream-v0", entry_point="lssvwm_envs.dream:DreamEnv")
 register(id="lssvwm/MiniGridRecall-v0", entry_point="lssvwm_envs.minigrid_recall:MiniGridRecall")
+for _size in (5, 7, 9, 11, 13, 15):
+    for _variant, _extra_obs in (("", False), ("-ExtraObs", True)):
+        register(
+            id=f"lssvwm/MemoryMaze-{_size}x{_size}{_variant}-v0",
+            entry_point="lssvwm_envs.memory_maze.env:MemoryMazeEnv",
+            vector_entry_point="lssvwm_envs.memory_maze.vector:MemoryMazeVectorEnv",
+            kwargs={"size": _size, "extra_obs": _extra_obs},
+        )
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_models import BACKBONE, awake
 
-from lssvwm_envs.minigrid import make_image_env
+from lssvwm_envs.minigrid import image_envs
 from lssvwm_rl.checkpoints import CONTEXTS
 from lssvwm_rl.data.collect import RandomPolicy, collect
 from lssvwm_rl.world_model import WorldModel
@@ -20,7 +20,7 @@ def checkpoint(tmp_path_factory) -> str:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("checkpoint")
     store = collect(
-        lambda: make_image_env(ENV_ID, max_steps=20),
+        image_envs(ENV_ID, max_steps=20),
         lambda envs, seed: RandomPolicy(envs.single_action_space, seed),
         folder / CONTEXTS,
         episodes=4,

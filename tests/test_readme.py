@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lssvwm_envs.explorers import make_explorer
-from lssvwm_envs.minigrid import make_image_env
+from lssvwm_envs.minigrid import image_envs
 from lssvwm_rl.checkpoints import load_world_model, resolve_checkpoint
 from lssvwm_rl.data.collect import collect
 from lssvwm_rl.evaluation.memory_reward import memory_reward_accuracy
@@ -36,7 +36,7 @@ def test_the_commands_of_the_readme_exist():
 def test_the_shipped_checkpoint_remembers_and_forgets_when_wiped(tmp_path):
     """On new episodes, in which every walk sees the object before it comes to an end."""
     walks = partial(make_explorer, blind=0.0)
-    episodes = list(collect(lambda: make_image_env("MiniGrid-MemoryS7-v0"), walks, tmp_path, 100, seed=4_000_000))
+    episodes = list(collect(image_envs("MiniGrid-MemoryS7-v0"), walks, tmp_path, 100, seed=4_000_000))
     result = memory_reward_accuracy(load_world_model("minigrid-memory"), episodes)
     assert result.accuracy >= 0.9
     assert 0.3 < result.wiped < 0.7

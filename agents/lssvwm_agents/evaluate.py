@@ -16,6 +16,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from lssvwm_rl.data.collect import Policy
+from lssvwm_rl.data.splits import split_seed
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,9 @@ def evaluate_policy(
 ) -> EvaluationResult:
     """Run a policy for exactly `episodes` whole episodes.
 
-    Episode j is reset with `seed + j` and always runs in sub-environment j modulo `num_envs`, so that short episodes
-    are not counted more often than long ones and the same episodes are played whatever `num_envs` is.
+    Episode j is world `seed + j` of the test split (`lssvwm_rl.data.splits`) and always runs in sub-environment
+    j modulo `num_envs`, so that short episodes are not counted more often than long ones and the same ones are played
+    whatever `num_envs` is.
 
     Args:
         make_env: makes one environment; its episodes must end.
@@ -101,7 +103,7 @@ def evaluate_policy(
     returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
     started = time.perf_counter()
     envs: VectorEnv = SyncVectorEnv(
-        [partial(_seeded, make_env, seed + i, num_envs) for i in range(num_envs)],
+        [partial(_seeded, make_env, split_seed("test", seed + i), num_envs) for i in range(num_envs)],
         autoreset_mode=AutoresetMode.NEXT_STEP,
     )
     try:

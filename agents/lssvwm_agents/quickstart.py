@@ -19,7 +19,7 @@ from lssvwm_agents.imagination import IMAGE_PPO, DreamTrainConfig, train_in_drea
 from lssvwm_agents.planning import CEMConfig, PlannerPolicy
 from lssvwm_agents.policies import load_policy, save_policy
 from lssvwm_envs.explorers import make_explorer
-from lssvwm_envs.minigrid import make_image_env
+from lssvwm_envs.minigrid import image_envs, make_image_env
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.checkpoints import load_world_model, resolve_checkpoint
 from lssvwm_rl.cpu import tune_process
@@ -35,8 +35,7 @@ from lssvwm_rl.training.run_folder import steps_of_data
 from lssvwm_rl.training.trainer import Progress, TrainConfig, train
 
 DATA_SEED = 1_000_000  # away from the seeds that the shipped checkpoint was trained on
-TEST_SEED = 2_000_000
-PLAY_SEED = 3_000_000
+TEST_SEED, PLAY_SEED = 2_000_000, 3_000_000  # of the test split
 
 
 @dataclass(frozen=True)
@@ -143,10 +142,10 @@ def _collect(out: Path, config: QuickstartConfig) -> dict[str, Any]:
         spec = None if env.spec is None else env.spec.to_json()
     # Memory is measured where there is something to remember: in the test episodes every walk sees the object.
     parts = (
-        ("data", config.episodes, DATA_SEED, make_explorer),
-        ("test", config.test_episodes, TEST_SEED, partial(make_explorer, blind=0.0)),
+        ("data", config.episodes, "train", DATA_SEED, make_explorer),
+        ("test", config.test_episodes, "test", TEST_SEED, partial(make_explorer, blind=0.0)),
     )
-    for name, episodes, seed, explorer in parts:
+    for name, episodes, split, seed, explorer in parts:
         done = 0
         with progress_bar(f"collect {name}") as bar:
 
@@ -156,11 +155,12 @@ def _collect(out: Path, config: QuickstartConfig) -> dict[str, Any]:
                 bar(done, episodes)
 
             store = collect(
-                lambda: make_image_env(config.env),
+                image_envs(config.env),
                 explorer,
                 out / name,
                 episodes,
                 seed=seed,
+                split=split,
                 env_spec=spec,
                 policy_name="explore",
                 on_episode=count,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -12,23 +13,39 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
-from lssvwm_rl.data.collect import Policy
+from lssvwm_rl.data.collect import Policy, RandomPolicy
 
 LEFT, RIGHT, FORWARD = 0, 1, 2
 DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 Pose = tuple[int, int, int]  # x, y, direction
 
 
+def explorer_named(name: str) -> Callable[[VectorEnv, int], Policy] | None:
+    """What makes the scripted policy of that name for some environments: "random", "explore", or a walk of
+    `memory_maze.explorers.WALKS`; None if there is none.
+    """
+    from lssvwm_envs.memory_maze.explorers import WALKS, MazeExplorer
+
+    if name == "random":
+        return lambda envs, seed: RandomPolicy(envs.single_action_space, seed)
+    if name == "explore":
+        return make_explorer
+    return partial(MazeExplorer, walk=WALKS[name]) if name in WALKS else None
+
+
 def make_explorer(envs: VectorEnv, seed: int, blind: float = 0.2) -> Policy:
-    """The explorer that suits the environments: privileged walkers for MiniGrid-Memory and MiniGridRecall, otherwise
-    lasting actions.
+    """The explorer that suits the environments: privileged walkers for MemoryMaze, MiniGrid-Memory and MiniGridRecall,
+    otherwise lasting actions.
 
     `blind` is the first walker's.
     """
     from minigrid.envs import MemoryEnv
 
+    from lssvwm_envs.memory_maze.explorers import MazeExplorer, are_mazes
     from lssvwm_envs.minigrid_recall import MiniGridRecall
 
+    if are_mazes(envs):
+        return MazeExplorer(envs, seed)
     unwrapped: list[Any] = [env.unwrapped for env in getattr(envs, "envs", ())]
     if unwrapped and all(isinstance(env, MiniGridRecall) for env in unwrapped):
         return OutAndBack(unwrapped, seed)

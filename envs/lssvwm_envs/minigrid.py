@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from lssvwm_rl.spaces import image_key
 
@@ -34,6 +36,23 @@ def make_image_env(env_id: str, **kwargs: Any) -> gym.Env:
         env.close()
         raise
     return env
+
+
+def image_envs(env_id: str, **kwargs: Any) -> Callable[[int], VectorEnv]:
+    """A function that makes so many environments of `make_image_env` with autoreset disabled.
+
+    Ids with a vector form of their own give that, others a SyncVectorEnv.
+    """
+
+    def make(num_envs: int) -> VectorEnv:
+        spec = gym.envs.registration.registry.get(env_id)
+        if spec is not None and spec.vector_entry_point is not None and not _is_minigrid(env_id):
+            settings = {**kwargs, "autoreset_mode": AutoresetMode.DISABLED}
+            return gym.make_vec(env_id, num_envs, vectorization_mode="vector_entry_point", **settings)
+        singles = [lambda: make_image_env(env_id, **kwargs)] * num_envs
+        return SyncVectorEnv(singles, autoreset_mode=AutoresetMode.DISABLED)
+
+    return make
 
 
 def _is_minigrid(env_id: str) -> bool:

@@ -24,25 +24,14 @@ def main(args: BenchCost) -> None:
         ValueError: for unknown kinds or presets.
     """
     import dataclasses
-    import json
-    import platform
-
-    import torch
 
     from lssvwm_rl.cpu import tune_process
     from lssvwm_rl.evaluation.cost_bench import cost_plot, cost_table, measure_costs
+    from lssvwm_rl.evaluation.results import check_new_folder, write_results
 
-    if args.out.exists():
-        raise FileExistsError(f"{args.out} exists already; choose another --out or remove it.")
+    check_new_folder(args.out)
     tune_process()
     results = measure_costs(args, say=print)
-    args.out.mkdir(parents=True)
-    settings = {**dataclasses.asdict(args), "out": str(args.out)}
-    machine = {"platform": platform.platform(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    (args.out / "cost.json").write_text(
-        json.dumps({"settings": settings, "machine": machine, "results": results}, indent=2) + "\n"
-    )
-    (args.out / "cost.md").write_text(cost_table(results) + "\n")
-    cost_plot(results, args.out / "cost.png")
+    write_results(args.out, "cost", dataclasses.asdict(args), results, cost_table(results), cost_plot(results))
     print(cost_table(results))
     print(f"Written to {args.out}.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
+
+from lssvwm_rl.data.splits import Split
 
 
 @dataclass(frozen=True)
@@ -20,13 +22,18 @@ class Collect:
     episodes: int = 1000
     """Episodes that the store shall hold in the end."""
     policy: str = "explore"
-    """random, explore, or the folder of a policy written by `lssvwm agent train`."""
+    """random, explore, the folder of a policy written by `lssvwm agent train`; for MemoryMaze also wander, frontier,
+    oracle, walk-back, look-around."""
     vector: tuple[str, ...] = ()
     """Low-dimensional keys of the observation or of info to record, for example pose."""
     num_envs: int = 16
     """Environments stepped together."""
     seed: int = 0
-    """Seed of the first episode; the others follow."""
+    """Seed of the first episode, counted inside the split; the others follow."""
+    split: Split = "train"
+    """Which worlds: no seed is in two splits."""
+    env_kwargs: dict[str, str] = field(default_factory=dict)
+    """Arguments of the environment as KEY VALUE pairs, for example image_size 32."""
 
 
 def main(args: Collect) -> None:
@@ -37,38 +44,38 @@ def main(args: Collect) -> None:
         FileNotFoundError: if there is no such policy.
         gymnasium.error.Error: if there is no such environment.
     """
-    from collections.abc import Callable
-
     from gymnasium.vector import VectorEnv
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from lssvwm_envs.explorers import make_explorer
-    from lssvwm_envs.minigrid import make_image_env
-    from lssvwm_rl.data.collect import Policy, RandomPolicy, collect
+    from lssvwm_envs.explorers import explorer_named
+    from lssvwm_envs.minigrid import image_envs, make_image_env
+    from lssvwm_rl.data.collect import Policy, collect
     from lssvwm_rl.data.store import EpisodeStore
 
-    factories: dict[str, Callable[[VectorEnv, int], Policy]] = {
-        "random": lambda envs, seed: RandomPolicy(envs.single_action_space, seed),
-        "explore": make_explorer,
-    }
-    if args.policy not in factories:
+    explorer = explorer_named(args.policy)
+    if explorer is None:
         from lssvwm_agents.policies import load_policy
 
         policy = load_policy(args.policy)
-        factories[args.policy] = lambda envs, seed: policy
-    with make_image_env(args.env) as env:
+
+        def explorer(envs: VectorEnv, seed: int) -> Policy:
+            return policy
+
+    kwargs = {name: _value(text) for name, text in args.env_kwargs.items()}
+    with make_image_env(args.env, **kwargs) as env:
         spec = None if env.spec is None else env.spec.to_json()
     have = len(EpisodeStore(args.out)) if (args.out / "header.json").exists() else 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as bar:
         task = bar.add_task(args.env, total=args.episodes, completed=have)
         store = collect(
-            lambda: make_image_env(args.env),
-            factories[args.policy],
+            image_envs(args.env, **kwargs),
+            explorer,
             args.out,
             args.episodes,
             args.num_envs,
             args.seed,
+            args.split,
             args.vector,
             spec,
             args.policy,
@@ -76,3 +83,13 @@ def main(args: Collect) -> None:
         )
     steps = int(store.lengths.sum())
     print(f"{args.out}: {len(store)} episodes, {steps} steps, {store.lengths.mean():.1f} per episode.")
+
+
+def _value(text: str) -> Any:
+    """A JSON value, or the text itself."""
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import VectorEnv
 
+from lssvwm_rl.data.splits import split_seed
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
 from lssvwm_rl.spaces import action_layout, image_key, space_from_json, space_to_json
 
@@ -39,12 +40,13 @@ class RandomPolicy:
 
 
 def collect(
-    make_env: Callable[[], gym.Env],
+    make_envs: Callable[[int], VectorEnv],
     policy_factory: Callable[[VectorEnv, int], Policy],
     out: str | Path,
     episodes: int,
     num_envs: int = 16,
     seed: int = 0,
+    split: str = "train",
     vector_keys: Sequence[str] = (),
     env_spec: str | None = None,
     policy_name: str = "unknown",
@@ -53,16 +55,18 @@ def collect(
 ) -> EpisodeStore:
     """Fill the store at `out` up to `episodes` episodes; what is there already is kept and counted.
 
-    Episodes are the ones of the environment seeds `seed`, `seed + 1`, ..., leaving out seeds the store already has.
+    Episodes are those of the seeds `seed`, `seed + 1`, ... of the split, leaving out seeds the store already has.
     Every started episode is finished, so short episodes are not favoured.
 
     Args:
-        make_env: makes one environment; its observation is a uint8 image or a Dict with one.
+        make_envs: makes so many environments with autoreset disabled; an observation is a uint8 image or a Dict with
+            one.
         policy_factory: called with the vector environment and a seed.
         out: folder of the store, made if missing.
         episodes: how many the store shall hold in the end.
         num_envs: sub-environments stepped together.
-        seed: first environment seed, and the policy's.
+        seed: of the first episode, counted inside the split, and the policy's.
+        split: "train", "validation" or "test", see `splits`.
         vector_keys: keys of the Dict observation or of `info` recorded as the episodes' vectors, in this order.
         env_spec: JSON of the EnvSpec, for the header.
         policy_name: for the header.
@@ -86,10 +90,10 @@ def collect(
         )
     missing = max(0, episodes - have)
     num_envs = max(1, min(num_envs, missing))
-    seeds = _unused_seeds(seed, () if stored is None else stored.seeds, missing)
+    seeds = _unused_seeds(split, seed, () if stored is None else stored.seeds, missing)
     # Sub-environments are reset here and not by autoreset, so that every episode has its own seed and no reset looks
     # like a transition.
-    envs = SyncVectorEnv([make_env] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
+    envs = make_envs(num_envs)
     try:
         image = image_key(envs.single_observation_space)
         _, action_dtype = action_layout(envs.single_action_space)
@@ -102,7 +106,7 @@ def collect(
             vector_keys={key: _vector(key, observation, info, num_envs).shape[1] for key in vector_keys},
             env_spec=env_spec,
             policy=policy_name,
-            seeds=(seed,),
+            seeds=(split_seed(split, seed),),
         )
         if stored is not None:
             stored.header.check_same_kind(header, out)
@@ -117,13 +121,14 @@ def collect(
     return EpisodeStore(out)
 
 
-def _unused_seeds(seed: int, used: Sequence[int] | np.ndarray, count: int) -> Iterator[int]:
+def _unused_seeds(split: str, k: int, used: Sequence[int] | np.ndarray, count: int) -> Iterator[int]:
     taken = {int(s) for s in used}
     while count > 0:
+        seed = split_seed(split, k)
         if seed not in taken:
             count -= 1
             yield seed
-        seed += 1
+        k += 1
 
 
 class _Track:
@@ -147,7 +152,7 @@ class _Track:
 
 
 def _episodes(
-    envs: SyncVectorEnv,
+    envs: VectorEnv,
     policy: Policy,
     observation: Any,
     info: dict[str, Any],
@@ -211,6 +216,6 @@ def _vector(key: str, observation: Any, info: dict[str, Any], n: int) -> np.ndar
         raise ValueError(f"The vector {key!r} is not numeric ({error}); name another key.") from error
 
 
-def _check_actions(actions: np.ndarray, envs: SyncVectorEnv) -> None:
+def _check_actions(actions: np.ndarray, envs: VectorEnv) -> None:
     if len(actions) != envs.num_envs or not all(envs.single_action_space.contains(a) for a in np.asarray(actions)):
         raise ValueError(f"The policy gave actions {actions}, which are not in {envs.single_action_space}.")

@@ -6,16 +6,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch.utils.flop_counter import FlopCounterMode
 
 from lssvwm_rl.backbone import KINDS
 from lssvwm_rl.data.clips import Batch
 from lssvwm_rl.data.store import StoreHeader
+from lssvwm_rl.evaluation.results import markdown_table, new_figure
 from lssvwm_rl.memory import Memory
 from lssvwm_rl.presets import model_config
 from lssvwm_rl.world_model import WorldModel
@@ -191,17 +192,12 @@ def cost_table(results: dict[str, Any]) -> str:
         ]
         for kind, r in results.items()
     ]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
+    return markdown_table(head, rows)
 
 
-def cost_plot(results: dict[str, Any], path: Path) -> None:
-    """PNG with three panels: time and memory of a dreamt frame against context, time of training against span."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 3)
+def cost_plot(results: dict[str, Any]) -> Figure:
+    """Three panels: time and memory of a dreamt frame against context, time of training against span."""
+    figure, panels = new_figure(3)
     for kind, r in results.items():
         contexts = [d["context"] for d in r["dream"]]
         panels[0].plot(contexts, [d["ms_per_frame"] for d in r["dream"]], marker="o", label=kind)
@@ -217,10 +213,9 @@ def cost_plot(results: dict[str, Any], path: Path) -> None:
         axes.set(xscale="log", title=title, xlabel=what)
         axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         axes.minorticks_off()
-        axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[:2]:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
     panels[2].set_ylim(bottom=0)
     panels[0].legend(fontsize=8)
-    figure.savefig(path, format="png", dpi=120)
+    return figure

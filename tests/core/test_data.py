@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.vector import SyncVectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lssvwm_envs.explorers import MemoryWalker, make_explorer
-from lssvwm_envs.minigrid import make_image_env
+from lssvwm_envs.minigrid import image_envs, make_image_env
 from lssvwm_rl.data.clips import ClipSampler, StreamSampler, clip_batch, split
 from lssvwm_rl.data.collect import RandomPolicy, collect
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
@@ -107,7 +105,7 @@ def test_batches_are_a_function_of_seed_and_step(tmp_path):
 
 def explore(path, episodes, num_envs=3):
     return collect(
-        lambda: make_image_env(ENV_ID),
+        image_envs(ENV_ID),
         make_explorer,
         path,
         episodes,
@@ -130,7 +128,7 @@ def test_a_resumed_collection_equals_one_without_a_break(tmp_path):
 
 def test_collected_episodes_are_what_the_environment_gives(tmp_path):
     store = collect(
-        lambda: make_image_env(ENV_ID, max_steps=15),
+        image_envs(ENV_ID, max_steps=15),
         lambda envs, seed: RandomPolicy(envs.single_action_space, seed),
         tmp_path / "s",
         3,
@@ -149,12 +147,12 @@ def test_collected_episodes_are_what_the_environment_gives(tmp_path):
 
 def test_unknown_vectors_are_named(tmp_path):
     with pytest.raises(ValueError, match="no vector 'poze'"):
-        collect(lambda: make_image_env(ENV_ID), make_explorer, tmp_path / "s", 2, vector_keys=("poze",))
+        collect(image_envs(ENV_ID), make_explorer, tmp_path / "s", 2, vector_keys=("poze",))
 
 
 @pytest.mark.parametrize(("blind", "low", "high"), [(0.0, 1, 1), (0.2, 0.7, 0.95), (1.0, 0, 0.5)])
 def test_the_walker_shows_the_object_and_ends_either_way(blind, low, high):
-    envs = SyncVectorEnv([lambda: make_image_env(ENV_ID)], autoreset_mode=gym.vector.AutoresetMode.DISABLED)
+    envs = image_envs(ENV_ID)(1)
     env = envs.envs[0].unwrapped
     walker = make_explorer(envs, 0, blind)
     assert isinstance(walker, MemoryWalker)

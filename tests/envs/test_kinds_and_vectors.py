@@ -12,6 +12,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from small_models import BACKBONE, awake
 
 from lssvwm_envs.dream import DreamEnv
@@ -57,7 +58,7 @@ def compass_run(tmp_path_factory) -> str:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("compass")
     store = collect(
-        Compass,
+        lambda n: SyncVectorEnv([Compass] * n, autoreset_mode=AutoresetMode.DISABLED),
         lambda envs, seed: RandomPolicy(envs.single_action_space, seed),
         folder / "data",
         episodes=60,

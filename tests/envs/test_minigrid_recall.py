@@ -8,7 +8,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from lssvwm_envs.explorers import make_explorer
-from lssvwm_envs.minigrid import make_image_env
+from lssvwm_envs.minigrid import image_envs, make_image_env
 from lssvwm_envs.minigrid_recall import IGNORED, MEMORY, NEVER, VIEW, WINDOW, revisit_masks, visible_tiles
 from lssvwm_rl.data.collect import collect
 from lssvwm_rl.evaluation.retrieval import psnr_by_mask
@@ -19,7 +19,7 @@ ENV_ID, SIZE, TILE = "lssvwm/MiniGridRecall-v0", 9, 8
 @pytest.fixture(scope="module")
 def episodes(tmp_path_factory):
     out = tmp_path_factory.mktemp("recall") / "data"
-    return list(collect(lambda: make_image_env(ENV_ID), make_explorer, out, 4, 2, vector_keys=("pose",)))
+    return list(collect(image_envs(ENV_ID), make_explorer, out, 4, 2, vector_keys=("pose",)))
 
 
 def test_it_is_an_environment_whose_size_is_checked():

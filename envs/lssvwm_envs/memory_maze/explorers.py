@@ -1,0 +1,278 @@
+"""Scripted policies for mazes. They read the maze itself, which an agent does not see.
+
+A walk is a generator of actions for one episode; it depends only on the policy's seed and the episode's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import SyncVectorEnv, VectorEnv
+from numba import njit
+
+from lssvwm_envs.memory_maze.env import MemoryMazeEnv
+from lssvwm_envs.memory_maze.kinematics import (
+    ACTIONS,
+    FORWARD,
+    FORWARD_LEFT,
+    FORWARD_RIGHT,
+    HEADINGS,
+    LEFT,
+    RIGHT,
+    TURN,
+)
+from lssvwm_envs.memory_maze.layout import SIDES
+from lssvwm_envs.memory_maze.maze import Mazes
+from lssvwm_envs.memory_maze.vector import MemoryMazeVectorEnv
+
+Cell = tuple[int, int]  # y, x
+ARRIVED = 0.3  # cells from the centre of a cell
+SHARP = 2  # turns; sharper ones are made standing
+
+
+class MazeView:
+    """One row of some mazes, as a walk needs it."""
+
+    def __init__(self, mazes: Mazes, row: int):
+        self.mazes, self.row = mazes, row
+
+    @property
+    def open_cells(self) -> np.ndarray:
+        """(n, n) uint8, 1 floor."""
+        return self.mazes.open_cells[self.row]
+
+    @property
+    def cell(self) -> Cell:
+        """Where the agent is."""
+        return int(self.mazes.y[self.row]), int(self.mazes.x[self.row])
+
+    @property
+    def target(self) -> Cell:
+        """Where the object to find is."""
+        x, y = self.mazes.objects[self.row, self.mazes.target[self.row]]
+        return int(y), int(x)
+
+    def neighbours(self, cell: Cell) -> list[Cell]:
+        """Open cells beside a cell."""
+        n, (y, x) = len(self.open_cells), cell
+        beside = [(y + int(dy), x + int(dx)) for dy, dx in SIDES]
+        return [(v, u) for v, u in beside if 0 <= v < n and 0 <= u < n and self.open_cells[v, u]]
+
+    def way(self, goal: Cell) -> list[Cell]:
+        """Cells of a shortest way from the agent's cell, which is left out, to the goal."""
+        distance = distances(self.open_cells, *goal)
+        cells, cell = [], self.cell
+        while cell != goal:
+            cell = min(self.neighbours(cell), key=lambda c: distance[c])
+            cells.append(cell)
+        return cells
+
+    def go(self, cell: Cell) -> Iterator[int]:
+        """Actions that lead to the centre of a cell beside, or of the own one."""
+        mazes, i = self.mazes, self.row
+        while True:
+            right, down = cell[1] + 0.5 - mazes.x[i], cell[0] + 0.5 - mazes.y[i]
+            if math.hypot(right, down) < ARRIVED:
+                return
+            turns = (round(math.atan2(down, right) / TURN) - int(mazes.heading[i]) + HEADINGS // 2) % HEADINGS
+            turns -= HEADINGS // 2
+            if abs(turns) > SHARP:
+                yield LEFT if turns < 0 else RIGHT
+            else:
+                yield FORWARD if turns == 0 else FORWARD_LEFT if turns < 0 else FORWARD_RIGHT
+
+
+Walk = Callable[[MazeView, np.random.Generator], Iterator[int]]
+
+
+def wander(view: MazeView, rng: np.random.Generator) -> Iterator[int]:
+    """Along a wall, left or right, from cell to cell; now and then straight over a crossing, or to the other wall."""
+    for cell in _wandering(view, rng):
+        yield from view.go(cell)
+
+
+def frontier(view: MazeView, rng: np.random.Generator) -> Iterator[int]:
+    """To the nearest cell that was not visited; when there is none left, all over again."""
+    visited: set[Cell] = set()
+    while True:
+        visited.add(view.cell)
+        distance = distances(view.open_cells, *view.cell)
+        new = [(int(y), int(x)) for y, x in np.argwhere(distance >= 0) if (int(y), int(x)) not in visited]
+        if not new:
+            visited = set()
+            continue
+        nearest = min(distance[cell] for cell in new)
+        chosen = [cell for cell in new if distance[cell] == nearest]
+        for cell in view.way(chosen[int(rng.integers(len(chosen)))]):
+            yield from view.go(cell)
+            visited.add(view.cell)
+
+
+def seek(view: MazeView, rng: np.random.Generator) -> Iterator[int]:
+    """The shortest way to the object to find, and to the next: as good as one can be who knows all."""
+    while True:
+        target = view.target
+        for cell in [*view.way(target), target]:
+            for action in view.go(cell):
+                yield action
+                if view.target != target:
+                    break
+            if view.target != target:
+                break
+        if view.target == target:
+            yield FORWARD  # it lies within reach of its cell's centre, so this does not happen twice
+
+
+def walk_back(view: MazeView, rng: np.random.Generator, steps: tuple[int, int] = (10, 40)) -> Iterator[int]:
+    """Wander off for some steps, then back through the same cells, over and over.
+
+    Args:
+        steps: fewest and most of a way out.
+    """
+    while True:
+        left, trail = int(rng.integers(steps[0], steps[1] + 1)), [view.cell]
+        for cell in _wandering(view, rng):
+            for action in view.go(cell):
+                yield action
+                left -= 1
+                if left == 0:
+                    break
+            if left == 0:
+                break
+            trail.append(cell)
+        for cell in reversed(trail):
+            yield from view.go(cell)
+
+
+def look_around(view: MazeView, rng: np.random.Generator) -> Iterator[int]:
+    """Turn to one side and back, or all the way round, then go on some cells, and again: the same views return soon."""
+    cells = _wandering(view, rng)
+    while True:
+        first, second = (LEFT, RIGHT) if rng.random() < 0.5 else (RIGHT, LEFT)
+        count = int(rng.integers(6, HEADINGS // 2 + 1))
+        yield from [first] * count
+        yield from [second] * count if rng.random() < 0.5 else [first] * (HEADINGS - count)
+        for _ in range(rng.integers(1, 4)):
+            yield from view.go(next(cells))
+
+
+def restless(view: MazeView, rng: np.random.Generator) -> Iterator[int]:
+    """Random actions, each held for some steps."""
+    while True:
+        action = int(rng.integers(ACTIONS))
+        yield from [action] * int(rng.geometric(0.4))
+
+
+def mixed(view: MazeView, rng: np.random.Generator) -> Iterator[int]:
+    """One of the other walks, with a share of random actions: for training."""
+    kinds: list[Walk] = [walk_back, wander, frontier, look_around, seek, restless]
+    walk = kinds[rng.choice(len(kinds), p=[0.35, 0.15, 0.15, 0.2, 0.1, 0.05])](view, rng)
+    noise = rng.choice([0.0, 0.05, 0.2], p=[0.6, 0.25, 0.15])
+    while True:
+        yield int(rng.integers(ACTIONS)) if rng.random() < noise else next(walk)
+
+
+WALKS: dict[str, Walk] = {
+    "explore": mixed,
+    "wander": wander,
+    "frontier": frontier,
+    "oracle": seek,
+    "walk-back": walk_back,
+    "look-around": look_around,
+}
+
+
+class MazeExplorer:
+    """A walk in every maze of a vector environment.
+
+    Args:
+        envs: native, or a SyncVectorEnv of `MemoryMazeEnv`.
+        seed: of the walks.
+        walk: what is walked.
+
+    Raises:
+        ValueError: for other environments.
+    """
+
+    def __init__(self, envs: VectorEnv, seed: int, walk: Walk = mixed):
+        self.views, self.seed, self.walk = maze_views(envs), seed, walk
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = False
+    ) -> tuple[np.ndarray, Any]:
+        """Actions (n,) int64; the state is what is left of every walk."""
+        start = np.ones(len(self.views), bool) if state is None or episode_start is None else episode_start
+        walks: list[Any] = [None] * len(self.views) if state is None else state
+        walks = [self._begin(view) if new else walk for view, new, walk in zip(self.views, start, walks, strict=True)]
+        return np.array([next(walk) for walk in walks], np.int64), walks
+
+    def _begin(self, view: MazeView) -> Iterator[int]:
+        return self.walk(view, np.random.default_rng([self.seed, int(view.mazes.seeds[view.row])]))
+
+
+def are_mazes(envs: VectorEnv) -> bool:
+    """Whether these are native mazes."""
+    if isinstance(envs.unwrapped, SyncVectorEnv):
+        return all(isinstance(env.unwrapped, MemoryMazeEnv) for env in envs.unwrapped.envs)
+    return isinstance(envs.unwrapped, MemoryMazeVectorEnv)
+
+
+def maze_views(envs: VectorEnv) -> Sequence[MazeView]:
+    """One view for every sub-environment.
+
+    Raises:
+        ValueError: if these are not native mazes.
+    """
+    if not are_mazes(envs):
+        raise ValueError(f"{envs} is not a MemoryMaze, whose explorers read the maze; use the policy 'random'.")
+    inner: Any = envs.unwrapped
+    if isinstance(inner, SyncVectorEnv):
+        return [MazeView(env.unwrapped.mazes, 0) for env in inner.envs]  # type: ignore[attr-defined]
+    return [MazeView(inner.mazes, row) for row in range(envs.num_envs)]
+
+
+def _wandering(view: MazeView, rng: np.random.Generator) -> Iterator[Cell]:
+    """Cells to go to, one beside the other."""
+    hand = 1 if rng.random() < 0.5 else -1
+    at = view.cell
+    beside = view.neighbours(at)
+    came = beside[int(rng.integers(len(beside)))]
+    came = (2 * at[0] - came[0], 2 * at[1] - came[1])
+    while True:
+        at = view.cell
+        dy, dx = at[0] - came[0], at[1] - came[1]
+        if abs(dy) + abs(dx) != 1:  # pushed off the way by something else
+            dy, dx = 0, 1
+        if rng.random() < 0.1:
+            hand = -hand
+        # With y down, a turn to the right of (dy, dx) is (dx, -dy).
+        to_hand, straight = (hand * dx, -hand * dy), (dy, dx)
+        order = [to_hand, straight, (-hand * dx, hand * dy), (-dy, -dx)]
+        if rng.random() < 0.3:
+            order[:2] = [straight, to_hand]
+        free = view.neighbours(at)
+        following = next((at[0] + a, at[1] + b) for a, b in order if (at[0] + a, at[1] + b) in free)
+        came = at
+        yield following
+
+
+@njit(cache=True)
+def distances(open_cells: np.ndarray, y: int, x: int) -> np.ndarray:
+    """Steps (n, n) int64 from every cell to (y, x); -1 where there is no way."""
+    n = len(open_cells)
+    distance, queue = np.full((n, n), -1), np.empty((n * n, 2), np.int64)
+    distance[y, x], queue[0, 0], queue[0, 1] = 0, y, x
+    head, tail = 0, 1
+    while head < tail:
+        v, u = queue[head]
+        head += 1
+        for dv, du in SIDES:
+            a, b = v + dv, u + du
+            if 0 <= a < n and 0 <= b < n and open_cells[a, b] and distance[a, b] < 0:
+                distance[a, b] = distance[v, u] + 1
+                queue[tail, 0], queue[tail, 1] = a, b
+                tail += 1
+    return distance

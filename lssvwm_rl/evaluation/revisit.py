@@ -1,0 +1,44 @@
+"""What a pixel needs: what it shows was never seen before, or is still in the window, or only memory can tell."""
+
+from __future__ import annotations
+
+import numpy as np
+
+NEVER, MEMORY, WINDOW, IGNORED = range(4)
+NAMES = {NEVER: "never seen", MEMORY: "memory", WINDOW: "window"}
+UNSEEN, NO_SURFACE = -1, -2  # ages
+
+
+def sight_ages(surfaces: np.ndarray) -> np.ndarray:
+    """How many frames ago what a pixel shows was last in view.
+
+    Args:
+        surfaces: (T, H, W) int, what every pixel of an episode's frames shows: a number per thing that looks the same
+            whenever it is seen, -1 for what needs no memory (sky, decoration).
+
+    Returns:
+        (T, H, W) int32 ages of at least 1; UNSEEN where it is seen for the first time, NO_SURFACE where there is none.
+    """
+    ages = np.full(surfaces.shape, NO_SURFACE, np.int32)
+    last = np.full(int(surfaces.max(initial=-1)) + 1, -1, np.int64)
+    for t, shown in enumerate(surfaces):
+        real = shown >= 0
+        seen = last[shown[real]]
+        ages[t][real] = np.where(seen < 0, UNSEEN, t - seen)
+        last[shown[real]] = t
+    return ages
+
+
+def revisit_masks(surfaces: np.ndarray, reach: int) -> np.ndarray:
+    """Classes (T, H, W) uint8 of pixels: NEVER, MEMORY, WINDOW, IGNORED.
+
+    Args:
+        surfaces: as in `sight_ages`.
+        reach: frames that a model's attention reaches, the own one included: what is older is MEMORY. Through L layers
+            with a window of k frames these are (k - 1) * L + 1.
+    """
+    ages = sight_ages(surfaces)
+    masks = np.where(ages >= reach, MEMORY, WINDOW)
+    masks[ages == UNSEEN] = NEVER
+    masks[ages == NO_SURFACE] = IGNORED
+    return masks.astype(np.uint8)

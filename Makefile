@@ -11,12 +11,22 @@ KEY := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
 BASE := $(VENV)/.installed-base-$(KEY)
 DEV := $(VENV)/.installed-dev-$(KEY)
 KERNELS := $(KERNELS_VENV)/.installed-kernels-$(KEY)
+MAZE := $(VENV)/.installed-memory-maze-$(KEY)
+# What draws MuJoCo's pictures without a screen.
+GL_PACKAGES := libegl1 libgl1-mesa-dri libosmesa6
+# New releases of Debian and Ubuntu give up the last; EGL alone will do.
+gl = $(1) apt-get update -q && for package in $(GL_PACKAGES); do \
+		$(1) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$package || \
+			[ $$package = libosmesa6 ] || exit 1; \
+	done
 
 # A stamp means nothing if the environment does not run any more (moved folder, removed Python).
 $(foreach venv,$(VENV) $(KERNELS_VENV),$(shell \
 	[ ! -d $(venv) ] || $(venv)/bin/lssvwm --version >/dev/null 2>&1 || rm -f $(venv)/.installed-*))
 
-.PHONY: demo test test-kernels
+.PHONY: demo test test-kernels setup-memory-maze test-memory-maze
+# Several targets install into one environment.
+.NOTPARALLEL:
 
 demo: $(BASE)
 	$(BIN)/lssvwm quickstart
@@ -30,6 +40,23 @@ test: $(DEV)
 # The CUDA scan kernels: on the GPU if there is one, else on the CPU through Triton's interpreter.
 test-kernels: $(KERNELS)
 	OMP_NUM_THREADS=1 $(KERNELS_VENV)/bin/python -m pytest -q -m kernels tests/kernels
+
+# The published Memory Maze: an off-screen OpenGL and the extra.
+setup-memory-maze: $(MAZE)
+	@if dpkg -s $(GL_PACKAGES) >/dev/null 2>&1; then \
+		exit 0; \
+	elif ! command -v apt-get >/dev/null; then \
+		echo "This system has no apt-get: install EGL or OSMesa its own way (on Debian: $(GL_PACKAGES))."; \
+	elif [ "$$(id -u)" = 0 ]; then \
+		$(call gl,); \
+	elif command -v sudo >/dev/null; then \
+		$(call gl,sudo); \
+	else \
+		echo "Not root and no sudo: if MuJoCo cannot render, ask an administrator for $(GL_PACKAGES)."; \
+	fi
+
+test-memory-maze: $(DEV) setup-memory-maze
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m memory_maze tests/memory_maze
 
 # An interrupted install leaves .installing behind, and the environment is then made anew; so is one without pip.
 define install
@@ -49,6 +76,9 @@ $(BASE):
 
 $(DEV):
 	$(call install,$(pip) -e ".[dev]")
+
+$(MAZE):
+	$(call install,$(pip) -e ".[memory-maze]")
 
 # Only the Triton part of mamba-ssm, which needs no CUDA compiler. Not from or into pip's cache: there it would pass for
 # the whole package.

@@ -54,12 +54,13 @@ def run_one(args: Args, objective: str, pose: bool, seed: int) -> dict[str, floa
     """Train, or find what was trained, and measure."""
     import numpy as np
 
-    from lssvwm_envs.minigrid_recall import revisit_masks
+    from lssvwm_envs.minigrid_recall import pose_surfaces
     from lssvwm_rl.checkpoints import load_world_model
     from lssvwm_rl.data.clips import split
     from lssvwm_rl.data.store import EpisodeStore
     from lssvwm_rl.evaluation.metrics import rollout_psnr
     from lssvwm_rl.evaluation.retrieval import predict_every_frame, psnr_by_mask
+    from lssvwm_rl.evaluation.revisit import revisit_masks
     from lssvwm_rl.presets import model_config
     from lssvwm_rl.training.trainer import TrainConfig, train
 
@@ -78,7 +79,7 @@ def run_one(args: Args, objective: str, pose: bool, seed: int) -> dict[str, floa
     size = json.loads(store.header.env_spec or "{}").get("kwargs", {}).get("size", 9)
     reach = (model.backbone.window - 1) * len(model.backbone.blocks) + 1
     tile = store.header.frame_shape[0] // 3
-    masks = [revisit_masks(np.asarray(e.vectors), size, reach, tile) for e in episodes]
+    masks = [revisit_masks(pose_surfaces(np.asarray(e.vectors), size, tile), reach) for e in episodes]
     trained = load_world_model(run)
     result = psnr_by_mask(predict_every_frame(trained, episodes), episodes, masks, NAMES)
     result["free, 32 steps"] = rollout_psnr(trained, episodes[:16], horizon=32, context_length=16)["dream"]

@@ -31,6 +31,12 @@ for _size in (5, 7, 9, 11, 13, 15):
             vector_entry_point="lssvwm_envs.memory_maze.vector:MemoryMazeVectorEnv",
             kwargs={"size": _size, "extra_obs": _extra_obs},
         )
+for _size in (9, 11, 13, 15):
+    register(
+        id=f"lssvwm/DMMemoryMaze-{_size}x{_size}-v0",
+        entry_point="lssvwm_envs.dm_memory_maze:DMMemoryMaze",
+        kwargs={"size": _size},
+    )
 
 
 def __getattr__(name: str) -> Any:

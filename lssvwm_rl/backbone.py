@@ -83,7 +83,7 @@ class Layer(nn.Module):
     | causal | none | all past frames |
     """
 
-    def __init__(self, config: BackboneConfig, grid: tuple[int, int], block: int):
+    def __init__(self, config: BackboneConfig, grid: tuple[int, int], block: int, addresses: int = 0):
         super().__init__()
         kind, width = config.kind, config.width
         side = 1 if kind == "block1_ssm" else block
@@ -92,7 +92,7 @@ class Layer(nn.Module):
         self.attention: FrameLocalAttention | CausalAttention | None = None
         if kind in SCANNING:
             self.scan = BlockScan(
-                width, grid, sides, config.state_size, config.scan_head_size, config.expand, config.backend
+                width, grid, sides, config.state_size, config.scan_head_size, config.expand, config.backend, addresses
             )
         if kind in WINDOWED:
             self.attention = FrameLocalAttention(width, grid, config.attention_head_size, config.window)
@@ -121,12 +121,13 @@ class Layer(nn.Module):
         mask: Tensor | None,
         frames: Tensor,
         write: bool = True,
+        address: Tensor | None = None,
     ) -> tuple[Tensor, LayerMemory]:
         state, cache = memory
         modulation = iter(self.modulation(condition)[:, :, :, None, None].chunk(3 * self.parts, dim=-1))
         if self.scan is not None:
             shift, scale, gate = next(modulation), next(modulation), next(modulation)  # each (B, T, S, 1, 1, D)
-            mixed, state = self.scan(modulate(tokens, shift, scale), state, write)
+            mixed, state = self.scan(modulate(tokens, shift, scale), state, write, address)
             tokens = tokens + gate * mixed
         if self.attention is not None:
             shift, scale, gate = next(modulation), next(modulation), next(modulation)
@@ -137,11 +138,11 @@ class Layer(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Layers in sequence; memory in, memory out."""
+    """Layers in sequence; memory in, memory out. `addresses` is the size of the frames' addresses, 0 for none."""
 
-    def __init__(self, config: BackboneConfig, grid: tuple[int, int]):
+    def __init__(self, config: BackboneConfig, grid: tuple[int, int], addresses: int = 0):
         super().__init__()
-        self.layers = nn.ModuleList(Layer(config, grid, block) for block in config.blocks)
+        self.layers = nn.ModuleList(Layer(config, grid, block, addresses) for block in config.blocks)
 
     def initial_memory(self, batch_size: int) -> list[LayerMemory]:
         """Empty layer memories for B rows."""
@@ -163,6 +164,7 @@ class Backbone(nn.Module):
         masks: list[Tensor | None] | None = None,
         write: bool = True,
         recompute: bool = False,
+        address: Tensor | None = None,
     ) -> tuple[Tensor, list[LayerMemory]]:
         """Run T frames through all layers.
 
@@ -174,6 +176,7 @@ class Backbone(nn.Module):
             masks: what `masks` gives, for one frame; every layer makes its own if None.
             write: whether the frames stay in memory; False, for a frame that is being denoised, needs T = S = 1.
             recompute: activation checkpointing: layers run again in the backward pass instead of keeping activations.
+            address: (B, T, addresses), where frames write to the scans' states and read from them.
 
         Returns:
             Features of the same shape as the tokens, and the layers' memory after frame T.
@@ -181,7 +184,7 @@ class Backbone(nn.Module):
         condition = F.silu(condition)
         after = []
         for layer, layer_memory, mask in zip(self.layers, memory, masks or [None] * len(memory), strict=True):
-            inputs = (tokens, condition, layer_memory, mask, frames, write)
+            inputs = (tokens, condition, layer_memory, mask, frames, write, address)
             tokens, layer_memory = checkpoint(layer, *inputs, use_reentrant=False) if recompute else layer(*inputs)
             after.append(layer_memory)
         return tokens, after

@@ -40,11 +40,14 @@ class BlockScan(nn.Module):
         head_size: int,
         expand: int,
         backend: str = "auto",
+        address_size: int = 0,
     ):
         super().__init__()
         inner = expand * width
         if grid[0] % block[0] or grid[1] % block[1]:
             raise ValueError(f"block {block} does not divide the token grid {grid}; choose a divisor of each side")
+        if address_size and state_size % 2:
+            raise ValueError(f"An address needs an even state_size, not {state_size}; choose another.")
         if inner % head_size:
             raise ValueError(f"head_size {head_size} does not divide expand * width = {inner}")
         self.grid, self.block, self.backend = grid, block, backend
@@ -53,8 +56,14 @@ class BlockScan(nn.Module):
         self.splits = [inner, inner, state_size, state_size, self.heads]
         self.in_proj = nn.Linear(width, sum(self.splits), bias=False)
         self.out_proj = nn.Linear(inner, width, bias=False)
-        # As in Mamba-2: A in [-16, -1] and dt log-uniform in [0.001, 0.1] give every layer short and long memories.
-        self.A_log = nn.Parameter(torch.log(torch.empty(self.heads).uniform_(1, 16)))
+        if address_size:
+            # Random Fourier features (Rahimi & Recht 2007), of which half of the pairs know differences of a tenth.
+            scale = 8 * torch.exp(torch.rand(state_size // 2, 1) * math.log(4))
+            self.frequencies = nn.Parameter(scale * torch.randn(state_size // 2, address_size))
+            self.address_gain = nn.Parameter(torch.tensor(2.0))
+        # As in Mamba-2, dt is log-uniform in [0.001, 0.1]; A is so in [-16, -1/64] instead of uniform in [-16, -1],
+        # where most heads forget within some tens of tokens.
+        self.A_log = nn.Parameter(torch.empty(self.heads).uniform_(math.log(1 / 64), math.log(16)))
         dt = torch.exp(torch.rand(self.heads) * (math.log(0.1) - math.log(0.001)) + math.log(0.001))
         self.dt_bias = nn.Parameter(dt + torch.log(-torch.expm1(-dt)))  # inverse of softplus
         self.D = nn.Parameter(torch.zeros(self.heads))
@@ -67,13 +76,16 @@ class BlockScan(nn.Module):
         shape = (batch_size, self.n_blocks, self.heads, self.head_size, self.state_size)
         return torch.zeros(shape, device=self.A_log.device, dtype=torch.float32)
 
-    def forward(self, tokens: Tensor, state: Tensor, write: bool = True) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, tokens: Tensor, state: Tensor, write: bool = True, address: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Mix tokens over time.
 
         Args:
             tokens: (B, T, S, h, w, D); S = 1 (one stream that writes) or 2 (stream 0 noised reads, stream 1 writes).
             state: (B, n_blocks, heads, P, N) fp32.
             write: whether the frames stay in the state; False needs T = S = 1.
+            address: (B, T, address_size), where the frames write to the state and read from it; None without.
 
         Returns:
             Mixed tokens of the same shape and the state after frame T.
@@ -90,7 +102,14 @@ class BlockScan(nn.Module):
             x = x.float().unflatten(-1, (self.heads, self.head_size))
             dt = F.softplus(dt.float() + self.dt_bias)
             A = -torch.exp(self.A_log.float())
-            B, C = self.B_norm(B.float()), self.C_norm(C.float())
+            B, C = B.float(), C.float()
+            if address is not None:
+                # The same for writes and reads: before anything is learnt, a frame reads what was written near by.
+                angles = F.linear(address.float(), self.frequencies)
+                place = self.address_gain * torch.cat([angles.sin(), angles.cos()], dim=-1)
+                place = place.repeat_interleave(self.n_blocks, dim=0)[:, :, None, None]
+                B, C = B + place, C + place
+            B, C = self.B_norm(B), self.C_norm(C)
             inner_state = state.flatten(0, 1)
             scans = ssd if mamba_backend.resolve_backend(self.backend, x.device) == "torch" else mamba_backend
             if streams == 2:

@@ -1,4 +1,4 @@
-"""Per-frame conditioning: noise level and the action that led into the frame."""
+"""Per-frame conditioning: noise level, the action that led into the frame, and the frame's vector."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from lssvwm_rl.spaces import space_from_json
+
+OCTAVES = 4
 
 
 class NoiseEmbedding(nn.Module):
@@ -76,3 +78,21 @@ class ActionEmbedding(nn.Module):
             valid = torch.where(none[..., None], -self.firsts + 0 * components, components) + self.firsts
             embedded = self.embed(valid).sum(dim=-2)
         return torch.where(none[..., None], self.null, embedded)
+
+
+class VectorEmbedding(nn.Module):
+    """Vectors (..., V) -> (..., width), linear in the numbers and in sines and cosines of them at doubling frequencies.
+
+    What a place looks like changes faster with a pose than smooth functions of it can follow (Tancik et al. 2020,
+    arXiv 2006.10739).
+    """
+
+    def __init__(self, size: int, width: int):
+        super().__init__()
+        self.frequencies: Tensor
+        self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(OCTAVES), persistent=False)
+        self.linear = nn.Linear(size * (1 + 2 * OCTAVES), width)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        angles = (vectors[..., None] * self.frequencies).flatten(-2)
+        return self.linear(torch.cat([vectors, angles.sin(), angles.cos()], dim=-1))

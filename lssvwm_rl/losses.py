@@ -79,8 +79,9 @@ def clip_losses(
         "frame": _mean(velocity_loss(predicted, target, tau, weight), counted),
         "reward": _mean(model.reward_head.loss(readout, batch.rewards), committed),
         "continuation": _mean(model.continuation_head.loss(readout, batch.terminated), committed),
-        "recall": _recall(model, x, weight, readout, committed, generator),
     }
+    if config.recall_weight:
+        losses["recall"] = _recall(model, x, weight, readout, committed, generator)
     weights = {
         "frame": 1.0,
         "reward": config.reward_weight,

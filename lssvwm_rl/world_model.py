@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lssvwm_rl.backbone import Backbone, LayerMemory, modulate
 from lssvwm_rl.checkpoints import MODEL_CONFIG, WEIGHTS, resolve_checkpoint
-from lssvwm_rl.conditioning import ActionEmbedding, NoiseEmbedding
+from lssvwm_rl.conditioning import ActionEmbedding, NoiseEmbedding, VectorEmbedding
 from lssvwm_rl.data.clips import Batch
 from lssvwm_rl.diffusion import euler_sample
 from lssvwm_rl.heads import ContinuationHead, RewardHead
@@ -63,7 +63,7 @@ class WorldModel(nn.Module):
         self.action_embedding = ActionEmbedding(config.action_space, condition)
         if config.shortcut:
             self.step_embedding = nn.Embedding(FINEST + 1, condition)
-        self.backbone = Backbone(config.backbone, config.grid)
+        self.backbone = Backbone(config.backbone, config.grid, config.vector_size)
         self.final_modulation = nn.Linear(condition, 2 * width)
         nn.init.zeros_(self.final_modulation.weight)
         nn.init.zeros_(self.final_modulation.bias)
@@ -81,8 +81,8 @@ class WorldModel(nn.Module):
         self.continuation_head = ContinuationHead(config.readout_size, config.head_width)
         self.recall = EpisodicRecall(h * w, width, config.readout_size, config.head_width)
         if config.vector_size:
-            self.vector_in = nn.Linear(config.vector_size, width)
-            self.vector_condition = nn.Linear(config.vector_size, condition)
+            self.vector_in = VectorEmbedding(config.vector_size, width)
+            self.vector_condition = VectorEmbedding(config.vector_size, condition)
             self.vector_head = nn.Sequential(
                 nn.Linear(config.readout_size + condition, config.head_width),
                 nn.SiLU(),
@@ -318,12 +318,13 @@ class WorldModel(nn.Module):
         if self.config.shortcut:
             finest = torch.full_like(tau, FINEST, dtype=torch.int64)
             condition = condition + self.step_embedding(finest if steps is None else steps)
+        address = vectors if self.config.vector_size else None
         if vectors is not None and self.config.vector_size:
             tokens = tokens + self.vector_in(vectors)[:, :, None, None, None]
             condition = condition + self.vector_condition(vectors)[:, :, None]
         caches = zip(memory.keys, memory.values, strict=True)
         layers: list[LayerMemory] = list(zip(memory.states, caches, strict=True))
-        features, layers = self.backbone(tokens, condition, layers, memory.frames, masks, write, recompute)
+        features, layers = self.backbone(tokens, condition, layers, memory.frames, masks, write, recompute, address)
         return features, condition, layers
 
     def no_action(self, memory: Memory, T: int) -> Tensor:

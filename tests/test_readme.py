@@ -29,7 +29,7 @@ def test_the_python_of_the_readme_runs(tmp_path):
 def test_the_commands_of_the_readme_exist():
     from lssvwm_rl.cli import COMMANDS
 
-    used = re.findall(r"^lssvwm ((?:agent |bench )?\w+)", README, re.MULTILINE)
+    used = re.findall(r"^lssvwm ((?:agent |bench |import )?\w+)", README, re.MULTILINE)
     assert len(used) >= 6 and set(used) <= set(COMMANDS)
 
 

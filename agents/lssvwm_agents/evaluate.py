@@ -29,6 +29,8 @@ class EvaluationResult:
     """(episodes,) int64 steps."""
     seconds: float
     """Wall time of the whole evaluation."""
+    first_actions: np.ndarray
+    """(lengths[0], ...) actions of the first episode, which play it again in an environment that its seed decides."""
 
     @property
     def success_rate(self) -> float:
@@ -73,7 +75,7 @@ class EvaluationResult:
 
 
 def evaluate_policy(
-    policy: Policy,
+    policy: Policy | Callable[[VectorEnv], Policy],
     make_env: Callable[[], gym.Env],
     episodes: int,
     num_envs: int = 4,
@@ -89,6 +91,7 @@ def evaluate_policy(
     whatever `num_envs` is.
 
     Args:
+        policy: or what makes one for the vector environment, if it looks inside of that.
         make_env: makes one environment; its episodes must end.
         num_envs: environments stepped together, at most one per episode is used.
         wrap_vector: put around the vector environment, for example `VectorMemoryObservation`.
@@ -109,17 +112,21 @@ def evaluate_policy(
     try:
         envs = wrap_vector(envs) if wrap_vector else envs
         observation, _ = envs.reset()
+        actor = policy if hasattr(policy, "predict") else policy(envs)
+        first_actions: list[Any] = []
         episode = np.arange(num_envs)
         first, done = np.ones(num_envs, bool), np.zeros(num_envs, bool)
         state: Any = None
         finished = 0
         while finished < episodes:
-            actions, state = policy.predict(observation, state, first, deterministic)
+            actions, state = actor.predict(observation, state, first, deterministic)
             observation, rewards, terminated, truncated, _ = envs.step(actions)
             # Where the step before ended an episode, this one was the reset: its action was ignored.
             counted = ~done & (episode < episodes)
             returns[episode[counted]] += rewards[counted]
             lengths[episode[counted]] += 1
+            if episode[0] == 0:
+                first_actions.append(actions[0])
             first, done = done, terminated | truncated
             ended = counted & done
             episode[ended] += num_envs
@@ -129,7 +136,7 @@ def evaluate_policy(
                     progress(finished, episodes)
     finally:
         envs.close()
-    return EvaluationResult(returns, lengths, time.perf_counter() - started)
+    return EvaluationResult(returns, lengths, time.perf_counter() - started, np.stack(first_actions))
 
 
 @contextmanager

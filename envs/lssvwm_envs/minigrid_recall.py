@@ -13,8 +13,9 @@ from minigrid.core.mission import MissionSpace
 from minigrid.core.world_object import Floor
 from minigrid.minigrid_env import MiniGridEnv
 
+from lssvwm_envs.minigrid import TILE_SIZE
+
 VIEW = 3  # tiles per side of what the agent sees
-NEVER, MEMORY, WINDOW, IGNORED = range(4)
 
 
 class MiniGridRecall(MiniGridEnv):
@@ -49,38 +50,41 @@ class MiniGridRecall(MiniGridEnv):
         self.agent_dir = int(self.np_random.integers(4))
         self.mission = "look around"
 
+    def surfaces(self) -> np.ndarray:
+        """What every pixel of the agent's view shows, (H, W) int32, see `pose_surfaces`."""
+        return _shown(np.array(self.agent_pos), np.array(self.dir_vec), self.width, TILE_SIZE)
+
 
 def visible_tiles(pose: np.ndarray, size: int) -> np.ndarray:
-    """Grid coordinates (VIEW, VIEW, 2) of the tiles in a frame, from a pose of `minigrid.PoseInfo`."""
-    position = np.rint(pose[:2] * size).astype(int)
-    forward = np.rint(pose[2:]).astype(int)
-    right = np.array([-forward[1], forward[0]])
-    rows, columns = np.meshgrid(np.arange(VIEW), np.arange(VIEW), indexing="ij")
-    return position + forward * (VIEW - 1 - rows)[..., None] + right * (columns - VIEW // 2)[..., None]
+    """Grid coordinates (..., VIEW, VIEW, 2) of the tiles in frames, from poses (..., 4) of `minigrid.PoseInfo`."""
+    return _tiles(np.rint(pose[..., :2] * size).astype(int), np.rint(pose[..., 2:]).astype(int))
 
 
-def revisit_masks(poses: np.ndarray, size: int, window: int, tile: int) -> np.ndarray:
-    """What each pixel of an episode's frames needs: (T, H, W) uint8.
-
-    NEVER was not seen before, MEMORY was last seen more than `window` - 1 frames ago, WINDOW later than that. Walls and
-    the agent's own tile, which is drawn over, are IGNORED.
+def pose_surfaces(poses: np.ndarray, size: int, tile: int = TILE_SIZE) -> np.ndarray:
+    """What every pixel of an episode's frames shows, in the sense of `revisit.sight_ages`.
 
     Args:
         poses: (T, 4), of every frame.
         size: of the room.
-        window: frames that the model's attention reaches, the own one included; through L layers with a window of k
-            these are (k - 1) * L + 1.
         tile: pixels per tile.
+
+    Returns:
+        (T, H, W) int32, the number of the floor tile; -1 for walls, and for the agent's own tile, which is drawn over.
     """
-    seen: dict[tuple[int, int], int] = {}
-    masks = np.full((len(poses), VIEW, VIEW), IGNORED, np.uint8)
-    for t, pose in enumerate(poses):
-        tiles = visible_tiles(pose, size)
-        for i, j in np.ndindex(VIEW, VIEW):
-            place = (int(tiles[i, j, 0]), int(tiles[i, j, 1]))
-            if (i, j) == (VIEW - 1, VIEW // 2) or min(place) < 1 or max(place) > size - 2:
-                continue
-            last = seen.get(place)
-            masks[t, i, j] = NEVER if last is None else MEMORY if t - last >= window else WINDOW
-            seen[place] = t
-    return masks.repeat(tile, axis=1).repeat(tile, axis=2)
+    return _shown(np.rint(poses[:, :2] * size).astype(int), np.rint(poses[:, 2:]).astype(int), size, tile)
+
+
+def _tiles(position: np.ndarray, forward: np.ndarray) -> np.ndarray:
+    """As `visible_tiles`, from where the agent is and what it looks at, (..., 2) each."""
+    right = np.stack([-forward[..., 1], forward[..., 0]], axis=-1)
+    rows, columns = np.meshgrid(np.arange(VIEW), np.arange(VIEW), indexing="ij")
+    position, forward, right = (v[..., None, None, :] for v in (position, forward, right))
+    return position + forward * (VIEW - 1 - rows)[..., None] + right * (columns - VIEW // 2)[..., None]
+
+
+def _shown(position: np.ndarray, forward: np.ndarray, size: int, tile: int) -> np.ndarray:
+    tiles = _tiles(position, forward)
+    floor = np.all((tiles > 0) & (tiles < size - 1), axis=-1)
+    numbers = np.where(floor, tiles[..., 1] * size + tiles[..., 0], -1).astype(np.int32)
+    numbers[..., VIEW - 1, VIEW // 2] = -1
+    return numbers.repeat(tile, axis=-2).repeat(tile, axis=-1)

@@ -38,7 +38,7 @@ def record_trials(
     """
     envs = make_envs(count)
     try:
-        seeds = [split_seed(split, seed + i) for i in range(count)]
+        seeds: Any = [split_seed(split, seed + i) for i in range(count)]
         image = image_key(envs.single_observation_space)
         _, dtype = action_layout(envs.single_action_space)
         policy = policy_factory(envs, seed)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 COMMANDS = {
     "quickstart": (
@@ -13,10 +15,16 @@ COMMANDS = {
         "collect, train, dream, plan and act on MiniGrid-MemoryS7, with a report",
     ),
     "collect": ("collect", "Collect", "play a Gymnasium environment and store its episodes"),
+    "import npz": ("import_npz", "ImportNpz", "store the published trajectories of Memory Maze, or others like them"),
     "train": ("train", "Train", "learn a world model from a store"),
     "export": ("export", "Export", "copy a checkpoint without what only training needs"),
     "dream": ("dream", "Dream", "write a video of a dream beside reality"),
     "bench cost": ("bench", "BenchCost", "measure what every kind of model costs"),
+    "bench retrieval": ("bench_trials", "BenchRetrieval", "predict what comes into view again on the way back"),
+    "bench reasoning": ("bench_trials", "BenchReasoning", "dream on after hundreds of frames of context"),
+    "bench long": ("bench_trials", "BenchLong", "dream for a thousand frames and measure the drift"),
+    "bench probe": ("bench_probe", "BenchProbe", "read the maze and its objects from the memory"),
+    "bench agent": ("bench_agent", "BenchAgent", "compare random, oracle, policy and planner by their returns"),
     "plan": ("plan", "Plan", "play an environment by planning in the world model"),
     "agent train": ("agent", "AgentTrain", "train an agent inside the world model"),
     "agent eval": ("agent", "AgentEval", "play an environment with a trained agent"),
@@ -51,6 +59,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError, gym.error.Error) as error:
         print(f"lssvwm {name}: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from error
+
+
+def json_value(text: str) -> Any:
+    """What an option KEY VALUE means: a JSON value, or the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _usage() -> str:

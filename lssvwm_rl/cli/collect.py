@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
@@ -49,6 +49,7 @@ def main(args: Collect) -> None:
 
     from lssvwm_envs.explorers import explorer_named
     from lssvwm_envs.minigrid import image_envs, make_image_env
+    from lssvwm_rl.cli import json_value
     from lssvwm_rl.data.collect import Policy, collect
     from lssvwm_rl.data.store import EpisodeStore
 
@@ -61,7 +62,7 @@ def main(args: Collect) -> None:
         def explorer(envs: VectorEnv, seed: int) -> Policy:
             return policy
 
-    kwargs = {name: _value(text) for name, text in args.env_kwargs.items()}
+    kwargs = {name: json_value(text) for name, text in args.env_kwargs.items()}
     with make_image_env(args.env, **kwargs) as env:
         spec = None if env.spec is None else env.spec.to_json()
     have = len(EpisodeStore(args.out)) if (args.out / "header.json").exists() else 0
@@ -83,13 +84,3 @@ def main(args: Collect) -> None:
         )
     steps = int(store.lengths.sum())
     print(f"{args.out}: {len(store)} episodes, {steps} steps, {store.lengths.mean():.1f} per episode.")
-
-
-def _value(text: str) -> Any:
-    """A JSON value, or the text itself."""
-    import json
-
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

@@ -99,7 +99,8 @@ def collect(
         _, action_dtype = action_layout(envs.single_action_space)
         running = [next(seeds, None) for _ in range(num_envs)]
         observation: Any
-        observation, info = envs.reset(seed=running)
+        seeds_now: Any = running  # VectorEnv takes a list as well as a number, its annotation does not say so
+        observation, info = envs.reset(seed=seeds_now)
         header = StoreHeader(
             frame_shape=_frames(observation, image).shape[1:],
             action_space=space_to_json(envs.single_action_space),
@@ -192,7 +193,7 @@ def _episodes(
                 running[i] = next(seeds, None)
         episode_start = done
         if done.any():
-            reset_seeds = [running[i] if done[i] else None for i in range(n)]
+            reset_seeds: Any = [running[i] if done[i] else None for i in range(n)]
             observation, info = envs.reset(seed=reset_seeds, options={"reset_mask": done})
             frames, vectors = seen()
             for i in np.flatnonzero(done).tolist():

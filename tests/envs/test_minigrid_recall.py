@@ -9,9 +9,10 @@ from gymnasium.utils.env_checker import check_env
 
 from lssvwm_envs.explorers import make_explorer
 from lssvwm_envs.minigrid import image_envs, make_image_env
-from lssvwm_envs.minigrid_recall import IGNORED, MEMORY, NEVER, VIEW, WINDOW, revisit_masks, visible_tiles
+from lssvwm_envs.minigrid_recall import VIEW, pose_surfaces, visible_tiles
 from lssvwm_rl.data.collect import collect
 from lssvwm_rl.evaluation.retrieval import psnr_by_mask
+from lssvwm_rl.evaluation.revisit import IGNORED, MEMORY, NEVER, WINDOW, revisit_masks
 
 ENV_ID, SIZE, TILE = "lssvwm/MiniGridRecall-v0", 9, 8
 
@@ -20,6 +21,10 @@ ENV_ID, SIZE, TILE = "lssvwm/MiniGridRecall-v0", 9, 8
 def episodes(tmp_path_factory):
     out = tmp_path_factory.mktemp("recall") / "data"
     return list(collect(image_envs(ENV_ID), make_explorer, out, 4, 2, vector_keys=("pose",)))
+
+
+def masks_of(episode):
+    return revisit_masks(pose_surfaces(episode.vectors, SIZE, TILE), 4)
 
 
 def test_it_is_an_environment_whose_size_is_checked():
@@ -33,7 +38,7 @@ def test_a_tile_that_was_seen_looks_the_same_again(episodes):
     """Tiles are found by the pose alone; the middle of one is its plain colour, walls and the agent's tile aside."""
     for episode in episodes:
         colours: dict[tuple, set] = {}
-        masks = revisit_masks(episode.vectors, SIZE, 4, TILE)
+        masks = masks_of(episode)
         for t, frame in enumerate(episode.frames):
             tiles = visible_tiles(episode.vectors[t], SIZE)
             for i, j in np.ndindex(VIEW, VIEW):
@@ -47,14 +52,14 @@ def test_a_tile_that_was_seen_looks_the_same_again(episodes):
 
 
 def test_walks_come_back_after_the_window_has_passed(episodes):
-    shares = [np.mean(revisit_masks(e.vectors, SIZE, 4, TILE)[1:] == MEMORY) for e in episodes]
+    shares = [np.mean(masks_of(e)[1:] == MEMORY) for e in episodes]
     assert min(shares) > 0.05
     poses = [tuple(np.rint(pose * 100)) for pose in episodes[0].vectors]
     assert len(set(poses)) < len(poses), "the way back leads through the same places"
 
 
 def test_psnr_is_that_of_the_chosen_pixels(episodes):
-    masks = [revisit_masks(e.vectors, SIZE, 4, TILE) for e in episodes]
+    masks = [masks_of(e) for e in episodes]
     wrong = [e.frames[1:].copy() for e in episodes]
     for frames, mask in zip(wrong, masks, strict=True):
         chosen = mask[1:] == MEMORY
@@ -63,3 +68,17 @@ def test_psnr_is_that_of_the_chosen_pixels(episodes):
     result = psnr_by_mask(wrong, episodes, masks, names)
     assert result["memory"] == pytest.approx(20 * np.log10(255 / 16))
     assert result["window"] > 100 and result["never"] > 100
+
+
+def test_surfaces_are_those_of_the_pose():
+    env = make_image_env(ENV_ID)
+    _, info = env.reset(seed=3)
+    rng, turns = np.random.default_rng(0), set()
+    for _ in range(40):
+        surfaces = env.unwrapped.surfaces()
+        assert surfaces.shape == (24, 24) and surfaces.dtype == np.int32
+        np.testing.assert_array_equal(surfaces, pose_surfaces(info["pose"][None], SIZE)[0])
+        assert (surfaces[-1, 12], surfaces.max() < SIZE * SIZE) == (-1, True)
+        turns.add(env.unwrapped.agent_dir)
+        _, _, _, _, info = env.step(int(rng.integers(3)))
+    assert turns == {0, 1, 2, 3}

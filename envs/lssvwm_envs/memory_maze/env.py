@@ -75,7 +75,7 @@ class MemoryMazeEnv(gym.Env):
         observation, info = self._now()
         return observation, reward, False, truncated, info
 
-    def render(self) -> np.ndarray | None:
+    def render(self) -> Any:
         """The agent's view beside a map, (256, 512, 3) uint8; None without a render mode."""
         if self.render_mode is None:
             gym.logger.warn("render() does nothing without a render mode; make the environment with 'rgb_array'.")

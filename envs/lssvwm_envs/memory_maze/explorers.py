@@ -21,7 +21,10 @@ from lssvwm_envs.memory_maze.kinematics import (
     FORWARD_RIGHT,
     HEADINGS,
     LEFT,
+    NOOP,
+    RADIUS,
     RIGHT,
+    STEP,
     TURN,
 )
 from lssvwm_envs.memory_maze.layout import SIDES
@@ -30,7 +33,8 @@ from lssvwm_envs.memory_maze.vector import MemoryMazeVectorEnv
 
 Cell = tuple[int, int]  # y, x
 ARRIVED = 0.3  # cells from the centre of a cell
-SHARP = 2  # turns; sharper ones are made standing
+LOOK_ROUND = 0.15  # of the cells on a way out
+SHARP = 1  # turns; sharper ones are made standing
 
 
 class MazeView:
@@ -73,10 +77,17 @@ class MazeView:
     def go(self, cell: Cell) -> Iterator[int]:
         """Actions that lead to the centre of a cell beside, or of the own one."""
         mazes, i = self.mazes, self.row
+        before, aside = None, False
         while True:
             right, down = cell[1] + 0.5 - mazes.x[i], cell[0] + 0.5 - mazes.y[i]
             if math.hypot(right, down) < ARRIVED:
                 return
+            here = (round(mazes.x[i], 6), round(mazes.y[i], 6), int(mazes.heading[i]))
+            # Straight against a corner, past which headings are too coarse to aim: first to the middle of the way.
+            aside = (aside or here == before) and min(abs(right), abs(down)) > 0.5 - RADIUS
+            before = here
+            if aside:
+                right, down = (0.0, down) if abs(right) > abs(down) else (right, 0.0)
             turns = (round(math.atan2(down, right) / TURN) - int(mazes.heading[i]) + HEADINGS // 2) % HEADINGS
             turns -= HEADINGS // 2
             if abs(turns) > SHARP:
@@ -127,24 +138,48 @@ def seek(view: MazeView, rng: np.random.Generator) -> Iterator[int]:
 
 
 def walk_back(view: MazeView, rng: np.random.Generator, steps: tuple[int, int] = (10, 40)) -> Iterator[int]:
-    """Wander off for some steps, then back through the same cells, over and over.
+    """Wander off for some steps, now and then turning once round, then back through the same cells, over and over.
 
     Args:
         steps: fewest and most of a way out.
     """
     while True:
         left, trail = int(rng.integers(steps[0], steps[1] + 1)), [view.cell]
-        for cell in _wandering(view, rng):
-            for action in view.go(cell):
-                yield action
-                left -= 1
-                if left == 0:
-                    break
+        for action in _way_out(view, rng, trail):
+            yield action
+            left -= 1
             if left == 0:
                 break
-            trail.append(cell)
         for cell in reversed(trail):
             yield from view.go(cell)
+
+
+def patrol(view: MazeView, rng: np.random.Generator, cells: tuple[int, int] = (2, 6), wait: int = 0) -> Iterator[int]:
+    """Along a way and back, over and over, turning only at the centres of cells: exactly the same views return.
+
+    Args:
+        cells: fewest and most of the way.
+        wait: steps after which the agent sets out from an end of the way; it waits for that at the last end before.
+    """
+    wanted, way = int(rng.integers(cells[0], cells[1] + 1)), [view.cell]
+    while len(way) <= wanted:
+        new = [cell for cell in view.neighbours(way[-1]) if cell not in way]
+        if not new:
+            break
+        way.append(new[int(rng.integers(len(new)))])
+    about = LEFT if rng.random() < 0.5 else RIGHT
+    taken, legs = 0, [0, 0]  # steps of the last two times along the way, there and back
+    while True:
+        if len(legs) > 3 and taken < wait < taken + legs[-2]:
+            yield from [NOOP] * (wait - taken)
+            taken = wait
+        legs.append(0)
+        for cell in way[1:]:
+            for action in _straight(view, cell, about):
+                yield action
+                legs[-1] += 1
+        taken += legs[-1]
+        way.reverse()
 
 
 def look_around(view: MazeView, rng: np.random.Generator) -> Iterator[int]:
@@ -152,7 +187,7 @@ def look_around(view: MazeView, rng: np.random.Generator) -> Iterator[int]:
     cells = _wandering(view, rng)
     while True:
         first, second = (LEFT, RIGHT) if rng.random() < 0.5 else (RIGHT, LEFT)
-        count = int(rng.integers(6, HEADINGS // 2 + 1))
+        count = int(rng.integers(HEADINGS // 4, HEADINGS // 2 + 1))
         yield from [first] * count
         yield from [second] * count if rng.random() < 0.5 else [first] * (HEADINGS - count)
         for _ in range(rng.integers(1, 4)):
@@ -168,8 +203,8 @@ def restless(view: MazeView, rng: np.random.Generator) -> Iterator[int]:
 
 def mixed(view: MazeView, rng: np.random.Generator) -> Iterator[int]:
     """One of the other walks, with a share of random actions: for training."""
-    kinds: list[Walk] = [walk_back, wander, frontier, look_around, seek, restless]
-    walk = kinds[rng.choice(len(kinds), p=[0.35, 0.15, 0.15, 0.2, 0.1, 0.05])](view, rng)
+    kinds: list[Walk] = [patrol, walk_back, wander, frontier, look_around, seek, restless]
+    walk = kinds[rng.choice(len(kinds), p=[0.45, 0.1, 0.1, 0.05, 0.2, 0.05, 0.05])](view, rng)
     noise = rng.choice([0.0, 0.05, 0.2], p=[0.6, 0.25, 0.15])
     while True:
         yield int(rng.integers(ACTIONS)) if rng.random() < noise else next(walk)
@@ -181,6 +216,7 @@ WALKS: dict[str, Walk] = {
     "frontier": frontier,
     "oracle": seek,
     "walk-back": walk_back,
+    "patrol": patrol,
     "look-around": look_around,
 }
 
@@ -232,6 +268,31 @@ def maze_views(envs: VectorEnv) -> Sequence[MazeView]:
     if isinstance(inner, SyncVectorEnv):
         return [MazeView(env.unwrapped.mazes, 0) for env in inner.envs]  # type: ignore[attr-defined]
     return [MazeView(inner.mazes, row) for row in range(envs.num_envs)]
+
+
+def _straight(view: MazeView, cell: Cell, about: int) -> Iterator[int]:
+    """From the centre of a cell to that of one beside, turning first; from elsewhere as `MazeView.go`.
+
+    `about` is the action that turns right round.
+    """
+    mazes, i = view.mazes, view.row
+    right, down = cell[1] + 0.5 - mazes.x[i], cell[0] + 0.5 - mazes.y[i]
+    if abs(math.hypot(right, down) - 1) > 1e-6 or min(abs(right), abs(down)) > 1e-6:
+        yield from view.go(cell)
+        return
+    turns = (round(math.atan2(down, right) / TURN) - int(mazes.heading[i])) % HEADINGS
+    to_right = turns < HEADINGS // 2 or (turns == HEADINGS // 2 and about == RIGHT)
+    yield from [RIGHT] * turns if to_right else [LEFT] * (HEADINGS - turns)
+    yield from [FORWARD] * round(1 / STEP)
+
+
+def _way_out(view: MazeView, rng: np.random.Generator, trail: list[Cell]) -> Iterator[int]:
+    """Actions; every cell that was reached is added to the trail."""
+    for cell in _wandering(view, rng):
+        if rng.random() < LOOK_ROUND:
+            yield from [LEFT if rng.random() < 0.5 else RIGHT] * HEADINGS
+        yield from view.go(cell)
+        trail.append(cell)
 
 
 def _wandering(view: MazeView, rng: np.random.Generator) -> Iterator[Cell]:

@@ -11,9 +11,9 @@ import math
 import numpy as np
 from numba import njit
 
-HEADINGS = 24
+HEADINGS = 12
 TURN = 2 * math.pi / HEADINGS  # radians
-STEP = 1 / 3  # a player who knows all then scores about what is published for the size 9
+STEP = 1 / 3  # a whole part of a cell, so that walks along the centres of cells come back to the same places exactly
 RADIUS = 0.3  # of the agent
 REACH = 0.5  # centre to centre, within which an object counts as reached
 NOOP, FORWARD, LEFT, RIGHT, FORWARD_LEFT, FORWARD_RIGHT = range(6)

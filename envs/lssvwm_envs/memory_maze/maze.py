@@ -141,7 +141,7 @@ class Mazes:
     def frames(self) -> np.ndarray:
         """First-person frames (N, H, W, 3) uint8, a new array."""
         frames = np.empty((self.num_envs, self.config.image_size, self.config.image_size, 3), np.uint8)
-        _draw(*self._scene(), frames, None)
+        _draw(*self._scene(), frames, None)  # type: ignore[call-arg]
         return frames
 
     def surfaces(self) -> np.ndarray:
@@ -150,7 +150,7 @@ class Mazes:
         """
         shape = (self.num_envs, self.config.image_size, self.config.image_size)
         surfaces = np.empty(shape, np.int32)
-        _draw(*self._scene(), np.empty((*shape, 3), np.uint8), surfaces)
+        _draw(*self._scene(), np.empty((*shape, 3), np.uint8), surfaces)  # type: ignore[call-arg]
         return surfaces
 
     def info(self) -> dict[str, np.ndarray]:

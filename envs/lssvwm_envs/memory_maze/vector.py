@@ -65,7 +65,9 @@ class MemoryMazeVectorEnv(VectorEnv):
         mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
         if mask.shape != (self.num_envs,) or mask.dtype != bool or not mask.any():
             raise ValueError(f"reset_mask must be {self.num_envs} booleans, some of them True, got {mask!r}.")
-        seeds = [None if seed is None else seed + i for i in range(self.num_envs)] if _is_one(seed) else list(seed)
+        seeds: Any = seed
+        if seed is None or isinstance(seed, (int, np.integer)):
+            seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
         if len(seeds) != self.num_envs:
             raise ValueError(f"{len(seeds)} seeds for {self.num_envs} environments; give one for each, or one number.")
         for i in np.flatnonzero(mask).tolist():
@@ -98,7 +100,7 @@ class MemoryMazeVectorEnv(VectorEnv):
             info |= {"final_info": {**final_info, **_masks(final_info, truncated)}, "_final_info": truncated.copy()}
         return observation, rewards, np.zeros(self.num_envs, bool), truncated, info
 
-    def render(self) -> tuple[np.ndarray, ...] | None:
+    def render(self) -> Any:
         """For each maze the agent's view beside a map, (256, 512, 3) uint8; None without a render mode."""
         if self.render_mode is None:
             return None
@@ -117,10 +119,6 @@ class MemoryMazeVectorEnv(VectorEnv):
         info: dict[str, Any] = {**hidden, **_masks(hidden, np.ones(self.num_envs, bool))}
         frames = self.mazes.frames()
         return {"image": frames, **{name: hidden[name] for name in EXTRA}} if self.extra_obs else frames, info
-
-
-def _is_one(seed: Any) -> bool:
-    return seed is None or isinstance(seed, (int, np.integer))
 
 
 def _masks(info: dict[str, Any], rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,0 +1,181 @@
+"""Reads trajectories stored as one NPZ file per episode, as the offline data of Memory Maze are, into an episode store.
+
+Such a file has T+1 rows in every array. Row 0 is the observation before the first action; `action` and `reward` of a
+row are the last ones, which led *into* that row's `image`, and row 0 of both is filler. That is what the README of
+`memory-maze` says of its data ("last action", "last reward", 1001 rows for 1000 steps), and its recording wrapper
+writes zeros there. The store pairs them as Gymnasium does: action i leads from frame i to frame i + 1.
+
+No published file was read for this, only their description.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from gymnasium.spaces import Discrete
+
+from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
+from lssvwm_rl.spaces import space_to_json
+
+POLICY = "offline npz"  # in the store's header
+POSE = "pose"
+
+
+def npz_files(source: str | Path) -> list[Path]:
+    """The NPZ files in a folder and the folders in it, by name; or the one file.
+
+    Raises:
+        FileNotFoundError: if there are none.
+    """
+    source = Path(source)
+    files = [source] if source.is_file() else sorted(source.rglob("*.npz"))
+    if not files:
+        raise FileNotFoundError(f"There are no .npz files at {source}.")
+    return files
+
+
+def read_npz(path: str | Path, vector_keys: Sequence[str] = (POSE,)) -> tuple[Episode, StoreHeader]:
+    """One trajectory, and the header of a store of such.
+
+    Args:
+        path: a file with `image` (T+1, H, W, C) uint8, `action` (T+1, A) one-hot, `reward` (T+1,), and what the vectors
+            need; `terminal` (T+1,) and `reset` (T+1,) are understood.
+        vector_keys: what becomes the frames' vectors, in this order: names of arrays (T+1, ...), flattened per row, or
+            "pose", (x / n, y / n, cos, sin) from `agent_pos`, `agent_dir` and the side n of `maze_layout`.
+
+    Raises:
+        ValueError: if the file cannot be read, lacks an array, or holds something else.
+    """
+    keys = [k for k in vector_keys if k != POSE]
+    needed = [
+        "image",
+        "action",
+        "reward",
+        *keys,
+        *(["agent_pos", "agent_dir", "maze_layout"] if POSE in vector_keys else []),
+    ]
+    a = _arrays(Path(path), needed, ["terminal", "reset"])
+    image, action, reward = a["image"], a["action"], a["reward"]
+    rows = len(reward) if reward.ndim == 1 else 0
+
+    def check(good: bool, what: str) -> None:
+        if not good:
+            raise ValueError(f"{path} is not a trajectory: {what}.")
+
+    check(rows >= 2, f"reward must be (T+1,) with T at least 1, got {reward.shape}")
+    check(
+        image.dtype == np.uint8 and image.ndim == 4,
+        f"image must be (T+1, H, W, C) uint8, got {image.shape} {image.dtype}",
+    )
+    for name, array in a.items():
+        check(array.dtype.kind in "biuf", f"{name} must be numbers, got {array.dtype}")
+        check(
+            len(array) == rows if array.ndim else False, f"{name} must have {rows} rows like reward, got {array.shape}"
+        )
+    one_hot = action.ndim == 2 and bool(((action[1:] != 0).sum(1) == 1).all() and (action[1:].sum(1) == 1).all())
+    check(one_hot, f"action must be (T+1, A) one-hot after its first row, got {action.shape} {action.dtype}")
+    check("reset" not in a or not a["reset"][1:].any(), "reset is true in its middle, so it holds several")
+    terminated = "terminal" in a and bool(a["terminal"][-1])
+
+    vectors = {}
+    for key in vector_keys:
+        if key == POSE:
+            check(a["agent_pos"].shape == a["agent_dir"].shape == (rows, 2), "agent_pos and agent_dir must be (T+1, 2)")
+            vectors[key] = np.concatenate([a["agent_pos"] / a["maze_layout"].shape[-1], a["agent_dir"]], axis=1)
+        else:
+            vectors[key] = a[key].reshape(rows, -1)
+    episode = Episode(
+        frames=image,
+        actions=action[1:].argmax(1).astype(np.int64),
+        rewards=reward[1:].astype(np.float32),
+        terminated=terminated,
+        truncated=not terminated,
+        vectors=np.concatenate(list(vectors.values()), axis=1).astype(np.float32) if vectors else None,
+    )
+    header = StoreHeader(
+        frame_shape=image.shape[1:],
+        action_space=space_to_json(Discrete(action.shape[1])),
+        vector_keys={key: v.shape[1] for key, v in vectors.items()},
+        policy=POLICY,
+    )
+    return episode, header
+
+
+def import_npz(
+    source: str | Path,
+    out: str | Path,
+    vector_keys: Sequence[str] = (POSE,),
+    on_episode: Callable[[Episode], None] | None = None,
+    shard_episodes: int = 256,
+) -> EpisodeStore:
+    """Fill the store at `out` with the trajectories at `source`, in the order of their names.
+
+    What the store holds already is kept. It must be the first of these files, as it is after an interruption or an
+    error; the others follow.
+
+    Args:
+        source: a folder of NPZ files, or one file.
+        out: folder of the store, made if missing.
+        vector_keys: see `read_npz`.
+        on_episode: called after each imported episode.
+        shard_episodes: episodes per shard.
+
+    Returns:
+        The store.
+
+    Raises:
+        FileNotFoundError: if there are no files.
+        FileExistsError: if the store holds other episodes.
+        ValueError: if a file cannot be used; those before it are in the store.
+    """
+    files, out = npz_files(source), Path(out)
+    done = 0
+    if (out / "header.json").exists():
+        stored = EpisodeStore(out)
+        done = len(stored)
+        # The store does not know names, but a file added or taken away in between would move the last one.
+        if done > len(files) or (done and not _same(stored[-1], read_npz(files[done - 1], vector_keys)[0])):
+            raise FileExistsError(
+                f"{out} holds episodes that are not the first {done} of {source}; choose another folder."
+            )
+    if done < len(files):
+        with EpisodeWriter(out, read_npz(files[done], vector_keys)[1], shard_episodes) as writer:
+            for file in files[done:]:
+                episode, _ = read_npz(file, vector_keys)
+                try:
+                    writer.add(episode)
+                except ValueError as error:
+                    raise ValueError(f"{file} does not fit the files before it: {error}") from error
+                if on_episode is not None:
+                    on_episode(episode)
+    return EpisodeStore(out)
+
+
+def _arrays(path: Path, needed: Sequence[str], welcome: Sequence[str]) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise ValueError(f"There is no file {path}.")
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array")
+        with archive:
+            missing = [k for k in needed if k not in archive]
+            if missing:
+                raise ValueError(f"it has no {', '.join(missing)}, only {', '.join(archive) or 'nothing'}")
+            return {k: archive[k] for k in [*needed, *welcome] if k in archive}
+    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read as a trajectory: {error}.") from error
+
+
+def _same(a: Episode, b: Episode) -> bool:
+    return (
+        np.array_equal(a.frames, b.frames)
+        and np.array_equal(a.actions, b.actions)
+        and np.array_equal(a.rewards, b.rewards)
+        and (a.vectors is None) == (b.vectors is None)
+        and (a.vectors is None or b.vectors is None or np.array_equal(a.vectors, b.vectors))
+    )

@@ -19,6 +19,7 @@ from lssvwm_rl.data.collect import Policy
 from lssvwm_rl.evaluation.lineup import Lineup
 from lssvwm_rl.spaces import image_shape, space_to_json
 
+CELL_STEPS = 16  # steps per cell of a way there and back, with its turns, at most
 Explorer = Callable[[VectorEnv, int], Policy]
 
 
@@ -69,7 +70,7 @@ def there_and_back(context: int) -> Explorer:
 
     def make(envs: VectorEnv, seed: int) -> Policy:
         if are_mazes(envs):
-            return MazeExplorer(envs, seed, partial(patrol, wait=steps))
+            return MazeExplorer(envs, seed, partial(patrol, cells=(2, max(2, context // CELL_STEPS)), wait=steps))
         unwrapped: list[Any] = [env.unwrapped for env in getattr(envs, "envs", ())]
         if unwrapped and all(isinstance(env, MiniGridRecall) for env in unwrapped):
             return OutAndBack(unwrapped, seed, (steps, steps))

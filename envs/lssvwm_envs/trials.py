@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from gymnasium.vector import SyncVectorEnv, VectorEnv
@@ -13,6 +13,15 @@ from lssvwm_rl.data.splits import split_seed
 from lssvwm_rl.data.store import Episode
 from lssvwm_rl.evaluation.trial import Trial
 from lssvwm_rl.spaces import action_layout, image_key
+
+
+@runtime_checkable
+class ShowsSurfaces(Protocol):
+    """An environment, single or vector, that tells what its pixels show."""
+
+    def surfaces(self) -> np.ndarray:
+        """([N, ]H, W) int32, see `lssvwm_rl.evaluation.revisit.sight_ages`."""
+        ...
 
 
 def record_trials(
@@ -27,8 +36,8 @@ def record_trials(
     """Play `count` worlds of a split, side by side, for exactly `steps` steps.
 
     Args:
-        make_envs: as `lssvwm_envs.minigrid.image_envs` gives it. Environments with a method `surfaces` tell what every
-            pixel shows.
+        make_envs: as `lssvwm_envs.minigrid.image_envs` gives it; trials have surfaces if the environments are
+            `ShowsSurfaces`.
         policy_factory: called with the environments and the seed.
         seed: of the first world, counted inside the split.
         vector_keys: keys of the observation or of `info` that make the episodes' vectors.
@@ -104,7 +113,7 @@ def _surfaces(envs: VectorEnv) -> Any:
     """(N, H, W) int32 or None."""
     inner: Any = envs.unwrapped
     if isinstance(inner, SyncVectorEnv):
-        if not all(hasattr(env.unwrapped, "surfaces") for env in inner.envs):
-            return None
-        return np.stack([env.unwrapped.surfaces() for env in inner.envs])  # type: ignore[attr-defined]
-    return inner.surfaces() if hasattr(inner, "surfaces") else None
+        singles = [env.unwrapped for env in inner.envs]
+        shown = [env.surfaces() for env in singles if isinstance(env, ShowsSurfaces)]
+        return np.stack(shown) if len(shown) == len(singles) else None
+    return inner.surfaces() if isinstance(inner, ShowsSurfaces) else None

@@ -23,7 +23,7 @@ class Collect:
     """Episodes that the store shall hold in the end."""
     policy: str = "explore"
     """random, explore, the folder of a policy written by `lssvwm agent train`; for MemoryMaze also wander, frontier,
-    oracle, walk-back, look-around."""
+    oracle, walk-back, patrol, look-around."""
     vector: tuple[str, ...] = ()
     """Low-dimensional keys of the observation or of info to record, for example pose."""
     num_envs: int = 16

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from lssvwm_rl.data.splits import split_seed
+from lssvwm_rl.data.splits import SPLITS, split_seed
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
 from lssvwm_rl.spaces import action_layout, image_key, space_from_json, space_to_json
 
@@ -87,6 +87,12 @@ def collect(
     if stored is not None and stored.header.policy != policy_name:
         raise ValueError(
             f"{out} was collected with policy {stored.header.policy!r}, not {policy_name!r}; use another folder."
+        )
+    split_seed(split, seed)  # says what is wrong with either before anything is made
+    strangers = [] if stored is None else [s for s in stored.seeds.tolist() if s >= 0 and s not in SPLITS[split]]
+    if strangers:
+        raise ValueError(
+            f"{out} holds world {strangers[0]:,}, which is not of the split {split!r}; use another folder or split."
         )
     missing = max(0, episodes - have)
     num_envs = max(1, min(num_envs, missing))

@@ -12,6 +12,7 @@ from lssvwm_agents.imagination import DreamTrainConfig, PPOConfig, train_in_drea
 from lssvwm_agents.policies import load_policy, save_policy
 from lssvwm_envs.minigrid import make_image_env
 from lssvwm_envs.wrappers import VectorMemoryObservation
+from lssvwm_rl.data.splits import split_seed
 
 ENV_ID = "MiniGrid-MemoryS7-v0"
 TINY = {"total_steps": 32, "num_envs": 2, "rollout_steps": 8, "batch_size": 8, "epochs": 1}
@@ -33,7 +34,7 @@ def test_evaluation_plays_the_same_whole_episodes_whatever_runs_beside():
     assert np.array_equal(results[0].lengths, results[1].lengths)
     for j in range(7):
         env, total, steps, done = make(), 0.0, 0, False
-        env.reset(seed=5 + j)
+        env.reset(seed=split_seed("test", 5 + j))
         while not done:
             _, reward, terminated, truncated, _ = env.step(1 if steps % 3 == 2 else 2)
             total, steps, done = total + float(reward), steps + 1, terminated or truncated

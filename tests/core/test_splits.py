@@ -55,6 +55,16 @@ def test_seeds_follow_each_other_inside_their_split(split):
             split_seed(split, k)
 
 
+def test_a_store_holds_worlds_of_one_split(tmp_path):
+    make_envs = image_envs(MAZE, **MAZE_SETTINGS)
+    collect(make_envs, make_explorer, tmp_path / "s", 2, 2, split="test")
+    with pytest.raises(ValueError, match="holds world 1,500,000,000, which is not of the split 'train'"):
+        collect(make_envs, make_explorer, tmp_path / "s", 4, 2)
+    with pytest.raises(ValueError, match="has seeds 0 to"):
+        collect(make_envs, make_explorer, tmp_path / "new", 4, 2, seed=-1)
+    assert not (tmp_path / "new").exists()
+
+
 def test_an_unknown_split_is_named():
     with pytest.raises(ValueError, match="no split 'tset'; use one of train, validation, test"):
         split_seed("tset", 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -238,6 +237,3 @@ def _draw(
             open_cells[i], wall_styles[i], floor_styles[i], wall_textures, floor_textures, sky, colors, x[i], y[i],
             heading[i] * TURN, objects[i], target[i], frames[i], None if surfaces is None else surfaces[i],
         )  # fmt: skip
-
-
-assert math.isclose(HEADINGS * TURN, 2 * math.pi)

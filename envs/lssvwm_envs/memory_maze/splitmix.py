@@ -20,7 +20,7 @@ def draw(rng: np.ndarray, i: int) -> np.uint64:
 
 
 @njit(cache=True)
-def below(rng: np.ndarray, i: int, n: int) -> int:
+def below(rng: np.ndarray, i: int, n: int) -> np.int64:
     """A number in 0..n-1; biased by at most n / 2**32."""
     return np.int64(((draw(rng, i) >> S32) * np.uint64(n)) >> S32)
 

@@ -15,6 +15,8 @@ from lssvwm_envs.memory_maze.env import MemoryMazeEnv
 from lssvwm_envs.memory_maze.explorers import WALKS, MazeExplorer, MazeView, distances
 from lssvwm_envs.memory_maze.kinematics import HEADINGS, LEFT, RIGHT
 from lssvwm_envs.minigrid import image_envs
+from lssvwm_envs.protocols import there_and_back
+from lssvwm_envs.trials import record_trials
 
 ENV_ID, N, STEPS, SIZE = "lssvwm/MemoryMaze-9x9-v0", 16, 1000, 9
 
@@ -88,6 +90,22 @@ def test_the_way_back_ends_where_the_way_out_began():
         # 40 steps out, the same cells back, and some turns; without the way back hundreds are usual.
         assert np.diff(np.r_[at_home, STEPS]).max() < 110
         assert away[:, i].sum() > 50, "and it does go away"
+
+
+@pytest.mark.parametrize("context", [64, 100])
+def test_retrieval_walks_a_way_that_was_walked_before_exactly(context):
+    trials = record_trials(image_envs(ENV_ID, image_size=16), there_and_back(context), 12, context + 24)
+    moves = [trial.episode.actions[context - 1] for trial in trials]
+    assert set(moves) <= {LEFT, RIGHT}  # the first predicted frame is of the turn back
+    for trial in trials:
+        poses = [tuple(pose.round(4)) for pose in trial.hidden["pose"]]
+        seen = set(poses[:context])
+        assert all(pose in seen for pose in poses[context:])
+        # And the same poses show the same, up to the border.
+        inside = trial.episode.frames[:, 1:-1, 1:-1]
+        for t in range(context, context + 24, 5):
+            before = poses.index(poses[t])
+            assert np.array_equal(inside[before], inside[t])
 
 
 def test_look_around_turns_all_the_way_round():

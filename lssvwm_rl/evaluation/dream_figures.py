@@ -41,11 +41,14 @@ def dream_tables(results: Mapping[str, Any]) -> str:
         f"PSNR in dB. Window: last seen less than {results['reach']} frames ago, of a dream before the end of the "
         "context; memory: earlier.",
     ]
-    bins = rows[0]["ages"]
+    # Of a dream only the context's frames count as seen, so its ages reach further.
+    bins = max((row["ages"] for row in rows), key=len)
     if bins:
         ages = [f"{b['from']}" if b["from"] == b["to"] else f"{b['from']}–{b['to']}" for b in bins]
         by_age = [[row["predictor"], row["mode"], *(_decibels(b["psnr"]) for b in row["ages"])] for row in rows]
-        by_age.append(["pixels", NONE, *(f"{b['pixels']:,}" for b in bins)])
+        counts = {row["mode"]: [f"{b['pixels']:,}" for b in row["ages"]] for row in rows}
+        by_age += [["pixels", mode, *cells] for mode, cells in counts.items()]
+        by_age = [[*line, *[NONE] * (len(ages) + 2 - len(line))] for line in by_age]
         tables += [
             markdown_table(["predictor", "mode", *ages], by_age),
             "PSNR in dB by the frames that have passed since what a pixel shows was last in view.",
@@ -66,8 +69,9 @@ def dream_plot(results: Mapping[str, Any]) -> Figure:
         label = f"{row['predictor']}, {row['mode']}"
         for panel, measure in zip(panels[-2:], ("psnr", "ssim"), strict=True):
             psnrs = np.array(row["frames"]["psnr"])
-            # What is exact, as the oracle's window is, would make all else one line.
-            values = np.where(psnrs < EXACT, row["frames"][measure], np.nan)
+            # The teacher-forced oracle is nearly exact over all pixels, and would make all else one line.
+            hidden = row["predictor"] == ORACLE and not free
+            values = np.where((psnrs < EXACT) & (not hidden), row["frames"][measure], np.nan)
             panel.plot(range(1, len(values) + 1), values, label=label, **style)
         for panel, measure in zip(panels[:-2], ("psnr", "ssim"), strict=False):
             shown = [b for b in row["ages"] if b["pixels"] and b["psnr"] < EXACT]

@@ -117,3 +117,29 @@ def test_sizes_that_do_not_fit_are_named():
         BlockScan(8, (4, 4), (3, 3), 4, 4, 2)
     with pytest.raises(ValueError, match="head_size 5"):
         BlockScan(8, (4, 4), (2, 2), 4, 5, 2)
+
+
+@torch.no_grad()
+def test_a_scan_reads_at_an_address_what_was_written_there():
+    """Before any training: what a read depends on most is the frame that was written at the same address."""
+    torch.manual_seed(0)
+    frames, written = 24, 7
+    scan = BlockScan(32, (2, 2), (1, 1), 128, 16, 2, address_size=4)
+    scan.A_log.fill_(-20.0)  # nothing is forgotten, so that only addresses tell frames apart
+    addresses = torch.rand(1, frames, 4)
+    tokens = torch.randn(1, frames, 1, 2, 2, 32)
+    other = tokens.clone()
+    other[:, written] = torch.randn(1, 1, 2, 2, 32)
+    query = torch.randn(1, 1, 1, 2, 2, 32)
+    states = [scan(t, scan.initial_state(1), address=addresses)[1] for t in (tokens, other)]
+    depends = torch.tensor(
+        [
+            float((a - b).norm())
+            for k in range(frames)
+            for a, b in [[scan(query, s, write=False, address=addresses[:, k : k + 1])[0] for s in states]]
+        ]
+    )
+    assert depends.argmax() == written
+    assert depends[written] > 2 * depends[torch.arange(frames) != written].mean()
+    with pytest.raises(ValueError, match="even state_size, not 15"):
+        BlockScan(32, (2, 2), (1, 1), 15, 16, 2, address_size=4)

@@ -21,7 +21,11 @@ _HOMES = {
     "WorldModel": "lssvwm_rl.world_model",
 }
 
-register(id="lssvwm/Dream-v0", entry_point="lssvwm_envs.dream:DreamEnv")
+register(
+    id="lssvwm/Dream-v0",
+    entry_point="lssvwm_envs.dream:DreamEnv",
+    vector_entry_point="lssvwm_envs.dream_vector:DreamVectorEnv",
+)
 register(id="lssvwm/MiniGridRecall-v0", entry_point="lssvwm_envs.minigrid_recall:MiniGridRecall")
 for _size in (5, 7, 9, 11, 13, 15):
     for _variant, _extra_obs in (("", False), ("-ExtraObs", True)):

@@ -148,6 +148,11 @@ class Backbone(nn.Module):
         """Empty layer memories for B rows."""
         return [cast(Layer, layer).initial_memory(batch_size) for layer in self.layers]
 
+    def block_grids(self) -> list[tuple[int, int]]:
+        """Blocks (down, across) whose states every layer keeps; empty for kinds without a scan."""
+        scans = [cast(Layer, layer).scan for layer in self.layers]
+        return [(s.grid[0] // s.block[0], s.grid[1] // s.block[1]) for s in scans if s is not None]
+
     def masks(self, frames: Tensor) -> list[Tensor | None]:
         """The attention's mask of every layer for one frame after (B,) committed ones, for all passes over it."""
         attentions = [cast(Layer, layer).attention for layer in self.layers]

@@ -83,9 +83,16 @@ def load_contexts(name: str | Path) -> EpisodeStore:
     """The checkpoint's own held-out episodes.
 
     Raises:
-        ValueError: if it has none.
+        FileNotFoundError: if there is no such checkpoint.
+        ValueError: if it has none, or they are broken.
     """
-    return EpisodeStore(resolve_checkpoint(name) / CONTEXTS)
+    folder = resolve_checkpoint(name)
+    if not (folder / CONTEXTS).is_dir():
+        raise ValueError(
+            f"Checkpoint {folder} has no episodes to start dreams from; give real frames with "
+            f'reset(options={{"context": (frames, actions)}}), or put an episode store at {folder / CONTEXTS}.'
+        )
+    return EpisodeStore(folder / CONTEXTS)
 
 
 def check_fits(

@@ -68,6 +68,11 @@ class Memory:
         }
         return Memory.from_tensors(chosen)
 
+    def put(self, rows: Tensor, other: Memory) -> Memory:
+        """This memory with M of its rows, by index (M,) int64, replaced by the M rows of `other`."""
+        ours, theirs = _aligned([self, other])
+        return Memory.from_tensors({name: t.index_copy(0, rows.to(t.device), theirs[name]) for name, t in ours.items()})
+
     def clone(self) -> Memory:
         """A copy that shares no storage."""
         return self._map(torch.clone)

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from lssvwm_agents.policies import check_new, save_policy
 from lssvwm_envs.minigrid import make_image_env
-from lssvwm_envs.sb3 import DreamVecEnv
+from lssvwm_envs.sb3 import DreamVecEnv, GymVecEnv
+from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.spaces import image_key
 
 Progress = Callable[[int, int, float], None]
@@ -99,7 +101,7 @@ def train_in_dream(
         seed=config.seed,
         observation="memory",
         context_length=config.context_length,
-        max_episode_steps=config.max_episode_steps,
+        horizon=config.max_episode_steps,
         denoise_steps=config.denoise_steps,
         device=config.device,
     )
@@ -117,9 +119,29 @@ def train_on_images(env_id: str, config: PPOConfig | None = None, progress: Prog
         gymnasium.error.Error: if there is no such environment.
     """
     config = config or IMAGE_PPO
-    envs = DummyVecEnv([lambda: make_image_env(env_id) for _ in range(config.num_envs)])
-    policy = "CnnPolicy" if image_key(envs.observation_space) is None else "MultiInputPolicy"
-    return _train(policy, VecMonitor(envs), config, {}, progress)
+    envs = _real_envs(env_id, config.num_envs)
+    policy = "CnnPolicy" if image_key(envs.single_observation_space) is None else "MultiInputPolicy"
+    return _train(policy, VecMonitor(GymVecEnv(envs, config.seed)), config, {}, progress)
+
+
+def train_on_memory(
+    env_id: str, checkpoint: str, config: PPOConfig | None = None, progress: Progress | None = None
+) -> PPO:
+    """PPO with an MLP, which has no memory of its own, on what the world model remembers of the real environment.
+
+    Raises:
+        ValueError: if the environment's frames or actions are not the world model's.
+        FileNotFoundError: if there is no such checkpoint.
+        gymnasium.error.Error: if there is no such environment.
+    """
+    config = config or IMAGE_PPO
+    envs = VectorMemoryObservation(_real_envs(env_id, config.num_envs), checkpoint)
+    return _train("MlpPolicy", VecMonitor(GymVecEnv(envs, config.seed)), config, {}, progress)
+
+
+def _real_envs(env_id: str, num_envs: int) -> VectorEnv:
+    makers = [lambda: make_image_env(env_id) for _ in range(num_envs)]
+    return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
 def _train(

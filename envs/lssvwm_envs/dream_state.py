@@ -1,27 +1,26 @@
-"""DreamState: a point in a dream as a value, and what single and batched dreams share."""
+"""DreamState: a point in a dream as a value; and the observations that dreams and real environments share."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
-from lssvwm_rl.data.clips import clip_batch
-from lssvwm_rl.data.store import Episode, EpisodeStore
 from lssvwm_rl.memory import Memory
-from lssvwm_rl.world_model import WorldModel
 from lssvwm_rl.world_model_config import WorldModelConfig
 
 Observation = Literal["image", "memory", "both"]
-TERMINATED_ABOVE = 0.5  # probability of the end at which a dream ends
+Array = TypeVar("Array", np.ndarray, torch.Tensor)
+FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class DreamState:
     """Everything that decides how a dream goes on; constant in size however long the dream."""
 
     memory: Memory
+    """One row."""
     model: str
     """`checkpoints.fingerprint` of the model whose memory it is."""
     frame: np.ndarray
@@ -41,41 +41,44 @@ class DreamState:
     np_random: dict[str, Any]
     """State of the environment's generator, which draws contexts."""
 
-    def save(self, folder: str | Path) -> None:
-        """Write memory.safetensors and state.json to a folder; each appears whole or not at all."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.memory.save(folder / "memory.safetensors")
-        state = {
-            "model": self.model,
-            "frame": self.frame.tolist(),
-            "steps": self.steps,
-            "ended": self.ended,
-            "noise": self.noise.tolist(),
-            "np_random": self.np_random,
-        }
-        temporary = folder / ".tmp-state.json"
-        temporary.write_text(json.dumps(state))
-        os.replace(temporary, folder / "state.json")
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file, which appears whole or not at all; an older one of that name is replaced.
+
+        Raises:
+            IsADirectoryError: if the path is a folder.
+        """
+        path = Path(path)
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder; name a file, such as {path / 'state.safetensors'}.")
+        plain = {name: getattr(self, name) for name in ("model", "steps", "ended", "np_random")}
+        arrays = {"frame": torch.from_numpy(self.frame), "noise": torch.from_numpy(self.noise)}
+        memory = {f"memory.{name}": tensor for name, tensor in self.memory.tensors().items()}
+        tensors = {name: tensor.contiguous() for name, tensor in {**memory, **arrays}.items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".tmp-{path.name}")
+        save_file(tensors, temporary, {"dream_state": json.dumps({"format_version": FORMAT_VERSION, **plain})})
+        os.replace(temporary, path)
 
     @classmethod
-    def load(cls, folder: str | Path) -> DreamState:
+    def load(cls, path: str | Path) -> DreamState:
         """Read what `save` wrote.
 
         Raises:
-            FileNotFoundError: if there is none.
-            ValueError: if it is broken.
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is broken, or something else.
         """
-        path = Path(folder) / "state.json"
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no dream state in {folder}; write one with DreamState.save.")
-        memory = Memory.load(Path(folder) / "memory.safetensors")
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"There is no dream state {path}; write one with save_state or DreamState.save.")
         try:
-            state = json.loads(path.read_text())
-            frame, noise = (np.array(state[name], np.uint8) for name in ("frame", "noise"))
-            plain = {name: state[name] for name in ("model", "steps", "ended", "np_random")}
+            with safe_open(path, "pt") as file:
+                plain = json.loads(file.metadata()["dream_state"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
+            if plain.pop("format_version") != FORMAT_VERSION:
+                raise ValueError(f"its format is not version {FORMAT_VERSION}")
+            frame, noise = tensors.pop("frame").numpy(), tensors.pop("noise").numpy()
+            memory = Memory.from_tensors({name.removeprefix("memory."): tensor for name, tensor in tensors.items()})
             return cls(memory, frame=frame, noise=noise, **plain)
-        except (ValueError, KeyError, TypeError) as error:
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a dream state ({error!r}); save it again.") from error
 
 
@@ -96,26 +99,7 @@ def observation_space(config: WorldModelConfig, observation: Observation) -> gym
     return parts[observation]
 
 
-def make_observation(frame: np.ndarray, readout: np.ndarray, observation: Observation) -> Any:
+def make_observation(frame: Array, readout: Array, observation: Observation) -> Any:
     """The observation of one row or of a batch of rows."""
     parts = {"image": frame, "memory": readout}
     return parts if observation == "both" else parts[observation]
-
-
-def draw_context(contexts: EpisodeStore, length: int, rng: np.random.Generator) -> tuple[int, Episode]:
-    """A random held-out episode, cut to its first `length` frames (fewer if it is shorter)."""
-    index = int(rng.integers(len(contexts)))
-    return index, contexts.read(index, 0, min(length, int(contexts.lengths[index])))
-
-
-def observe_contexts(model: WorldModel, contexts: Sequence[Episode]) -> tuple[Memory, np.ndarray]:
-    """Memories after the contexts' last frames, and these frames (n, H, W, C); contexts of one length share a call."""
-    memories: list[Memory | None] = [None] * len(contexts)
-    for length in sorted({len(c.frames) for c in contexts}):
-        rows = [i for i, c in enumerate(contexts) if len(c.frames) == length]
-        batch = clip_batch([contexts[i] for i in rows], length).to(model.device)
-        memory, _ = model.observe(model.initial_memory(len(rows)), batch.frames, batch.actions, batch.vectors)
-        for k, i in enumerate(rows):
-            memories[i] = memory.select(torch.tensor([k]))
-    whole = Memory.concatenate([m for m in memories if m is not None])
-    return whole, np.stack([c.frames[-1] for c in contexts])

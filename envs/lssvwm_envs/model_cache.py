@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from lssvwm_rl.checkpoints import WEIGHTS, load_world_model, resolve_checkpoint
+from lssvwm_rl.checkpoints import WEIGHTS, fingerprint, load_world_model, resolve_checkpoint
 from lssvwm_rl.world_model import WorldModel
 
 
@@ -19,6 +19,12 @@ def shared_model(checkpoint: str | Path, device: str = "cpu", compiled: bool = F
     weights = folder / WEIGHTS
     changed = weights.stat().st_mtime_ns if weights.is_file() else 0
     return _load(folder, changed, device, compiled)
+
+
+@functools.lru_cache(maxsize=4)
+def shared_fingerprint(model: WorldModel) -> str:
+    """`checkpoints.fingerprint` of a shared model, computed once."""
+    return fingerprint(model)
 
 
 @functools.lru_cache(maxsize=4)

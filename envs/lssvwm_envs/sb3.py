@@ -1,149 +1,108 @@
-"""DreamVecEnv: many dreams as one Stable-Baselines3 VecEnv, one network call per step for all."""
+"""Gymnasium vector environments as Stable-Baselines3 VecEnvs; DreamVecEnv is that of the dream."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
-import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.wrappers.vector import DictInfoToList
 from stable_baselines3.common.vec_env import VecEnv
 
-from lssvwm_envs.dream_state import (
-    TERMINATED_ABOVE,
-    Observation,
-    draw_context,
-    make_observation,
-    observation_space,
-    observe_contexts,
-)
-from lssvwm_envs.model_cache import shared_model
-from lssvwm_rl.checkpoints import load_contexts
-from lssvwm_rl.memory import Memory
-from lssvwm_rl.spaces import action_layout, space_from_json
+from lssvwm_envs.dream_vector import DreamVectorEnv
 
 
-class DreamVecEnv(VecEnv):
-    """A batch of dreams. Row i seeded s dreams what `DreamEnv` seeded s + i does, up to float rounding of batches.
+class GymVecEnv(VecEnv):
+    """A Gymnasium vector environment for Stable-Baselines3, which knows only lists of single environments itself.
 
     Args:
-        checkpoint, context_length, max_episode_steps, denoise_steps, device, compiled, observation: as in `DreamEnv`.
-        num_envs: rows.
+        envs: with same-step autoreset, which is what Stable-Baselines3 expects; kept as `self.envs`.
         seed: of row 0; row i has seed + i.
 
     Raises:
-        FileNotFoundError, ValueError: as `DreamEnv`.
+        ValueError: for another autoreset mode.
     """
 
-    def __init__(
-        self,
-        checkpoint: str,
-        num_envs: int,
-        seed: int = 0,
-        observation: Observation = "image",
-        context_length: int = 1,
-        max_episode_steps: int = 256,
-        denoise_steps: int = 4,
-        device: str = "cpu",
-        compiled: bool = False,
-    ):
-        if min(num_envs, context_length, max_episode_steps, denoise_steps) < 1:
-            raise ValueError("num_envs, context_length, max_episode_steps and denoise_steps must be at least 1.")
-        self.model = shared_model(checkpoint, device, compiled)
-        self.contexts = load_contexts(checkpoint)
-        self.context_length, self.max_episode_steps = context_length, max_episode_steps
-        self.denoise_steps, self.observation = denoise_steps, observation
-        self.render_mode = None
-        config = self.model.config
-        super().__init__(num_envs, observation_space(config, observation), space_from_json(config.action_space))
-        self._noise = [torch.Generator(device) for _ in range(num_envs)]
-        self._rngs = [np.random.default_rng() for _ in range(num_envs)]
-        self._actions = torch.zeros(0)
-        self._memory: Memory | None = None
-        self._frames = np.zeros((num_envs, *config.frame_shape), np.uint8)
-        self._steps = np.zeros(num_envs, np.int64)
+    def __init__(self, envs: VectorEnv, seed: int | None = None):
+        mode = envs.metadata.get("autoreset_mode")
+        if mode != AutoresetMode.SAME_STEP:
+            raise ValueError(
+                f"Stable-Baselines3 needs same-step autoreset, not {mode}; make the environment with that."
+            )
+        self.envs = envs
+        self._listed: Any = DictInfoToList(envs)
+        self._actions: Any = None
+        super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
         self.seed(seed)
 
     def reset(self) -> Any:
-        """Begin every row anew."""
-        for i, seed in enumerate(self._seeds):
-            if seed is not None:
-                self._rngs[i] = np.random.Generator(np.random.PCG64(seed))
-        self._begin(np.ones(self.num_envs, bool))
+        """Begin every row anew, with the options that `set_options` was given."""
+        seeds = None if self._seeds[0] is None else self._seeds
+        observation, self.reset_infos = self._listed.reset(seed=seeds, options=self._options[0] or None)
         self._reset_seeds()
-        return self._observe()
+        self._reset_options()
+        return observation
 
-    def step_async(self, actions: np.ndarray) -> None:
-        """Take the actions of the next `step_wait`.
+    def set_options(self, options: list[dict] | dict | None = None) -> None:
+        """Options of the next reset, the same for all rows.
 
         Raises:
-            gymnasium.error.ResetNeeded: before the first reset.
-            gymnasium.error.InvalidAction: unless there is one action of the action space per row.
+            ValueError: for a list, since rows of a vector environment share their options.
         """
-        if self._memory is None:
-            raise gym.error.ResetNeeded("The dreams have not begun; call reset() before step().")
-        if np.shape(actions)[:1] != (self.num_envs,):
-            raise gym.error.InvalidAction(
-                f"Actions of shape {np.shape(actions)} do not fit {self.num_envs} rows; give one action per row."
-            )
-        for action in actions:
-            if not self.action_space.contains(action):
-                raise gym.error.InvalidAction(f"Action {action!r} is not in {self.action_space}; give one that is.")
-        _, dtype = action_layout(self.action_space)
-        self._actions = torch.from_numpy(np.asarray(actions, dtype)).to(self.model.device)
+        if isinstance(options, list):
+            raise ValueError("Rows of a vector environment share their options; give set_options one dict.")
+        super().set_options(options)
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Take the actions of the next `step_wait`."""
+        self._actions = actions
 
     def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
-        """Dream one step in every row; rows that ended begin anew and tell their last observation in `infos`."""
-        assert self._memory is not None
-        imagined = self.model.imagine(self._memory, self._actions, self._noise, self.denoise_steps)
-        self._memory, self._frames = imagined.memory, imagined.frame.cpu().numpy()
-        self._steps += 1
-        terminated = imagined.terminated.cpu().numpy() > TERMINATED_ABOVE
-        truncated = self._steps >= self.max_episode_steps
+        """Step every row; rows that ended begin anew and tell their last observation in `infos`."""
+        observation, rewards, terminated, truncated, infos = self._listed.step(self._actions)
         done = terminated | truncated
-        infos: list[dict[str, Any]] = [{"TimeLimit.truncated": bool(cut)} for cut in truncated & ~terminated]
-        if done.any():
-            last = self._observe()
-            for i in np.flatnonzero(done):
-                infos[i]["terminal_observation"] = (
-                    {k: v[i] for k, v in last.items()} if isinstance(last, dict) else last[i]
-                )
-            self._begin(done)
-        return self._observe(), imagined.reward.cpu().numpy(), done, infos
+        for i in np.flatnonzero(done):
+            self.reset_infos[i] = {key: value for key, value in infos[i].items() if not key.startswith("final_")}
+            infos[i] = {**infos[i].get("final_info", {}), "terminal_observation": infos[i]["final_obs"]}
+        for info, cut in zip(infos, truncated & ~terminated, strict=True):
+            info["TimeLimit.truncated"] = bool(cut)
+        return observation, np.asarray(rewards, np.float32), done, infos
 
     def close(self) -> None:
-        """Nothing to close; the model is shared."""
+        """Close the environment."""
+        self.envs.close()
+
+    def get_images(self) -> list[np.ndarray]:
+        """What `envs.render` shows of every row."""
+        return list(self.envs.render() or ())
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """The attribute, the same for every row."""
-        return [getattr(self, attr_name) for _ in self._get_indices(indices)]
+        """The vector environment's attribute, the same for every row."""
+        return [getattr(self.envs, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         """Rows have no attributes of their own."""
-        raise AttributeError("The rows of a DreamVecEnv have no attributes of their own.")
+        raise AttributeError(f"Rows have no attribute {attr_name!r} of their own; use `.envs`, the vector environment.")
 
     def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
         """Rows are no objects and have no methods."""
-        raise AttributeError("The rows of a DreamVecEnv have no methods of their own.")
+        raise AttributeError(f"Rows have no method {method_name!r} of their own; use `.envs`, the vector environment.")
 
     def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
         """No row is wrapped."""
         return [False for _ in self._get_indices(indices)]
 
-    def _begin(self, rows: np.ndarray) -> None:
-        chosen = np.flatnonzero(rows)
-        contexts = []
-        for i in chosen:
-            contexts.append(draw_context(self.contexts, self.context_length, self._rngs[i])[1])
-            self._noise[i].manual_seed(int(self._rngs[i].integers(2**63)))
-        fresh, frames = observe_contexts(self.model, contexts)
-        place = np.zeros(self.num_envs, np.int64)
-        place[chosen] = np.arange(len(chosen))
-        fresh = fresh.select(torch.from_numpy(place))
-        self._memory = fresh if self._memory is None else fresh.where(torch.from_numpy(rows), self._memory)
-        self._frames = self._frames.copy()
-        self._frames[chosen], self._steps[chosen] = frames, 0
 
-    def _observe(self) -> Any:
-        assert self._memory is not None
-        return make_observation(self._frames, self._memory.readout().cpu().numpy(), self.observation)
+class DreamVecEnv(GymVecEnv):
+    """`DreamVectorEnv` for Stable-Baselines3.
+
+    Args:
+        checkpoint, num_envs: as in `DreamVectorEnv`, which also takes `settings`.
+        seed: of row 0; row i has seed + i and dreams what `DreamEnv` with that seed does.
+
+    Raises:
+        FileNotFoundError, ValueError: as `DreamVectorEnv`.
+    """
+
+    def __init__(self, checkpoint: str, num_envs: int, seed: int | None = None, **settings: Any):
+        super().__init__(DreamVectorEnv(checkpoint, num_envs, autoreset_mode=AutoresetMode.SAME_STEP, **settings), seed)

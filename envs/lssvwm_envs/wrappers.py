@@ -1,29 +1,50 @@
-"""MemoryObservation: a world model runs beside a real environment and adds its memory to the observation."""
+"""MemoryObservation: a world model runs beside a real environment, and its memory is what the agent sees."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import copy
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
 
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
+from lssvwm_envs.autoreset import reset_mask, row_of
 from lssvwm_envs.dream_state import make_observation, observation_space
-from lssvwm_envs.model_cache import shared_model
-from lssvwm_rl.checkpoints import check_fits
+from lssvwm_envs.model_cache import shared_fingerprint, shared_model
+from lssvwm_rl.checkpoints import CONTEXTS, check_fits, load_contexts, resolve_checkpoint
+from lssvwm_rl.data.collect import read_vector
 from lssvwm_rl.memory import Memory
 from lssvwm_rl.spaces import action_layout, image_key, image_shape, space_from_json, space_to_json
-from lssvwm_rl.world_model import WorldModel
 
 Kind = Literal["memory", "both"]
+E = TypeVar("E", gym.Env, VectorEnv)
+
+
+@dataclass(frozen=True)
+class RealState(Generic[E]):
+    """A point in real episodes, with the memory of them."""
+
+    memory: Memory
+    model: str
+    """`checkpoints.fingerprint` of the model whose memory it is."""
+    frames: np.ndarray
+    """(n, H, W, C) uint8, the last ones."""
+    over: np.ndarray
+    """(n,) bool, rows whose episode is over and that the next step begins anew."""
+    env: E
+    """A copy of the whole environment: Gymnasium has no state that every environment could hand out."""
 
 
 class MemoryObservation(gym.Wrapper):
     """Observations become the readout that a dream gives after the same frames and actions.
 
-    A policy trained on a dream's "memory" (or "both") therefore runs here unchanged.
+    A policy trained on a dream's "memory" (or "both") therefore runs here unchanged. One frame is committed per step,
+    and a reset clears the memory. A model with vectors is given them if the observation is a Dict that holds them; what
+    collection took from `info` is not for an agent to know, and the model predicts it.
 
     Args:
         env: its observation is the model's image, or a Dict with it.
@@ -38,15 +59,14 @@ class MemoryObservation(gym.Wrapper):
 
     def __init__(self, env: gym.Env, checkpoint: str, observation: Kind = "memory", device: str = "cpu"):
         super().__init__(env)
-        self.model, self.image = _model_for(env.observation_space, env.action_space, checkpoint, device, str(env))
-        self.kind: Kind = observation
-        self.observation_space = observation_space(self.model.config, _checked(observation))
-        self._memory = self.model.initial_memory(1)
+        self._beside = _Beside(env, env.observation_space, env.action_space, checkpoint, observation, device)
+        self.observation_space = self._beside.observation_space
+        self._memory, self._frames = self._beside.nothing(1)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset the environment and forget."""
         observation, info = self.env.reset(seed=seed, options=options)
-        self._memory = self.model.initial_memory(1)
+        self._memory, _ = self._beside.nothing(1)
         return self._remember(observation, None), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
@@ -54,85 +74,184 @@ class MemoryObservation(gym.Wrapper):
         observation, reward, terminated, truncated, info = self.env.step(action)
         return self._remember(observation, action), reward, terminated, truncated, info
 
+    def get_state(self) -> RealState[gym.Env]:
+        """Where the episode is: given to `set_state`, the same actions give the same observations.
+
+        Raises:
+            ValueError: if the environment cannot be copied.
+        """
+        nothing_over = np.zeros(1, bool)
+        return RealState(self._memory, self._beside.fingerprint, self._frames, nothing_over, _copy(self.env))
+
+    def set_state(self, state: RealState[gym.Env]) -> None:
+        """Go on from a state. The environment in it is copied once more, so that it can be restored again.
+
+        Raises:
+            ValueError: if the memory in it is another model's.
+        """
+        self._beside.check_state(state, 1)
+        self.env, self._memory, self._frames = _copy(state.env), state.memory, state.frames
+
     def _remember(self, observation: Any, action: Any) -> Any:
-        frame = observation if self.image is None else observation[self.image]
-        self._memory, readout = commit(self.model, self._memory, frame[None], action)
-        return make_observation(frame, readout[0], self.kind)
+        self._frames, vectors = self._beside.read(observation, 1)
+        self._memory = self._beside.commit(self._memory, self._frames, vectors, action)
+        return row_of(self._beside.observe(self._memory, self._frames), 0)
 
 
 class VectorMemoryObservation(VectorWrapper):
-    """`MemoryObservation` around a vector environment, one network call for all rows.
+    """`MemoryObservation` around a vector environment: one network call per step for all rows, in any autoreset mode.
+
+    Where one step gives two frames of a row, an episode's last and the next one's first (same-step autoreset), each is
+    committed to the memory of its own episode.
 
     Args:
-        env: with next-step autoreset (Gymnasium's default): the step after an episode's end is the reset.
+        env: its `metadata["autoreset_mode"]` says what happens at an end; Gymnasium's default if it is missing.
         checkpoint, observation, device: as in `MemoryObservation`.
 
     Raises:
-        FileNotFoundError, ValueError: as `MemoryObservation`; also for another autoreset mode.
+        FileNotFoundError, ValueError: as `MemoryObservation`.
     """
 
     def __init__(self, env: VectorEnv, checkpoint: str, observation: Kind = "memory", device: str = "cpu"):
         super().__init__(env)
-        mode = env.metadata.get("autoreset_mode")
-        if mode is not None and mode != gym.vector.AutoresetMode.NEXT_STEP:
-            raise ValueError(f"VectorMemoryObservation needs next-step autoreset, not {mode}; make the env with that.")
-        spaces = env.single_observation_space, env.single_action_space
-        self.model, self.image = _model_for(*spaces, checkpoint, device, str(env))
-        self.kind: Kind = observation
-        self.single_observation_space = observation_space(self.model.config, _checked(observation))
+        single = env.single_observation_space, env.single_action_space
+        self._beside = _Beside(env, *single, checkpoint, observation, device)
+        self.autoreset_mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        self.single_observation_space = self._beside.observation_space
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
-        self._memory = self.model.initial_memory(env.num_envs)
-        self._done = np.zeros(env.num_envs, bool)
+        self._memory, self._frames = self._beside.nothing(env.num_envs)
+        self._over = np.zeros(env.num_envs, bool)
 
     def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Reset all rows and forget."""
+        """Reset all rows, or those of `options["reset_mask"]` (n,) bool, and forget.
+
+        Raises:
+            ValueError: if the mask does not fit the rows.
+        """
+        mask = reset_mask(options, self.num_envs)  # before the environment takes it out of the options
         reseed: Any = seed  # VectorEnv takes a list as well as a number, its annotation does not say so
         observation, info = self.env.reset(seed=reseed, options=options)
-        self._memory = self.model.initial_memory(self.num_envs)
-        self._done = np.zeros(self.num_envs, bool)
-        return self._remember(observation, None), info
+        self._begin(mask, *self._beside.read(observation, self.num_envs))
+        return self._beside.observe(self._memory, self._frames), info
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step all rows; those that this step reset forget first."""
         observation, rewards, terminated, truncated, info = self.env.step(actions)
-        if self._done.any():
-            fresh = self.model.initial_memory(self.num_envs)
-            self._memory = fresh.where(torch.from_numpy(self._done), self._memory)
-        self._done = terminated | truncated
-        return self._remember(observation, actions), rewards, terminated, truncated, info
+        frames, vectors = self._beside.read(observation, self.num_envs)
+        if self._over.any():
+            nothing, _ = self._beside.nothing(int(self._over.sum()))
+            self._memory = self._memory.put(torch.from_numpy(np.flatnonzero(self._over)), nothing)
+        over = terminated | truncated
+        self._over = over & (self.autoreset_mode == AutoresetMode.NEXT_STEP)
+        if self.autoreset_mode == AutoresetMode.SAME_STEP and over.any():
+            info = {**info, "final_obs": self._end(over, info["final_obs"], frames, vectors, actions)}
+            self._begin(over, frames, vectors)
+        else:
+            self._frames = frames
+            self._memory = self._beside.commit(self._memory, frames, vectors, actions)
+        return self._beside.observe(self._memory, self._frames), rewards, terminated, truncated, info
 
-    def _remember(self, observation: Any, actions: Any) -> Any:
+    def get_state(self) -> RealState[VectorEnv]:
+        """Where all rows are, see `MemoryObservation.get_state`."""
+        return RealState(self._memory, self._beside.fingerprint, self._frames, self._over, _copy(self.env))
+
+    def set_state(self, state: RealState[VectorEnv]) -> None:
+        """Go on from a state, see `MemoryObservation.set_state`."""
+        self._beside.check_state(state, self.num_envs)
+        self.env, self._memory, self._frames = _copy(state.env), state.memory, state.frames
+        self._over = state.over
+
+    def _end(self, over: np.ndarray, final: Any, frames: np.ndarray, vectors: Any, actions: Any) -> np.ndarray:
+        """Commit the frames that the actions led to; the observations of the rows that are over."""
+        self._frames, last = frames.copy(), None if vectors is None else vectors.copy()
+        for i in np.flatnonzero(over).tolist():
+            frame, vector = self._beside.read(final[i], 1)
+            self._frames[i] = frame[0]
+            if last is not None and vector is not None:
+                last[i] = vector[0]
+        self._memory = self._beside.commit(self._memory, self._frames, last, actions)
+        seen = self._beside.observe(self._memory, self._frames)
+        observations = np.full(self.num_envs, None, object)
+        for i in np.flatnonzero(over).tolist():
+            observations[i] = row_of(seen, i)
+        return observations
+
+    def _begin(self, mask: np.ndarray, frames: np.ndarray, vectors: np.ndarray | None) -> None:
+        """Forget, and commit the first frames of the rows of the mask."""
+        memory, _ = self._beside.nothing(int(mask.sum()))
+        memory = self._beside.commit(memory, frames[mask], None if vectors is None else vectors[mask], None)
+        self._memory = self._memory.put(torch.from_numpy(np.flatnonzero(mask)), memory)
+        self._frames = np.where(mask[:, None, None, None], frames, self._frames)
+        self._over = self._over & ~mask
+
+
+class _Beside:
+    """What both wrappers know of the model; it never changes."""
+
+    def __init__(
+        self,
+        env: gym.Env | VectorEnv,
+        observations: gym.Space,
+        actions: gym.Space,
+        checkpoint: str,
+        observation: str,
+        device: str,
+    ):
+        if observation not in ("memory", "both"):
+            raise ValueError(f"Observation {observation!r} is unknown here; use memory or both.")
+        self.model = shared_model(checkpoint, device)
+        self.fingerprint = shared_fingerprint(self.model)
+        self.image = image_key(observations)
+        check_fits(self.model.config, image_shape(observations), space_to_json(actions), str(env))
+        self.kind: Kind = "memory" if observation == "memory" else "both"
+        self.observation_space = observation_space(self.model.config, self.kind)
+        self.action_shape, self.action_dtype = action_layout(space_from_json(self.model.config.action_space))
+        self.vector_keys: tuple[str, ...] = ()
+        if self.model.config.vector_size and (resolve_checkpoint(checkpoint) / CONTEXTS).is_dir():
+            keys = tuple(load_contexts(checkpoint).header.vector_keys)
+            if isinstance(observations, gym.spaces.Dict) and set(keys) <= set(observations.spaces):
+                self.vector_keys = keys
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Beside:
+        return self  # copies of an environment share the model
+
+    def nothing(self, n: int) -> tuple[Memory, np.ndarray]:
+        """Memory and frames of n rows that have seen nothing."""
+        return self.model.initial_memory(n), np.zeros((n, *self.model.config.frame_shape), np.uint8)
+
+    def read(self, observation: Any, n: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """The frames (n, H, W, C) in an observation of n rows, or of one, and what it tells of the vectors (n, V)."""
         frames = observation if self.image is None else observation[self.image]
-        self._memory, readout = commit(self.model, self._memory, frames, actions)
-        return make_observation(frames, readout, self.kind)
+        frames = np.asarray(frames).reshape(n, *self.model.config.frame_shape)
+        parts = [read_vector(key, observation, {}, n) for key in self.vector_keys]
+        return frames, np.concatenate(parts, axis=1) if parts else None
+
+    def commit(self, memory: Memory, frames: np.ndarray, vectors: np.ndarray | None, actions: Any) -> Memory:
+        """Commit one frame per row; actions (n[, A]), or None where every row's frame is its first."""
+        shape, device = (len(frames), *self.action_shape), self.model.device
+        moves = np.zeros(shape) if actions is None else np.asarray(actions).reshape(shape)
+        tensors = [np.ascontiguousarray(frames), moves.astype(self.action_dtype)]
+        images, moved = (torch.from_numpy(array).to(device)[:, None] for array in tensors)
+        told = None if vectors is None else torch.from_numpy(vectors).to(device)[:, None]
+        return self.model.observe(memory, images, moved, told)[0]
+
+    def observe(self, memory: Memory, frames: np.ndarray) -> Any:
+        """What the agent sees of n rows."""
+        return make_observation(frames.copy(), memory.readout().cpu().numpy().copy(), self.kind)
+
+    def check_state(self, state: RealState[Any], n: int) -> None:
+        """Raise ValueError unless a state is of n rows and of this model."""
+        if state.model != self.fingerprint or state.memory.batch_size != n:
+            raise ValueError(
+                f"The state has {state.memory.batch_size} rows of memory of model {state.model}, this environment has "
+                f"{n} of {self.fingerprint}; restore it where it came from."
+            )
 
 
-def commit(model: WorldModel, memory: Memory, frames: np.ndarray, actions: Any) -> tuple[Memory, np.ndarray]:
-    """Commit one real frame per row: frames (n, H, W, C) uint8, actions (n[, A]) -> memory, readout (n, R) float32.
-
-    Actions are None where every row's frame is its first, which no action led into.
-    """
-    shape, dtype = action_layout(space_from_json(model.config.action_space))
-    whole = (len(frames), *shape)
-    moves = torch.from_numpy(np.zeros(whole, dtype) if actions is None else np.asarray(actions, dtype).reshape(whole))
-    moves = moves.to(model.device)
-    images = torch.from_numpy(np.ascontiguousarray(frames)).to(model.device)
-    memory, _ = model.observe(memory, images[:, None], moves[:, None])
-    return memory, memory.readout().cpu().numpy()
-
-
-def _checked(observation: str) -> Kind:
-    if observation not in ("memory", "both"):
-        raise ValueError(f"Observation {observation!r} is unknown here; use memory or both.")
-    return "memory" if observation == "memory" else "both"
-
-
-def _model_for(
-    observations: gym.Space, actions: gym.Space, checkpoint: str, device: str, what: str
-) -> tuple[WorldModel, str | None]:
-    model = shared_model(checkpoint, device)
-    image = image_key(observations)
-    check_fits(model.config, image_shape(observations), space_to_json(actions), what)
-    return model, image
+def _copy(env: E) -> E:
+    try:
+        return copy.deepcopy(env)
+    except Exception as error:  # whatever a part of the environment raises when it is copied
+        raise ValueError(f"{env} cannot be copied ({error!r}), so its states cannot be kept.") from error

@@ -110,7 +110,7 @@ def collect(
         header = StoreHeader(
             frame_shape=_frames(observation, image).shape[1:],
             action_space=space_to_json(envs.single_action_space),
-            vector_keys={key: _vector(key, observation, info, num_envs).shape[1] for key in vector_keys},
+            vector_keys={key: read_vector(key, observation, info, num_envs).shape[1] for key in vector_keys},
             env_spec=env_spec,
             policy=policy_name,
             seeds=(split_seed(split, seed),),
@@ -173,7 +173,7 @@ def _episodes(
     n = envs.num_envs
 
     def seen() -> tuple[np.ndarray, np.ndarray]:
-        vectors = [_vector(key, observation, info, n) for key in vector_keys]
+        vectors = [read_vector(key, observation, info, n) for key in vector_keys]
         return _frames(observation, image).copy(), np.concatenate([np.zeros((n, 0), np.float32), *vectors], axis=1)
 
     rewards: np.ndarray
@@ -210,8 +210,12 @@ def _frames(observation: Any, image: str | None) -> np.ndarray:
     return observation if image is None else observation[image]
 
 
-def _vector(key: str, observation: Any, info: dict[str, Any], n: int) -> np.ndarray:
-    """(n, size) float32 of a key of the observation or of `info`; after a partial reset only its rows mean anything."""
+def read_vector(key: str, observation: Any, info: dict[str, Any], n: int) -> np.ndarray:
+    """(n, size) float32 of a key of the observation or of `info`; after a partial reset only its rows mean anything.
+
+    Raises:
+        ValueError: if neither has the key, or what it holds is not numeric.
+    """
     value = observation.get(key) if isinstance(observation, dict) else None
     value = info.get(key) if value is None else value
     if value is None:

@@ -68,14 +68,14 @@ def test_a_restored_state_goes_on_bit_for_bit(checkpoint, tmp_path):
     assert env.get_state().memory.nbytes == size, "the memory does not grow"
     env.set_state(state)
     assert_same(play(env, ACTIONS), first)
-    state.save(tmp_path)
+    state.save(tmp_path / "state.safetensors")
     other = DreamEnv(checkpoint)
-    other.reset(options={"state": DreamState.load(tmp_path)})
+    other.reset(options={"state": DreamState.load(tmp_path / "state.safetensors")})
     assert_same(play(other, ACTIONS), first)
 
 
 def test_the_horizon_survives_a_restore(checkpoint):
-    env = DreamEnv(checkpoint, max_episode_steps=5)
+    env = DreamEnv(checkpoint, horizon=5)
     env.reset(seed=0)
     start = env.get_state()
     lengths = []
@@ -119,7 +119,7 @@ def test_a_state_of_another_checkpoint_is_refused(checkpoint, tmp_path):
 
 
 def test_what_goes_wrong_is_said(checkpoint, tmp_path):
-    env = DreamEnv(checkpoint, max_episode_steps=1)
+    env = DreamEnv(checkpoint, horizon=1)
     with pytest.raises(gym.error.ResetNeeded):
         env.step(0)
     env.reset(seed=0)

@@ -11,6 +11,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from lssvwm_envs.autoreset import final_entries, reset_mask, row_seeds, with_masks
 from lssvwm_envs.memory_maze.env import EXTRA, check_render_mode, draw_seeds, observation_space
 from lssvwm_envs.memory_maze.kinematics import ACTIONS
 from lssvwm_envs.memory_maze.maze import MazeConfig, Mazes
@@ -62,14 +63,7 @@ class MemoryMazeVectorEnv(VectorEnv):
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Begin episodes in all mazes, or in those of `options["reset_mask"]` (N,) bool."""
-        mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
-        if mask.shape != (self.num_envs,) or mask.dtype != bool or not mask.any():
-            raise ValueError(f"reset_mask must be {self.num_envs} booleans, some of them True, got {mask!r}.")
-        seeds: Any = seed
-        if seed is None or isinstance(seed, (int, np.integer)):
-            seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"{len(seeds)} seeds for {self.num_envs} environments; give one for each, or one number.")
+        mask, seeds = reset_mask(options, self.num_envs), row_seeds(seed, self.num_envs)
         for i in np.flatnonzero(mask).tolist():
             if seeds[i] is not None:
                 self._generators[i], self.np_random_seeds[i] = seeding.np_random(seeds[i])
@@ -93,11 +87,10 @@ class MemoryMazeVectorEnv(VectorEnv):
         self._over = truncated.copy()
         observation, info = self._now()
         if self.autoreset_mode == AutoresetMode.SAME_STEP and truncated.any():
-            final_observation, final_info = observation, info
+            final = final_entries(observation, info, truncated)
             self._begin(np.flatnonzero(truncated))
             observation, info = self._now()
-            info |= {"final_obs": _rows(final_observation, truncated), "_final_obs": truncated.copy()}
-            info |= {"final_info": {**final_info, **_masks(final_info, truncated)}, "_final_info": truncated.copy()}
+            info |= final
         return observation, rewards, np.zeros(self.num_envs, bool), truncated, info
 
     def render(self) -> Any:
@@ -116,21 +109,6 @@ class MemoryMazeVectorEnv(VectorEnv):
 
     def _now(self) -> tuple[Any, dict[str, Any]]:
         hidden = self.mazes.info()
-        info: dict[str, Any] = {**hidden, **_masks(hidden, np.ones(self.num_envs, bool))}
+        info = with_masks(hidden, np.ones(self.num_envs, bool))
         frames = self.mazes.frames()
         return {"image": frames, **{name: hidden[name] for name in EXTRA}} if self.extra_obs else frames, info
-
-
-def _masks(info: dict[str, Any], rows: np.ndarray) -> dict[str, np.ndarray]:
-    return {f"_{name}": rows.copy() for name in info if not name.startswith("_")}
-
-
-def _rows(observation: Any, mask: np.ndarray) -> np.ndarray:
-    """As Gymnasium gives last observations: an object array with None where no episode ended."""
-    rows = np.full(len(mask), None, object)
-    for i in np.flatnonzero(mask).tolist():
-        part = (
-            {name: value[i] for name, value in observation.items()} if isinstance(observation, dict) else observation[i]
-        )
-        rows[i] = part
-    return rows

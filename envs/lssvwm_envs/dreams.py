@@ -1,0 +1,280 @@
+"""Dreams: N dreams stepped by one network call; the single and the vector environment are made of them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.utils import seeding
+from torch import Tensor
+
+from lssvwm_envs.dream_state import DreamState, Observation, make_observation
+from lssvwm_envs.model_cache import shared_fingerprint, shared_model
+from lssvwm_rl.checkpoints import check_fits, load_contexts
+from lssvwm_rl.data.clips import clip_batch
+from lssvwm_rl.data.store import Episode, EpisodeStore
+from lssvwm_rl.memory import Memory
+from lssvwm_rl.spaces import action_layout, space_from_json
+from lssvwm_rl.world_model import WorldModel
+
+TERMINATED_ABOVE = 0.5  # probability of the end at which a dream ends
+
+
+@dataclass(frozen=True)
+class DreamConfig:
+    """How dreams are dreamt.
+
+    Raises:
+        ValueError: if a number is below 1, or there is no checkpoint.
+    """
+
+    checkpoint: str | None
+    """Run folder, packaged name or hub id."""
+    context_length: int = 1
+    """Real frames observed at reset, from the beginning of a held-out episode; 1 starts where real episodes start."""
+    horizon: int = 256
+    """Dreamt steps until truncation."""
+    denoise_steps: int = 4
+    """Network passes per frame; more are slower and sharper."""
+    device: str = "cpu"
+    """Of the model."""
+    compiled: bool = False
+    """Whether the model dreams through torch.compile: faster, after a minute or more at the first step."""
+
+    def __post_init__(self) -> None:
+        if self.checkpoint is None:
+            raise ValueError(
+                'A dream needs a world model; name one, as in gym.make("lssvwm/Dream-v0", checkpoint="runs/NAME").'
+            )
+        if min(self.context_length, self.horizon, self.denoise_steps) < 1:
+            raise ValueError(
+                f"context_length, horizon and denoise_steps must be at least 1, got {self.context_length}, "
+                f"{self.horizon} and {self.denoise_steps}."
+            )
+
+
+class Dreamt(NamedTuple):
+    """One step of N dreams, on the model's device."""
+
+    reward: Tensor  # (N,) float32
+    terminated: Tensor  # (N,) bool
+    truncated: Tensor  # (N,) bool
+    probability: Tensor  # (N,) float32, of the end
+    vector: Tensor | None  # (N, V) float32
+
+
+class Dreams:
+    """N dreams. What they have seen is in their memory; rows never influence each other.
+
+    Attributes:
+        memory: N rows.
+        frames: (N, H, W, C) uint8 on the model's device, the last observations.
+        steps: (N,) int64 on the model's device, dreamt since the reset.
+        begun: (N,) bool, rows that have been reset at least once.
+        rngs: a generator per row, which draws its contexts and seeds its noise.
+
+    Raises:
+        FileNotFoundError: if there is no such checkpoint.
+        ValueError: if it is broken.
+    """
+
+    def __init__(self, config: DreamConfig, count: int):
+        assert config.checkpoint is not None
+        self.config = config
+        self.model: WorldModel = shared_model(config.checkpoint, config.device, config.compiled)
+        self.fingerprint = shared_fingerprint(self.model)
+        self.action_space = space_from_json(self.model.config.action_space)
+        device = self.model.device
+        self.memory = self.model.initial_memory(count)
+        self.frames = torch.zeros(count, *self.model.config.frame_shape, dtype=torch.uint8, device=device)
+        self.steps = torch.zeros(count, dtype=torch.int64, device=device)
+        self.begun = np.zeros(count, bool)
+        self.rngs = [seeding.np_random(None)[0] for _ in range(count)]
+        self._noise = [torch.Generator(device) for _ in range(count)]
+
+    @functools.cached_property
+    def contexts(self) -> EpisodeStore:
+        """The checkpoint's own held-out episodes; opened when first needed, since a context can also be given.
+
+        Raises:
+            ValueError: if it has none, or they are not of the model's environment.
+        """
+        assert self.config.checkpoint is not None
+        contexts = load_contexts(self.config.checkpoint)
+        header = contexts.header
+        check_fits(self.model.config, header.frame_shape, header.action_space, f"The context store {contexts.path}")
+        return contexts
+
+    def begin(self, rows: np.ndarray, given: Episode | None = None) -> list[int]:
+        """Begin rows (K,) int anew, after real frames; nothing else is touched.
+
+        Args:
+            given: what all of them have seen; each draws a held-out episode if None.
+
+        Returns:
+            Which episode each row drew, none if one was given.
+
+        Raises:
+            ValueError: if there are no contexts to draw from.
+        """
+        drawn, episodes = [], []
+        for row in rows.tolist():
+            if given is None:
+                index = int(self.rngs[row].integers(len(self.contexts)))
+                length = min(self.config.context_length, int(self.contexts.lengths[index]))
+                drawn.append(index)
+                episodes.append(self.contexts.read(index, 0, length))
+            self._noise[row].manual_seed(int(self.rngs[row].integers(2**63)))
+        if given is not None:
+            memory = observe_contexts(self.model, [given]).repeat(len(rows))
+            last = np.stack([given.frames[-1]] * len(rows))
+        else:
+            memory = observe_contexts(self.model, episodes)
+            last = np.stack([episode.frames[-1] for episode in episodes])
+        self._put(rows, memory, torch.from_numpy(last), 0)
+        return drawn
+
+    def step(self, actions: Tensor) -> Dreamt:
+        """Dream one step in every row: actions (N[, A]) on the model's device, unchecked."""
+        imagined = self.model.imagine(self.memory, actions, self._noise, self.config.denoise_steps)
+        self.memory, self.frames, self.steps = imagined.memory, imagined.frame, self.steps + 1
+        terminated = imagined.terminated > TERMINATED_ABOVE
+        truncated = self.steps >= self.config.horizon
+        return Dreamt(imagined.reward, terminated, truncated, imagined.terminated, imagined.vector)
+
+    def observe(self, observation: Observation) -> Any:
+        """What all rows see now, (N, ...) on the model's device; copies, so writing to them does no harm."""
+        return make_observation(self.frames.clone(), self.memory.readout().clone(), observation)
+
+    def state(self, row: int, ended: bool) -> DreamState:
+        """Where a row is.
+
+        Raises:
+            gymnasium.error.ResetNeeded: if it has not begun.
+        """
+        if not self.begun[row]:
+            raise gym.error.ResetNeeded("There is no dream yet; call reset() before get_state().")
+        return DreamState(
+            memory=self.memory.select(torch.tensor([row])),
+            model=self.fingerprint,
+            frame=self.frames[row].cpu().numpy().copy(),
+            steps=int(self.steps[row]),
+            ended=ended,
+            noise=self._noise[row].get_state().numpy().copy(),
+            np_random=dict(self.rngs[row].bit_generator.state),
+        )
+
+    def restore(self, rows: np.ndarray, state: DreamState) -> None:
+        """Let rows (K,) int go on from a state; nothing else is touched.
+
+        Raises:
+            ValueError: if the state is another model's, or its noise another device's.
+        """
+        if state.model != self.fingerprint or state.memory.batch_size != 1:
+            raise ValueError(
+                f"The state has {state.memory.batch_size} rows of memory of model {state.model}, this env dreams 1 of "
+                f"{self.fingerprint}; restore it in an env with the checkpoint it came from."
+            )
+        noise = torch.from_numpy(state.noise.copy())
+        if len(noise) != len(self._noise[0].get_state()):
+            raise ValueError(
+                f"The state's noise was not drawn on a device of the kind {self.model.device.type!r}; restore it on "
+                "the kind of device it came from."
+            )
+        for row in rows.tolist():
+            self._noise[row].set_state(noise)
+            self.rngs[row].bit_generator.state = state.np_random
+        last = torch.from_numpy(state.frame.copy())[None].repeat(len(rows), 1, 1, 1)
+        self._put(rows, state.memory.to(self.model.device).repeat(len(rows)), last, state.steps)
+
+    def reseed(self, rows: np.ndarray, seed: int) -> None:
+        """Give rows futures of their own: row i draws its noise, and later its contexts, anew from seed + i."""
+        for row in rows.tolist():
+            self.rngs[row], _ = seeding.np_random(seed + row)
+            self._noise[row].manual_seed(int(self.rngs[row].integers(2**63)))
+
+    def given_context(self, frames: Any, actions: Any, vectors: Any = None) -> Episode:
+        """Real frames (T, H, W, C) uint8, the actions (T-1[, A]) between them, and vectors (T, V) if the model has any.
+
+        Raises:
+            ValueError: if they do not fit the model.
+        """
+        shape, dtype = action_layout(self.action_space)
+        frames, actions = np.asarray(frames), np.asarray(actions, dtype)
+        config = self.model.config
+        if frames.dtype != np.uint8 or frames.shape[1:] != config.frame_shape or len(frames) == 0:
+            raise ValueError(
+                f"Context frames of {frames.shape} {frames.dtype} do not fit; give T frames of "
+                f"{config.frame_shape} uint8."
+            )
+        if actions.shape != (len(frames) - 1, *shape):
+            raise ValueError(
+                f"{len(frames)} context frames need {len(frames) - 1} actions between them, got {actions.shape}."
+            )
+        if vectors is not None:
+            vectors = np.asarray(vectors, np.float32)
+            if not config.vector_size or vectors.shape != (len(frames), config.vector_size):
+                raise ValueError(
+                    f"Context vectors of {vectors.shape} do not fit {len(frames)} frames of a model with "
+                    f"{config.vector_size} numbers per frame."
+                )
+        none = np.zeros(len(actions), np.float32)
+        return Episode(frames, actions, none, terminated=False, truncated=False, vectors=vectors)
+
+    def _put(self, rows: np.ndarray, memory: Memory, frames: Tensor, steps: int) -> None:
+        index = torch.from_numpy(rows)
+        self.memory = self.memory.put(index, memory)
+        index = index.to(self.model.device)
+        self.frames = self.frames.index_copy(0, index, frames.to(self.model.device))
+        self.steps = self.steps.index_fill(0, index, steps)
+        self.begun[rows] = True
+
+
+def observe_contexts(model: WorldModel, contexts: Sequence[Episode]) -> Memory:
+    """Memories after the contexts' last frames; contexts of one length share a call."""
+    memories: list[Memory | None] = [None] * len(contexts)
+    for length in sorted({len(c.frames) for c in contexts}):
+        rows = [i for i, c in enumerate(contexts) if len(c.frames) == length]
+        batch = clip_batch([contexts[i] for i in rows], length).to(model.device)
+        memory, _ = model.observe(model.initial_memory(len(rows)), batch.frames, batch.actions, batch.vectors)
+        for k, i in enumerate(rows):
+            memories[i] = memory.select(torch.tensor([k]))
+    return Memory.concatenate([m for m in memories if m is not None])
+
+
+def check_actions(actions: Any, space: gym.Space) -> np.ndarray:
+    """Actions in the layout the model takes, of a single space or of one for N rows.
+
+    Raises:
+        gymnasium.error.InvalidAction: if they are not in the space; floats of another precision are taken for a Box.
+    """
+    given = np.asarray(actions)
+    if given.dtype.kind == "f" and space.dtype is not None and space.dtype.kind == "f":
+        given = given.astype(space.dtype)
+    whole = given.dtype.kind in "iub" or isinstance(space, spaces.Box)  # MultiDiscrete would take 1.5
+    if not whole or not space.contains(given if space.shape else actions):
+        raise gym.error.InvalidAction(f"Action {actions!r} is not in {space}; give one that is.")
+    return given
+
+
+def check_options(options: dict[str, Any] | None, known: Sequence[str]) -> dict[str, Any]:
+    """The options of a reset.
+
+    Raises:
+        ValueError: if one is unknown.
+    """
+    for option in options or {}:
+        if option not in known:
+            raise ValueError(f"Option {option!r} is unknown; use {' or '.join(known)}.")
+    return options or {}
+
+
+def to_numpy(value: Any) -> Any:
+    """Tensors, in dicts or not, as arrays."""
+    return {k: to_numpy(v) for k, v in value.items()} if isinstance(value, dict) else value.cpu().numpy()

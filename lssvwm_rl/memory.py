@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lssvwm_rl.sketch import sketch
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -44,8 +46,13 @@ class Memory:
         return sum(t.nbytes for t in self.tensors().values())
 
     def readout(self) -> Tensor:
-        """What policies read: (B, R) float32 in [-1, 1]."""
-        return self.features
+        """What policies read: (B, R') float32 in [-1, 1], `WorldModel.readout_size` numbers.
+
+        The features, and of every layer's states a sketch: features tell what the heads need at this frame, but what was
+        seen before is in them in a form that is hard to learn to read.
+        """
+        states = [sketch(state, layer).tanh() for layer, state in enumerate(self.states) if state.shape[1]]
+        return torch.cat([self.features, *states], dim=1)
 
     def block_norms(self) -> tuple[Tensor, ...]:
         """Per layer the Frobenius norm of every block's state, (B, n_blocks), for display."""

@@ -25,6 +25,7 @@ from lssvwm_rl.memory import Memory
 from lssvwm_rl.patches import Patches
 from lssvwm_rl.recall import EpisodicRecall
 from lssvwm_rl.shortcut import FINEST, steps_index
+from lssvwm_rl.sketch import SKETCH_SIZE
 from lssvwm_rl.world_model_config import WorldModelConfig
 
 
@@ -33,7 +34,7 @@ class Prediction(NamedTuple):
 
     reward: Tensor  # (B, T) float32
     terminated: Tensor  # (B, T) float32 probability
-    readout: Tensor  # (B, T, R) float32 in [-1, 1]
+    features: Tensor  # (B, T, R) float32 in [-1, 1]
 
 
 class Imagined(NamedTuple):
@@ -93,6 +94,11 @@ class WorldModel(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.position.device
+
+    @property
+    def readout_size(self) -> int:
+        """Numbers in `Memory.readout`: the features and a sketch of every scan."""
+        return self.config.readout_size + SKETCH_SIZE * len(self.backbone.block_grids())
 
     def initial_memory(self, batch_size: int) -> Memory:
         """The memory of B rows that have seen nothing."""

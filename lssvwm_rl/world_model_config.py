@@ -28,7 +28,7 @@ class WorldModelConfig:
         noise_shift: shifts noise levels towards noise, in training and sampling.
         rarity_power: rare colours weigh more in the frame losses, see `diffusion.rarity_weight`; 0 for equal weights.
         context_noise: half of the clips have a clean stream that is noised up to this level, and told so.
-        readout_size: R, numbers that policies and heads read.
+        readout_size: R, features that heads read, and policies among other things (`Memory.readout`).
         head_width: hidden width of heads and of the recall MLP.
         reward_weight, continuation_weight, vector_weight, recall_weight: of the losses beside the frame's.
         recall_pairs: (later, earlier) frames per clip that the recall loss draws.

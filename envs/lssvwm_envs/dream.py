@@ -58,7 +58,7 @@ class DreamEnv(gym.Env):
         self._dreams = Dreams(config, 1)
         check_render(self.model, render_mode, render_memory)
         self.render_mode, self.render_memory, self.observation = render_mode, render_memory, observation
-        self.observation_space = observation_space(self.model.config, observation)
+        self.observation_space = observation_space(self.model, observation)
         self.action_space = self._dreams.action_space
         self._ended = False
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from lssvwm_rl.memory import Memory
-from lssvwm_rl.world_model_config import WorldModelConfig
+from lssvwm_rl.world_model import WorldModel
 
 Observation = Literal["image", "memory", "both"]
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
@@ -82,15 +82,15 @@ class DreamState:
             raise ValueError(f"{path} is not a dream state ({error!r}); save it again.") from error
 
 
-def observation_space(config: WorldModelConfig, observation: Observation) -> gym.Space:
+def observation_space(model: WorldModel, observation: Observation) -> gym.Space:
     """Image Box uint8, memory Box float32 in [-1, 1], or a Dict of both.
 
     Raises:
         ValueError: for another kind of observation.
     """
     parts: dict[str, gym.Space] = {
-        "image": spaces.Box(0, 255, config.frame_shape, np.uint8),
-        "memory": spaces.Box(-1, 1, (config.readout_size,), np.float32),
+        "image": spaces.Box(0, 255, model.config.frame_shape, np.uint8),
+        "memory": spaces.Box(-1, 1, (model.readout_size,), np.float32),
     }
     if observation == "both":
         return spaces.Dict(parts)

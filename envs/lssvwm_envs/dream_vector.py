@@ -73,7 +73,7 @@ class DreamVectorEnv(VectorEnv):
         self.render_mode, self.render_memory = render_mode, render_memory
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**DreamEnv.metadata, "autoreset_mode": self.autoreset_mode}
-        self.single_observation_space = observation_space(self.model.config, observation)
+        self.single_observation_space = observation_space(self.model, observation)
         self.single_action_space = self._dreams.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -110,6 +111,12 @@ class Dreams:
         header = contexts.header
         check_fits(self.model.config, header.frame_shape, header.action_space, f"The context store {contexts.path}")
         return contexts
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Dreams:
+        memo[id(self.model)] = self.model  # which holds weights only
+        copied = copy.copy(self)
+        copied.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return copied
 
     def begin(self, rows: np.ndarray, given: Episode | None = None) -> list[int]:
         """Begin rows (K,) int anew, after real frames; nothing else is touched.

@@ -206,7 +206,7 @@ class _Beside:
         self.image = image_key(observations)
         check_fits(self.model.config, image_shape(observations), space_to_json(actions), str(env))
         self.kind: Kind = "memory" if observation == "memory" else "both"
-        self.observation_space = observation_space(self.model.config, self.kind)
+        self.observation_space = observation_space(self.model, self.kind)
         self.action_shape, self.action_dtype = action_layout(space_from_json(self.model.config.action_space))
         self.vector_keys: tuple[str, ...] = ()
         if self.model.config.vector_size and (resolve_checkpoint(checkpoint) / CONTEXTS).is_dir():

@@ -16,7 +16,7 @@ GROUP = 16  # worlds played and observed side by side
 
 @dataclass(frozen=True)
 class BenchProbe:
-    """Read the maze's layout and the objects' places from the readout, with probes fitted on other worlds."""
+    """Read the maze's layout and the objects' places from the features, with probes fitted on other worlds."""
 
     checkpoints: tuple[str, ...]
     """Folders, packaged names or hub ids of world models of one environment."""

@@ -1,5 +1,5 @@
-"""What does the memory know? Probes read the maze and where its objects are from the readout, after the offline probing
-benchmark of Memory Maze (Pasukonis et al. 2022)."""
+"""What does the memory know? Probes read the maze and where its objects are from the memory's features, after the
+offline probing benchmark of Memory Maze (Pasukonis et al. 2022)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ProbeConfig:
 
 @dataclass(frozen=True)
 class Subject:
-    """A world model whose readout is probed; it is given the vectors made of these keys, if it has any."""
+    """A world model whose features are probed; it is given the vectors made of these keys, if it has any."""
 
     name: str
     model: WorldModel
@@ -98,7 +98,7 @@ def agent_centric(targets: np.ndarray, position: np.ndarray, direction: np.ndarr
 
 
 def read_memory(subject: Subject, trials: Sequence[Trial]) -> Tensor:
-    """The readout (B, T, R) float32 at every frame of trials of one length, each observed from an empty memory.
+    """The features (B, T, R) float32 at every frame of trials of one length, each observed from an empty memory.
 
     Raises:
         ValueError: if frames, actions or vectors are not the model's.
@@ -113,7 +113,7 @@ def read_memory(subject: Subject, trials: Sequence[Trial]) -> Tensor:
         given = None if vectors is None else vectors[:, chunk].to(model.device)
         images, actions = batch.frames[:, chunk].to(model.device), batch.actions[:, chunk].to(model.device)
         memory, prediction = model.observe(memory, images, actions, given)
-        parts.append(prediction.readout.cpu())
+        parts.append(prediction.features.cpu())
     return torch.cat(parts, dim=1)
 
 

@@ -112,7 +112,7 @@ def test_an_object_ahead_in_a_real_maze_is_ahead():
     assert np.allclose(agent_centric((here + 3 * right)[:, None], here, way), [0, 3], atol=1e-5)
 
 
-def test_the_readout_is_that_of_the_memory_with_the_vectors_given(monkeypatch):
+def test_what_is_read_is_in_the_memory_with_the_vectors_given(monkeypatch):
     monkeypatch.setattr(probe_module, "CHUNK", 3)
     model, rng, frames = small_model(vector_size=3), np.random.default_rng(0), 8
     trials = [
@@ -125,7 +125,7 @@ def test_the_readout_is_that_of_the_memory_with_the_vectors_given(monkeypatch):
         )
         for _ in range(2)
     ]  # fmt: skip
-    readout = read_memory(Subject("model", model, ("a", "b")), trials)
+    features = read_memory(Subject("model", model, ("a", "b")), trials)
     for i, trial in enumerate(trials):
         memory = model.initial_memory(1)
         for t in range(frames):
@@ -133,7 +133,7 @@ def test_the_readout_is_that_of_the_memory_with_the_vectors_given(monkeypatch):
             frame = torch.from_numpy(trial.episode.frames[t])[None, None]
             action = torch.tensor([[0 if t == 0 else trial.episode.actions[t - 1]]])
             memory, _ = model.observe(memory, frame, action, vector)
-            assert torch.allclose(readout[i, t], memory.readout()[0], atol=1e-5)
+            assert torch.allclose(features[i, t], memory.features[0], atol=1e-5)
     with pytest.raises(ValueError, match="vectors of 3 numbers, but b make 1"):
         read_memory(Subject("model", model, ("b",)), trials)
 

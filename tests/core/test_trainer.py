@@ -118,7 +118,7 @@ def test_an_exported_checkpoint_is_small_and_predicts_alike(store, tmp_path):
     frames = torch.from_numpy(store[1].frames)[None]
     actions = torch.zeros(1, frames.shape[1], dtype=torch.int64)
     readouts = [
-        m.observe(m.initial_memory(1), frames, actions)[1].readout
+        m.observe(m.initial_memory(1), frames, actions)[1].features
         for m in (WorldModel.from_pretrained(run), WorldModel.from_pretrained(tmp_path / "out"))
     ]
     torch.testing.assert_close(readouts[0], readouts[1], rtol=0.02, atol=0.02)

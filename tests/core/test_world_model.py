@@ -49,7 +49,7 @@ def test_prefill_equals_single_commits(kind, blocks, vector_size):
         one = slice(t, t + 1)
         vector = None if vectors is None else vectors[:, one]
         step_memory, step = model.observe(step_memory, frames[:, one], actions[:, one], vector)
-        torch.testing.assert_close(step.readout[:, 0], whole.readout[:, t], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(step.features[:, 0], whole.features[:, t], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(step.reward[:, 0], whole.reward[:, t], rtol=1e-4, atol=1e-4)
     assert_memories_close(memory, step_memory, rtol=1e-4, atol=1e-4)
     assert memory.frames.tolist() == [7, 7]
@@ -184,11 +184,11 @@ def test_rows_of_unlike_age_share_a_growing_cache():
     chosen = both.where(torch.tensor([False, True]), model.initial_memory(2))
     assert chosen.frames.tolist() == [0, 2]
     following = random_batch(model, [1, 1], 1, seed=5)
-    together = model.observe(both, following.frames, following.actions)[1].readout
-    alone = model.observe(young, following.frames[1:], following.actions[1:])[1].readout
+    together = model.observe(both, following.frames, following.actions)[1].features
+    alone = model.observe(young, following.frames[1:], following.actions[1:])[1].features
     begun = model.observe(chosen, following.frames, following.actions)
     torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(begun[1].readout[1:], alone, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(begun[1].features[1:], alone, rtol=1e-4, atol=1e-4)
     assert begun[0].keys[0].shape[1] == 3, "no longer than the oldest row needs"
 
 
@@ -267,12 +267,12 @@ def test_every_kind_of_action_is_heard(space):
 
     def readouts(second):
         actions = torch.as_tensor(np.stack([a, second]))[None]
-        return model.observe(model.initial_memory(1), frames, actions)[1].readout
+        return model.observe(model.initial_memory(1), frames, actions)[1].features
 
     assert torch.equal(readouts(a)[:, 0], readouts(b)[:, 0])
     assert not torch.allclose(readouts(a)[:, 1], readouts(b)[:, 1])
     other_first = torch.as_tensor(np.stack([b, a]))[None]
-    ignored = model.observe(model.initial_memory(1), frames, other_first)[1].readout
+    ignored = model.observe(model.initial_memory(1), frames, other_first)[1].features
     assert torch.equal(ignored, readouts(a)), "no action led into the first frame"
 
 
@@ -282,7 +282,7 @@ def test_save_and_load_give_the_same_model(tmp_path):
     loaded = WorldModel.from_pretrained(tmp_path / "run")
     assert loaded.config == model.config
     frames, actions, _ = clip(model)
-    ours, theirs = (m.observe(m.initial_memory(2), frames, actions)[1].readout for m in (model, loaded))
+    ours, theirs = (m.observe(m.initial_memory(2), frames, actions)[1].features for m in (model, loaded))
     assert torch.equal(ours, theirs)
 
 

@@ -48,8 +48,8 @@ class Memory:
     def readout(self) -> Tensor:
         """What policies read: (B, R') float32 in [-1, 1], `WorldModel.readout_size` numbers.
 
-        The features, and of every layer's states a sketch: features tell what the heads need at this frame, but what was
-        seen before is in them in a form that is hard to learn to read.
+        The features, and a sketch of every layer's states: features tell what the heads need at this frame, but what
+        was seen before is in them in a form that is hard to learn to read.
         """
         states = [sketch(state, layer).tanh() for layer, state in enumerate(self.states) if state.shape[1]]
         return torch.cat([self.features, *states], dim=1)

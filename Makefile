@@ -12,6 +12,7 @@ BASE := $(VENV)/.installed-base-$(KEY)
 DEV := $(VENV)/.installed-dev-$(KEY)
 KERNELS := $(KERNELS_VENV)/.installed-kernels-$(KEY)
 MAZE := $(VENV)/.installed-memory-maze-$(KEY)
+RLLIB := $(VENV)/.installed-ray-$(KEY)
 # What draws MuJoCo's pictures without a screen.
 GL_PACKAGES := libegl1 libgl1-mesa-dri libosmesa6
 # New releases of Debian and Ubuntu give up the last; EGL alone will do.
@@ -24,7 +25,7 @@ gl = $(1) apt-get update -q && for package in $(GL_PACKAGES); do \
 $(foreach venv,$(VENV) $(KERNELS_VENV),$(shell \
 	[ ! -d $(venv) ] || $(venv)/bin/lssvwm --version >/dev/null 2>&1 || rm -f $(venv)/.installed-*))
 
-.PHONY: demo test test-kernels setup-memory-maze test-memory-maze
+.PHONY: demo test test-kernels setup-memory-maze test-memory-maze test-rllib
 # Several targets install into one environment.
 .NOTPARALLEL:
 
@@ -58,6 +59,10 @@ setup-memory-maze: $(MAZE)
 test-memory-maze: $(DEV) setup-memory-maze
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m memory_maze tests/memory_maze
 
+# RLlib in the dream, with a Ray of its own on two cores.
+test-rllib: $(DEV) $(RLLIB)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m rllib tests/rllib
+
 # An interrupted install leaves .installing behind, and the environment is then made anew; so is one without pip.
 define install
 	@if [ -e $(@D)/.installing ] || ! $(@D)/bin/python -m pip --version >/dev/null 2>&1; then \
@@ -79,6 +84,9 @@ $(DEV):
 
 $(MAZE):
 	$(call install,$(pip) -e ".[memory-maze]")
+
+$(RLLIB):
+	$(call install,$(pip) -e ".[ray]")
 
 # Only the Triton part of mamba-ssm, which needs no CUDA compiler. Not from or into pip's cache: there it would pass for
 # the whole package.

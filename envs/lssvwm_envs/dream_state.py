@@ -99,7 +99,10 @@ def observation_space(model: WorldModel, observation: Observation) -> gym.Space:
     return parts[observation]
 
 
-def make_observation(frame: Array, readout: Array, observation: Observation) -> Any:
-    """The observation of one row or of a batch of rows."""
-    parts = {"image": frame, "memory": readout}
-    return parts if observation == "both" else parts[observation]
+def make_observation(frames: Array, memory: Memory, observation: Observation) -> Any:
+    """The observation (N, ...) of N rows, in arrays or tensors as the frames are."""
+    if observation == "image":
+        return frames
+    readout: Any = memory.readout()
+    readout = readout.cpu().numpy() if isinstance(frames, np.ndarray) else readout
+    return {"image": frames, "memory": readout} if observation == "both" else readout

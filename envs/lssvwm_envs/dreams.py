@@ -157,7 +157,7 @@ class Dreams:
 
     def observe(self, observation: Observation) -> Any:
         """What all rows see now, (N, ...) on the model's device; copies, so writing to them does no harm."""
-        return make_observation(self.frames.clone(), self.memory.readout().clone(), observation)
+        return make_observation(self.frames.clone(), self.memory, observation)
 
     def state(self, row: int, ended: bool) -> DreamState:
         """Where a row is.

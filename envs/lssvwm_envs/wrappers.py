@@ -239,7 +239,7 @@ class _Beside:
 
     def observe(self, memory: Memory, frames: np.ndarray) -> Any:
         """What the agent sees of n rows."""
-        return make_observation(frames.copy(), memory.readout().cpu().numpy().copy(), self.kind)
+        return make_observation(frames.copy(), memory, self.kind)
 
     def check_state(self, state: RealState[Any], n: int) -> None:
         """Raise ValueError unless a state is of n rows and of this model."""

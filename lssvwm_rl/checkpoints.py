@@ -87,12 +87,13 @@ def load_contexts(name: str | Path) -> EpisodeStore:
         ValueError: if it has none, or they are broken.
     """
     folder = resolve_checkpoint(name)
-    if not (folder / CONTEXTS).is_dir():
+    store = EpisodeStore(folder / CONTEXTS) if (folder / CONTEXTS).is_dir() else None
+    if store is None or not len(store):
         raise ValueError(
             f"Checkpoint {folder} has no episodes to start dreams from; give real frames with "
             f'reset(options={{"context": (frames, actions)}}), or put an episode store at {folder / CONTEXTS}.'
         )
-    return EpisodeStore(folder / CONTEXTS)
+    return store
 
 
 def check_fits(

@@ -6,6 +6,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium.vector import AutoresetMode
+
+
+def check_autoreset_mode(mode: str | AutoresetMode) -> AutoresetMode:
+    """Gymnasium's autoreset mode of a name.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    try:
+        return AutoresetMode(mode)
+    except ValueError:
+        names = ", ".join(each.value for each in AutoresetMode)
+        raise ValueError(f"Autoreset mode {mode!r} is unknown; use one of {names}.") from None
 
 
 def reset_mask(options: dict[str, Any] | None, num_envs: int) -> np.ndarray:
@@ -24,12 +38,14 @@ def row_seeds(seed: int | Sequence[int | None] | None, num_envs: int) -> list[in
     """A seed per row: of one number s they are s, s + 1, ...
 
     Raises:
-        ValueError: if a list has another length.
+        ValueError: if a list has another length, or it is neither.
     """
     if seed is None:
         return [None] * num_envs
     if isinstance(seed, (int, np.integer)):
         return [int(seed) + i for i in range(num_envs)]
+    if not hasattr(seed, "__len__"):
+        raise ValueError(f"Seed {seed!r} is not a whole number; give one, or a list of {num_envs}.")
     if len(seed) != num_envs:
         raise ValueError(f"{len(seed)} seeds for {num_envs} environments; give one for each, or one number.")
     return list(seed)

@@ -88,14 +88,13 @@ class DreamEnv(gym.Env):
             ValueError: for other options, a context or state that does not fit the model, or if the checkpoint has no
                 contexts and none is given.
         """
-        options = check_options(options, ("context", "state"))
+        state, given = self._dreams.start_of(check_options(options, ("context", "state")))
         super().reset(seed=seed)
         self._dreams.rngs[0] = self.np_random
-        if options.get("state") is not None:
-            self.set_state(options["state"])
+        if state is not None:
+            self.set_state(state)
             return self._observe(), {}
-        given = options.get("context")
-        drawn = self._dreams.begin(ROW, None if given is None else self._dreams.given_context(*given))
+        drawn = self._dreams.begin(ROW, given)
         self._ended = False
         return self._observe(), {"context_episode": drawn[0]} if drawn else {}
 

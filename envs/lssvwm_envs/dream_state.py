@@ -71,7 +71,7 @@ class DreamState:
             raise FileNotFoundError(f"There is no dream state {path}; write one with save_state or DreamState.save.")
         try:
             with safe_open(path, "pt") as file:
-                plain = json.loads(file.metadata()["dream_state"])
+                plain = json.loads((file.metadata() or {})["dream_state"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
             if plain.pop("format_version") != FORMAT_VERSION:
                 raise ValueError(f"its format is not version {FORMAT_VERSION}")

@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from lssvwm_envs.autoreset import final_entries, reset_mask, row_seeds, with_masks
+from lssvwm_envs.autoreset import check_autoreset_mode, final_entries, reset_mask, row_seeds, with_masks
 from lssvwm_envs.dream import DreamEnv
 from lssvwm_envs.dream_state import DreamState, Observation, observation_space
 from lssvwm_envs.dreams import DreamConfig, Dreams, check_actions, check_options, to_numpy
@@ -64,14 +64,14 @@ class DreamVectorEnv(VectorEnv):
         render_memory: bool = False,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
     ):
-        if num_envs < 1:
-            raise ValueError(f"A vector environment needs at least one environment, not {num_envs}.")
+        if not isinstance(num_envs, (int, np.integer)) or num_envs < 1:
+            raise ValueError(f"num_envs must be a whole number of at least 1, got {num_envs!r}.")
         config = DreamConfig(checkpoint, context_length, horizon, denoise_steps, device, compiled)
         self._dreams = Dreams(config, num_envs)
         check_render(self.model, render_mode, render_memory)
         self.num_envs, self.observation = num_envs, observation
         self.render_mode, self.render_memory = render_mode, render_memory
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.autoreset_mode = check_autoreset_mode(autoreset_mode)
         self.metadata = {**DreamEnv.metadata, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = observation_space(self.model, observation)
         self.single_action_space = self._dreams.action_space
@@ -98,13 +98,13 @@ class DreamVectorEnv(VectorEnv):
         """
         options = check_options(options, ("context", "state", "reset_mask"))
         mask, seeds = reset_mask(options, self.num_envs), row_seeds(seed, self.num_envs)
-        given = None if options.get("context") is None else self._dreams.given_context(*options["context"])
+        state, given = self._dreams.start_of(options)
         rows = np.flatnonzero(mask)
-        for i in rows.tolist():
-            if seeds[i] is not None:
-                self._dreams.rngs[i], _ = seeding.np_random(seeds[i])
-        if options.get("state") is not None:
-            self._restore(rows, options["state"])
+        rngs = {i: seeding.np_random(seeds[i])[0] for i in rows.tolist() if seeds[i] is not None}
+        for i, rng in rngs.items():  # only now, when no seed is wrong
+            self._dreams.rngs[i] = rng
+        if state is not None:
+            self._restore(rows, state)
             drawn: dict[str, np.ndarray] = {}
         else:
             drawn = self._begin(mask, given)
@@ -199,6 +199,8 @@ class DreamVectorEnv(VectorEnv):
         n = self.num_envs if n is None else n
         if not 1 <= n <= self.num_envs:
             raise ValueError(f"Cannot fork into {n} rows; this environment has {self.num_envs}.")
+        if seed is not None:
+            seeding.np_random(seed)  # says what is wrong with it before anything is changed
         self._restore(np.arange(n), state)
         if seed is not None:
             self._dreams.reseed(np.arange(n), seed)

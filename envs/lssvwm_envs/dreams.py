@@ -32,7 +32,7 @@ class DreamConfig:
     """How dreams are dreamt.
 
     Raises:
-        ValueError: if a number is below 1, or there is no checkpoint.
+        ValueError: if a number is not whole or below 1, or there is no checkpoint.
     """
 
     checkpoint: str | None
@@ -53,10 +53,11 @@ class DreamConfig:
             raise ValueError(
                 'A dream needs a world model; name one, as in gym.make("lssvwm/Dream-v0", checkpoint="runs/NAME").'
             )
-        if min(self.context_length, self.horizon, self.denoise_steps) < 1:
+        numbers = (self.context_length, self.horizon, self.denoise_steps)
+        if any(not isinstance(number, (int, np.integer)) or number < 1 for number in numbers):
             raise ValueError(
-                f"context_length, horizon and denoise_steps must be at least 1, got {self.context_length}, "
-                f"{self.horizon} and {self.denoise_steps}."
+                "context_length, horizon and denoise_steps must be whole numbers of at least 1, got "
+                f"{self.context_length!r}, {self.horizon!r} and {self.denoise_steps!r}."
             )
 
 
@@ -177,23 +178,31 @@ class Dreams:
             np_random=dict(self.rngs[row].bit_generator.state),
         )
 
-    def restore(self, rows: np.ndarray, state: DreamState) -> None:
-        """Let rows (K,) int go on from a state; nothing else is touched.
-
-        Raises:
-            ValueError: if the state is another model's, or its noise another device's.
-        """
+    def check_state(self, state: DreamState) -> None:
+        """Raise ValueError unless it is a state of this model, with noise of this kind of device."""
+        if not isinstance(state, DreamState):
+            raise ValueError(
+                f"A {type(state).__name__} is not a dream's state; give what get_state or DreamState.load returned."
+            )
         if state.model != self.fingerprint or state.memory.batch_size != 1:
             raise ValueError(
                 f"The state has {state.memory.batch_size} rows of memory of model {state.model}, this env dreams 1 of "
                 f"{self.fingerprint}; restore it in an env with the checkpoint it came from."
             )
-        noise = torch.from_numpy(state.noise.copy())
-        if len(noise) != len(self._noise[0].get_state()):
+        if len(state.noise) != len(self._noise[0].get_state()):
             raise ValueError(
                 f"The state's noise was not drawn on a device of the kind {self.model.device.type!r}; restore it on "
                 "the kind of device it came from."
             )
+
+    def restore(self, rows: np.ndarray, state: DreamState) -> None:
+        """Let rows (K,) int go on from a state; nothing else is touched.
+
+        Raises:
+            ValueError: as `check_state`.
+        """
+        self.check_state(state)
+        noise = torch.from_numpy(state.noise.copy())
         for row in rows.tolist():
             self._noise[row].set_state(noise)
             self.rngs[row].bit_generator.state = state.np_random
@@ -206,24 +215,48 @@ class Dreams:
             self.rngs[row], _ = seeding.np_random(seed + row)
             self._noise[row].manual_seed(int(self.rngs[row].integers(2**63)))
 
-    def given_context(self, frames: Any, actions: Any, vectors: Any = None) -> Episode:
+    def start_of(self, options: dict[str, Any]) -> tuple[DreamState | None, Episode | None]:
+        """The state or the context in the options of a reset, checked before anything is changed.
+
+        Raises:
+            ValueError: if it does not fit the model, or there are both.
+        """
+        state, context = options.get("state"), options.get("context")
+        if state is not None and context is not None:
+            raise ValueError("A dream cannot begin with a state and a context; give one of the two options.")
+        if state is not None:
+            self.check_state(state)
+        return state, None if context is None else self.given_context(context)
+
+    def given_context(self, context: Any) -> Episode:
         """Real frames (T, H, W, C) uint8, the actions (T-1[, A]) between them, and vectors (T, V) if the model has any.
 
         Raises:
             ValueError: if they do not fit the model.
         """
+        parts = len(context) if isinstance(context, (tuple, list)) else 0
+        if parts not in (2, 3):
+            got = type(context).__name__ + (f" of {parts}" if parts else "")
+            raise ValueError(f"A context must be (frames, actions) or (frames, actions, vectors), got a {got}.")
         shape, dtype = action_layout(self.action_space)
-        frames, actions = np.asarray(frames), np.asarray(actions, dtype)
-        config = self.model.config
+        frames, actions = np.asarray(context[0]), np.asarray(context[1])
+        vectors, config = context[2] if parts == 3 else None, self.model.config
         if frames.dtype != np.uint8 or frames.shape[1:] != config.frame_shape or len(frames) == 0:
             raise ValueError(
                 f"Context frames of {frames.shape} {frames.dtype} do not fit; give T frames of "
                 f"{config.frame_shape} uint8."
             )
-        if actions.shape != (len(frames) - 1, *shape):
-            raise ValueError(
-                f"{len(frames)} context frames need {len(frames) - 1} actions between them, got {actions.shape}."
-            )
+        needed = (len(frames) - 1, *shape)
+        if actions.shape != needed:
+            raise ValueError(f"{len(frames)} context frames need {needed} actions between them, got {actions.shape}.")
+        space = self.action_space
+        if isinstance(space, spaces.Box):  # real environments take actions that are out of range
+            fitting = actions.dtype.kind in "iuf" and bool(np.isfinite(actions).all())
+        else:
+            whole = actions.dtype.kind in "iub" or not len(actions)
+            fitting = whole and all(space.contains(action) for action in actions.astype(dtype))
+        if not fitting:
+            raise ValueError(f"Context actions {actions!r} are not all in {space}; give those between the frames.")
         if vectors is not None:
             vectors = np.asarray(vectors, np.float32)
             if not config.vector_size or vectors.shape != (len(frames), config.vector_size):
@@ -231,8 +264,10 @@ class Dreams:
                     f"Context vectors of {vectors.shape} do not fit {len(frames)} frames of a model with "
                     f"{config.vector_size} numbers per frame."
                 )
+            if not np.isfinite(vectors).all():
+                raise ValueError("Context vectors hold NaN or infinity; give finite numbers, or none at all.")
         none = np.zeros(len(actions), np.float32)
-        return Episode(frames, actions, none, terminated=False, truncated=False, vectors=vectors)
+        return Episode(frames, actions.astype(dtype), none, terminated=False, truncated=False, vectors=vectors)
 
     def _put(self, rows: np.ndarray, memory: Memory, frames: Tensor, steps: int) -> None:
         index = torch.from_numpy(rows)
@@ -259,10 +294,13 @@ def check_actions(actions: Any, space: gym.Space) -> np.ndarray:
     """Actions in the layout the model takes, of a single space or of one for N rows.
 
     Raises:
-        gymnasium.error.InvalidAction: if they are not in the space; floats of another precision are taken for a Box.
+        gymnasium.error.InvalidAction: if they are not in the space; numbers of another type are taken for a Box.
     """
-    given = np.asarray(actions)
-    if given.dtype.kind == "f" and space.dtype is not None and space.dtype.kind == "f":
+    try:
+        given = np.asarray(actions)
+    except ValueError:
+        given = np.array(None)  # rows of different lengths are in no space
+    if given.dtype.kind in "iuf" and space.dtype is not None and space.dtype.kind == "f":
         given = given.astype(space.dtype)
     whole = given.dtype.kind in "iub" or isinstance(space, spaces.Box)  # MultiDiscrete would take 1.5
     if not whole or not space.contains(given if space.shape else actions):

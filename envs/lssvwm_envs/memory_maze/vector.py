@@ -11,7 +11,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from lssvwm_envs.autoreset import final_entries, reset_mask, row_seeds, with_masks
+from lssvwm_envs.autoreset import check_autoreset_mode, final_entries, reset_mask, row_seeds, with_masks
 from lssvwm_envs.memory_maze.env import EXTRA, check_render_mode, draw_seeds, observation_space
 from lssvwm_envs.memory_maze.kinematics import ACTIONS
 from lssvwm_envs.memory_maze.maze import MazeConfig, Mazes
@@ -47,7 +47,7 @@ class MemoryMazeVectorEnv(VectorEnv):
             raise ValueError(f"A vector environment needs at least one environment, not {num_envs}.")
         self.num_envs, self.extra_obs = num_envs, extra_obs
         self.render_mode = check_render_mode(render_mode)
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.autoreset_mode = check_autoreset_mode(autoreset_mode)
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": 8, "autoreset_mode": self.autoreset_mode}
         self.mazes = Mazes(MazeConfig(size, image_size, max_steps, objects), num_envs)
         self.single_observation_space = observation_space(self.mazes.config, extra_obs)

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import torch
 import tyro
+from matplotlib.patches import Patch
 
 from lssvwm_agents.evaluate import evaluate_policy
 from lssvwm_agents.imagination import PPOConfig, train_on_images, train_on_memory
 from lssvwm_envs.minigrid import make_image_env
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.cpu import tune_process
-from lssvwm_rl.evaluation.results import markdown_table
+from lssvwm_rl.evaluation.results import markdown_table, new_figure
 
 ARMS = ("memory", "images")
 
@@ -76,11 +77,11 @@ def run(args: Args, arm: str, seed: int) -> dict[str, object]:
 
 
 def main(args: Args) -> None:
-    """Run what is missing and print the table of all that is there."""
+    """Run what is missing, print the table of all that is there, and draw how they learnt."""
     torch.set_num_threads(args.threads)
     tune_process()
     args.out.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows, curves = [], []
     for arm in args.arms:
         for seed in args.seeds:
             path = args.out / f"{arm}-{seed}.json"
@@ -88,6 +89,7 @@ def main(args: Args) -> None:
                 path.write_text(json.dumps(run(args, arm, seed), indent=2))
             found = json.loads(path.read_text())
             result = found["result"]
+            curves.append((arm, found["curve"]))
             success = f"{result['success_rate']:.3f} ± {result['success_error']:.3f}"
             rows.append(
                 [
@@ -100,6 +102,12 @@ def main(args: Args) -> None:
                 ]
             )
     print(markdown_table(["PPO on", "seed", "real steps", "success", "return", "seconds"], rows))
+    figure, (axes,) = new_figure(1)
+    for arm, curve in curves:
+        axes.plot(*zip(*curve, strict=True), color=f"C{args.arms.index(arm)}")
+    axes.legend(handles=[Patch(color=f"C{i}", label=f"PPO on {arm}") for i, arm in enumerate(args.arms)])
+    axes.set(xlabel="real steps", ylabel="mean return of recent episodes", title=args.env, ylim=(0, 1))
+    figure.savefig(args.out / "curves.png", dpi=100)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.error import DependencyNotInstalled, ResetNeeded
+from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import (
@@ -118,10 +118,7 @@ def test_pictures_for_people():
 
 def test_videos_are_recorded(tmp_path):
     env = gym.make("lssvwm/MemoryMaze-5x5-v0", max_steps=9, render_mode="rgb_array")
-    try:
-        recorded = RecordVideo(env, str(tmp_path / "videos"), lambda episode: True)
-    except DependencyNotInstalled:
-        pytest.skip("RecordVideo needs moviepy")
+    recorded = RecordVideo(env, str(tmp_path / "videos"), lambda episode: True)
     play(recorded, 9)
     recorded.close()
     assert [path.suffix for path in (tmp_path / "videos").iterdir()] == [".mp4"]

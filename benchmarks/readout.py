@@ -36,6 +36,8 @@ class Args:
     seeds: tuple[int, ...] = (0, 1, 2)
     steps: int = 300_000
     """Real steps of each run."""
+    entropy: float = 0.03
+    """Weight of PPO's entropy bonus, for both arms: going back to look costs steps, and has to be tried first."""
     episodes: int = 200
     """Test worlds played by each trained policy, the same for all."""
     threads: int = 1
@@ -43,7 +45,7 @@ class Args:
 
 def run(args: Args, arm: str, seed: int) -> dict[str, object]:
     """Train one policy and play the test worlds with it."""
-    config = PPOConfig(total_steps=args.steps, seed=seed)
+    config = PPOConfig(total_steps=args.steps, entropy=args.entropy, seed=seed)
     curve: list[tuple[int, float]] = []
 
     def progress(done: int, _: int, mean_return: float) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import torch
 from torch import nn
 
 from lssvwm_rl.backbone import BackboneConfig
+from lssvwm_rl.checkpoints import CONTEXTS
 from lssvwm_rl.data.clips import Batch
+from lssvwm_rl.data.store import Episode, EpisodeWriter, StoreHeader
 from lssvwm_rl.world_model import WorldModel
 from lssvwm_rl.world_model_config import WorldModelConfig
 
@@ -69,3 +75,46 @@ def random_batch(model: WorldModel, lengths: list[int], span: int, seed: int = 0
         mask=mask,
         vectors=vectors,
     )
+
+
+EVEN = replace(BACKBONE, blocks=(1, 2), condition_width=32, scan_head_size=8)
+"""Sizes that are multiples of 32 in every row, as real models' are: then no row's sums depend on its place."""
+
+
+def untrained_checkpoint(folder: Path, vector_keys: dict[str, int] | None = None, ends: float = 0.2, **changes) -> str:
+    """A checkpoint with random weights, small frames and episodes of 1 to 6 steps; `ends` of the dreamt steps end."""
+    vector_keys = vector_keys or {}
+    settings = dict(frame_shape=(8, 8, 3), grid=(2, 2), vector_size=sum(vector_keys.values()))
+    model = small_model(**{**settings, **changes})
+    end_some(model, ends)
+    model.save_pretrained(folder)
+    rng = np.random.default_rng(0)
+    header = StoreHeader(model.config.frame_shape, DISCRETE, vector_keys)
+    with EpisodeWriter(folder / CONTEXTS, header) as writer:
+        for steps in range(1, 7):
+            episode = Episode(
+                frames=rng.integers(0, 256, (steps + 1, *model.config.frame_shape), dtype=np.uint8),
+                actions=rng.integers(0, 4, steps),
+                rewards=np.zeros(steps, np.float32),
+                terminated=False,
+                truncated=True,
+                vectors=rng.standard_normal((steps + 1, model.config.vector_size)).astype(np.float32)
+                if vector_keys
+                else None,
+            )
+            writer.add(episode)
+    return str(folder)
+
+
+def end_some(model: WorldModel, ends: float):
+    """Shift the model's continuation head so that about this share of steps ends a dream."""
+    batch = random_batch(model, [4] * 16, 4)
+    memory, _ = model.observe(model.initial_memory(16), batch.frames, batch.actions, batch.vectors)
+    generators = [torch.Generator().manual_seed(i) for i in range(16)]
+    logits = []
+    for t in range(4):
+        imagined = model.imagine(memory, batch.actions[:, t], generators, denoise_steps=1)
+        memory = imagined.memory
+        logits.append(imagined.terminated.logit())
+    with torch.no_grad():
+        model.continuation_head.mlp[-1].bias -= torch.cat(logits).quantile(1 - ends) if ends else 100.0

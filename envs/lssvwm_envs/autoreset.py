@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorEnv
 
 
 def check_autoreset_mode(mode: str | AutoresetMode) -> AutoresetMode:
@@ -20,6 +20,16 @@ def check_autoreset_mode(mode: str | AutoresetMode) -> AutoresetMode:
     except ValueError:
         names = ", ".join(each.value for each in AutoresetMode)
         raise ValueError(f"Autoreset mode {mode!r} is unknown; use one of {names}.") from None
+
+
+def autoreset_mode_of(envs: VectorEnv) -> AutoresetMode:
+    """What happens at an end; next-step, Gymnasium's default, if nothing says it.
+
+    The environment's attribute counts more than its metadata: Gymnasium's vectors write their mode into the metadata of
+    the class of their environments, where the next vector of that class replaces it.
+    """
+    told = envs.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+    return AutoresetMode(getattr(envs.unwrapped, "autoreset_mode", told))
 
 
 def reset_mask(options: dict[str, Any] | None, num_envs: int) -> np.ndarray:

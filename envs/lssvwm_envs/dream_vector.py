@@ -30,6 +30,7 @@ class _Step(NamedTuple):
     terminated: Tensor
     truncated: Tensor
     told: dict[str, Tensor]  # by the model, of every row's step
+    ended: np.ndarray  # (N,) bool, rows whose last observation is in `last` only
     fresh: np.ndarray  # (N,) bool, rows that this step began anew
     drawn: dict[str, np.ndarray]  # of these
 
@@ -126,8 +127,8 @@ class DreamVectorEnv(VectorEnv):
         step = self._advance(moves.to(self.model.device))
         told = to_numpy(step.told)
         info = {**with_masks(told, ~step.fresh), **with_masks(step.drawn, step.fresh)}
-        if self.autoreset_mode == AutoresetMode.SAME_STEP and step.fresh.any():
-            info |= final_entries(to_numpy(step.last), told, step.fresh)
+        if step.ended.any():
+            info |= final_entries(to_numpy(step.last), told, step.ended)
         parts = (step.reward, step.terminated, step.truncated)
         reward, terminated, truncated = (part.cpu().numpy() for part in parts)
         return to_numpy(step.observation), reward, terminated, truncated, info
@@ -156,7 +157,7 @@ class DreamVectorEnv(VectorEnv):
         step = self._advance(actions.to(torch.from_numpy(np.zeros(0, dtype)).dtype))
         info: dict[str, Any] = dict(step.told)
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
-            info |= {"final_obs": step.last, "_final_obs": torch.from_numpy(step.fresh).to(self.model.device)}
+            info |= {"final_obs": step.last, "_final_obs": torch.from_numpy(step.ended).to(self.model.device)}
         return step.observation, step.reward, step.terminated, step.truncated, info
 
     def render(self) -> Any:
@@ -214,19 +215,19 @@ class DreamVectorEnv(VectorEnv):
         if dreamt.vector is not None:
             told["vector"] = dreamt.vector
         drawn: dict[str, np.ndarray] = {}
-        if over.any():  # next-step: their step only begins anew
+        if over.any():  # next-step, or restored at their end: their step only begins anew
             drawn = self._begin(over, None)
             running = torch.from_numpy(~over).to(self.model.device)
             reward, terminated, truncated = reward * running, terminated & running, truncated & running
         done = (terminated | truncated).cpu().numpy()
-        fresh, last = over, self._dreams.observe(self.observation)
-        observation, self._over = last, done
-        if self.autoreset_mode == AutoresetMode.SAME_STEP:
-            fresh = done
-            if done.any():
-                drawn = self._begin(done, None)
-                observation = self._dreams.observe(self.observation)
-        return _Step(observation, last, reward, terminated, truncated, told, fresh, drawn)
+        observation = last = self._dreams.observe(self.observation)
+        self._over = done
+        ended = done & (self.autoreset_mode == AutoresetMode.SAME_STEP)
+        if ended.any():
+            begun = self._begin(ended, None)
+            drawn = {name: np.where(ended, part, drawn.get(name, part)) for name, part in begun.items()}
+            observation = self._dreams.observe(self.observation)
+        return _Step(observation, last, reward, terminated, truncated, told, ended, over | ended, drawn)
 
     def _begin(self, mask: np.ndarray, given: Episode | None) -> dict[str, np.ndarray]:
         episodes = self._dreams.begin(np.flatnonzero(mask), given)

@@ -9,6 +9,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.wrappers.vector import DictInfoToList
 from stable_baselines3.common.vec_env import VecEnv
 
+from lssvwm_envs.autoreset import autoreset_mode_of
 from lssvwm_envs.dream_vector import DreamVectorEnv
 
 
@@ -24,7 +25,7 @@ class GymVecEnv(VecEnv):
     """
 
     def __init__(self, envs: VectorEnv, seed: int | None = None):
-        mode = envs.metadata.get("autoreset_mode")
+        mode = autoreset_mode_of(envs)
         if mode != AutoresetMode.SAME_STEP:
             raise ValueError(
                 f"Stable-Baselines3 needs same-step autoreset, not {mode}; make the environment with that."

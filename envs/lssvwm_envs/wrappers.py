@@ -12,7 +12,7 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
-from lssvwm_envs.autoreset import reset_mask, row_of
+from lssvwm_envs.autoreset import autoreset_mode_of, reset_mask, row_of
 from lssvwm_envs.dream_state import make_observation, observation_space
 from lssvwm_envs.model_cache import shared_fingerprint, shared_model
 from lssvwm_rl.checkpoints import CONTEXTS, check_fits, load_contexts, resolve_checkpoint
@@ -80,8 +80,8 @@ class MemoryObservation(gym.Wrapper):
         Raises:
             ValueError: if the environment cannot be copied.
         """
-        nothing_over = np.zeros(1, bool)
-        return RealState(self._memory, self._beside.fingerprint, self._frames, nothing_over, _copy(self.env))
+        frames, nothing_over = self._frames.copy(), np.zeros(1, bool)  # they may be the environment's own buffer
+        return RealState(self._memory, self._beside.fingerprint, frames, nothing_over, _copy(self.env))
 
     def set_state(self, state: RealState[gym.Env]) -> None:
         """Go on from a state. The environment in it is copied once more, so that it can be restored again.
@@ -105,7 +105,7 @@ class VectorMemoryObservation(VectorWrapper):
     committed to the memory of its own episode.
 
     Args:
-        env: its `metadata["autoreset_mode"]` says what happens at an end; Gymnasium's default if it is missing.
+        env: in any autoreset mode, see `autoreset.autoreset_mode_of`.
         checkpoint, observation, device: as in `MemoryObservation`.
 
     Raises:
@@ -116,7 +116,7 @@ class VectorMemoryObservation(VectorWrapper):
         super().__init__(env)
         single = env.single_observation_space, env.single_action_space
         self._beside = _Beside(env, *single, checkpoint, observation, device)
-        self.autoreset_mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        self.autoreset_mode = autoreset_mode_of(env)
         self.single_observation_space = self._beside.observation_space
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
         self._memory, self._frames = self._beside.nothing(env.num_envs)
@@ -155,7 +155,8 @@ class VectorMemoryObservation(VectorWrapper):
 
     def get_state(self) -> RealState[VectorEnv]:
         """Where all rows are, see `MemoryObservation.get_state`."""
-        return RealState(self._memory, self._beside.fingerprint, self._frames, self._over, _copy(self.env))
+        frames = self._frames.copy()
+        return RealState(self._memory, self._beside.fingerprint, frames, self._over, _copy(self.env))
 
     def set_state(self, state: RealState[VectorEnv]) -> None:
         """Go on from a state, see `MemoryObservation.set_state`."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import random_batch, small_model
+from small_models import BACKBONE, random_batch, small_model
 
 from lssvwm_rl.memory import Memory
+from lssvwm_rl.world_model import WorldModel
 
 ROWS = 4
 
@@ -46,6 +48,46 @@ def test_repeat_keeps_copies_side_by_side_and_where_chooses_by_row():
     mixed = a.where(mask, b)
     for i, mine in enumerate(mask.tolist()):
         assert same(row(mixed, i), row(a if mine else b, i))
+
+
+@functools.cache
+def model_of(kind: str) -> WorldModel:
+    return small_model(backbone=dataclasses.replace(BACKBONE, kind=kind))
+
+
+@functools.cache
+def after(kind: str, rows: int, frames: int) -> Memory:
+    batch = random_batch(model_of(kind), [frames] * rows, frames, seed=10 * rows + frames)
+    return model_of(kind).observe(model_of(kind).initial_memory(rows), batch.frames, batch.actions)[0]
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    kind=st.sampled_from(["block_ssm", "window", "causal"]),
+    rows=st.lists(st.integers(0, ROWS - 1), min_size=1, max_size=ROWS, unique=True),
+    ours=st.integers(1, 4),
+    theirs=st.integers(1, 4),
+)
+def test_put_replaces_the_named_rows_in_their_order(kind, rows, ours, theirs):
+    whole, other = after(kind, ROWS, ours), after(kind, len(rows), theirs)
+    before = whole.clone(), other.clone()
+    result = whole.put(torch.tensor(rows), other)
+    assert same(whole, before[0]) and same(other, before[1])
+    for name, tensor in result.tensors().items():
+        assert len(tensor) == ROWS
+        for i in range(ROWS):
+            wanted = other.tensors()[name][rows.index(i)] if i in rows else whole.tensors()[name][i]
+            if kind == "causal" and name.startswith(("keys.", "values.")):  # as long as the longest, newest last
+                assert tensor.shape[1] == max(ours, theirs)
+                wanted = torch.cat([torch.zeros(max(ours, theirs) - len(wanted), *wanted.shape[1:]), wanted])
+            assert torch.equal(tensor[i], wanted), (name, i)
+    # What matters in the end: every row goes on as it would have where it comes from.
+    model, batch = model_of(kind), random_batch(model_of(kind), [1] * ROWS, 1)
+    features = model.observe(result, batch.frames, batch.actions)[0].features
+    for i in range(ROWS):
+        source = row(other, rows.index(i)) if i in rows else row(whole, i)
+        alone = model.observe(source, batch.frames[i : i + 1], batch.actions[i : i + 1])[0].features
+        torch.testing.assert_close(features[i : i + 1], alone, atol=1e-4, rtol=0)
 
 
 def test_a_memory_cannot_be_changed_and_a_clone_shares_nothing():

@@ -26,7 +26,9 @@ def test_the_script_of_the_page_trains(tmp_path):
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     said = re.findall(r"^iteration (\d): (\d+) steps, episode return mean (-?\d+\.\d+)$", done.stdout, re.MULTILINE)
-    assert [(iteration, steps) for iteration, steps, _ in said] == [("1", "512"), ("2", "512")], done.stdout
+    assert [iteration for iteration, *_ in said] == ["1", "2"], done.stdout
+    # Two runners step eight dreams at a time, and a reset is not counted as a step.
+    assert all(512 <= int(steps) <= 512 + 2 * 7 for _, steps, _ in said), done.stdout
 
 
 @pytest.fixture(scope="module")

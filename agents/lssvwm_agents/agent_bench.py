@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from lssvwm_agents.evaluate import EvaluationResult
 from lssvwm_agents.planning import PlannerPolicy
-from lssvwm_agents.policies import load_policy
+from lssvwm_agents.policies import check_reads, load_policy
 from lssvwm_envs.memory_maze.env import MemoryMazeEnv
 from lssvwm_envs.memory_maze.explorers import MazeExplorer, seek
 from lssvwm_envs.wrappers import VectorMemoryObservation
@@ -25,6 +25,7 @@ from lssvwm_rl.data.collect import Policy, RandomPolicy
 from lssvwm_rl.data.splits import split_seed
 from lssvwm_rl.evaluation.results import markdown_table, new_figure
 from lssvwm_rl.spaces import image_shape, space_to_json
+from lssvwm_rl.world_model import WorldModel
 
 MAX_PICTURES = 250  # frames of the video
 
@@ -66,12 +67,11 @@ def contenders(
             )
         wrap = None
         if saved.checkpoint is not None:
-            _check_fits(saved.checkpoint, env, name)
+            check_reads(saved, _fitting_model(saved.checkpoint, env, name, device))
             wrap = partial(VectorMemoryObservation, checkpoint=saved.checkpoint, observation="memory", device=device)
         found["policy"] = Contender(saved, wrap)
     if planner is not None:
-        _check_fits(planner, env, name)
-        found["planner"] = Contender(PlannerPolicy(load_world_model(planner, device), seed=seed))
+        found["planner"] = Contender(PlannerPolicy(_fitting_model(planner, env, name, device), seed=seed))
     return found
 
 
@@ -124,6 +124,7 @@ def replay(env: gym.Env, seed: int, actions: np.ndarray) -> np.ndarray | None:
         env.close()
 
 
-def _check_fits(checkpoint: str, env: gym.Env, name: str) -> None:
-    config = load_world_model(checkpoint).config
-    check_fits(config, image_shape(env.observation_space), space_to_json(env.action_space), name)
+def _fitting_model(checkpoint: str, env: gym.Env, name: str, device: str) -> WorldModel:
+    model = load_world_model(checkpoint, device)
+    check_fits(model.config, image_shape(env.observation_space), space_to_json(env.action_space), name)
+    return model

@@ -23,6 +23,7 @@ from stable_baselines3.common.policies import (
 )
 
 from lssvwm_rl.spaces import space_from_json, space_to_json
+from lssvwm_rl.world_model import WorldModel
 
 FORMAT_VERSION = 1
 CONFIG_FILE = "policy.json"
@@ -146,6 +147,15 @@ def load_policy(folder: str | Path, device: str = "cpu") -> SavedPolicy:
         raise ValueError(f"The policy at {folder} cannot be read ({_first_line(error)}); train it again.") from error
     policy.set_training_mode(False)
     return loaded
+
+
+def check_reads(saved: SavedPolicy, model: WorldModel) -> None:
+    """Raise ValueError unless the policy's observation is the readout of the model's memory."""
+    if saved.observation_space.shape != (model.readout_size,):
+        raise ValueError(
+            f"The policy reads observations of shape {saved.observation_space.shape}, the memory has "
+            f"{model.readout_size} numbers; use the world model it was trained with, or train it again."
+        )
 
 
 def check_new(path: Path) -> None:

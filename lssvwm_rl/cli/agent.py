@@ -89,7 +89,7 @@ def _evaluate(args: AgentEval) -> None:
     import torch
 
     from lssvwm_agents.evaluate import evaluate_policy, print_results, progress_bar, write_results
-    from lssvwm_agents.policies import check_new, load_policy
+    from lssvwm_agents.policies import check_new, check_reads, load_policy
     from lssvwm_envs.minigrid import make_image_env
     from lssvwm_envs.wrappers import VectorMemoryObservation
     from lssvwm_rl.checkpoints import check_fits, load_world_model
@@ -109,8 +109,9 @@ def _evaluate(args: AgentEval) -> None:
         )
     wrap = None
     if checkpoint is not None:
-        config = load_world_model(checkpoint, args.device).config
-        check_fits(config, frame_shape, space_to_json(action_space), args.env)
+        model = load_world_model(checkpoint, args.device)
+        check_fits(model.config, frame_shape, space_to_json(action_space), args.env)
+        check_reads(policy, model)
         wrap = partial(VectorMemoryObservation, checkpoint=checkpoint, observation="memory", device=args.device)
     torch.manual_seed(args.seed)  # stochastic policies of Stable-Baselines3 draw from torch's global generator
     results = {}

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from lssvwm_agents.evaluate import evaluate_policy
-from lssvwm_agents.imagination import DreamTrainConfig, PPOConfig, train_in_dream, train_on_images
-from lssvwm_agents.policies import load_policy, save_policy
+from lssvwm_agents.imagination import DreamTrainConfig, PPOConfig, train_in_dream, train_on_images, train_on_memory
+from lssvwm_agents.policies import check_reads, load_policy, save_policy
 from lssvwm_envs.minigrid import make_image_env
+from lssvwm_envs.model_cache import shared_model
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.data.splits import split_seed
 
@@ -51,11 +52,25 @@ def test_a_dream_trained_policy_is_kept_and_acts_in_the_real_env(checkpoint, tmp
     assert np.array_equal(ours, theirs)
     result = evaluate_policy(loaded, make, 2, wrap_vector=partial(VectorMemoryObservation, checkpoint=checkpoint))
     assert (result.lengths > 0).all()
+    check_reads(loaded, shared_model(checkpoint))
+    with pytest.raises(ValueError, match="the memory has 384 numbers; use the world model"):
+        check_reads(loaded, shared_model("minigrid-memory"))
     with pytest.raises(ValueError, match="exists already"):
         train_in_dream(checkpoint, config, tmp_path / "agent")
     (tmp_path / "agent" / "policy.safetensors").write_bytes(b"half")
     with pytest.raises(ValueError, match="cannot be read"):
         load_policy(tmp_path / "agent")
+
+
+def test_ppo_trains_on_the_memory_of_the_real_environment(checkpoint):
+    steps = []
+    model = train_on_memory(
+        ENV_ID, checkpoint, PPOConfig(**TINY), lambda done, total, mean: steps.append((done, total))
+    )
+    assert model.num_timesteps == 32 and steps[-1] == (32, 32)
+    assert model.observation_space.shape == (shared_model(checkpoint).readout_size,)
+    again = train_on_memory(ENV_ID, checkpoint, PPOConfig(**TINY))
+    assert all((p == q).all() for p, q in zip(model.policy.parameters(), again.policy.parameters(), strict=True))
 
 
 def test_the_image_baseline_trains_and_is_kept(tmp_path):

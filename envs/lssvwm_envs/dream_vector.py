@@ -179,7 +179,8 @@ class DreamVectorEnv(VectorEnv):
     def set_state(self, row: int, state: DreamState) -> None:
         """Let one row go on from a state; the others stay as they are.
 
-        With the same number of rows, the same actions give bit-identical frames.
+        In the same row of as many, the same actions give bit-identical frames; in a `causal` model, only if the others
+        look back as far. Elsewhere sums may be rounded otherwise.
 
         Raises:
             IndexError: if there is no such row.

@@ -72,7 +72,7 @@ class Dreamt(NamedTuple):
 
 
 class Dreams:
-    """N dreams. What they have seen is in their memory; rows never influence each other.
+    """N dreams. What they have seen is in their memory; rows do not influence each other, but for how sums are rounded.
 
     Attributes:
         memory: N rows.

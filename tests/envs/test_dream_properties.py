@@ -638,7 +638,12 @@ def test_tensors_are_what_arrays_are_and_may_be_written_to(untrained, mode, seed
             for i in np.flatnonzero(done):
                 assert bits(info["final_obs"][i]) == bits(row_of(to_arrays(told["final_obs"]), i))
         assert told.keys() == expected
+        shown = result[0]["image"] if observation == "both" else result[0] if observation == "image" else None
+        shown = None if shown is None else shown.copy()
         scribble([result, info, others, told])
+        if shown is not None:
+            for envs in (arrays, tensors):
+                assert all(np.array_equal(envs.get_state(i).frame, shown[i]) for i in range(3))
         if mode == AutoresetMode.DISABLED and done.any():
             again = [envs.reset(options={"reset_mask": done.copy()}) for envs in (arrays, tensors)]
             assert bits(again[0]) == bits(again[1])

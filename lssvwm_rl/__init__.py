@@ -9,24 +9,24 @@ from gymnasium.envs.registration import register
 
 if TYPE_CHECKING:
     from lssvwm_rl.data.store import EpisodeStore
-    from lssvwm_rl.memory import Memory
-    from lssvwm_rl.world_model import WorldModel
+    from lssvwm_rl.model.memory import Memory
+    from lssvwm_rl.model.world_model import WorldModel
 
 __version__ = "0.1.0"
 __all__ = ["EpisodeStore", "Memory", "WorldModel"]
 
 _HOMES = {
     "EpisodeStore": "lssvwm_rl.data.store",
-    "Memory": "lssvwm_rl.memory",
-    "WorldModel": "lssvwm_rl.world_model",
+    "Memory": "lssvwm_rl.model.memory",
+    "WorldModel": "lssvwm_rl.model.world_model",
 }
 
 register(
     id="lssvwm/Dream-v0",
-    entry_point="lssvwm_envs.dream:DreamEnv",
-    vector_entry_point="lssvwm_envs.dream_vector:DreamVectorEnv",
+    entry_point="lssvwm_envs.dream.env:DreamEnv",
+    vector_entry_point="lssvwm_envs.dream.vector:DreamVectorEnv",
 )
-register(id="lssvwm/MiniGridRecall-v0", entry_point="lssvwm_envs.minigrid_recall:MiniGridRecall")
+register(id="lssvwm/MiniGridRecall-v0", entry_point="lssvwm_envs.minigrid.recall:MiniGridRecall")
 for _size in (5, 7, 9, 11, 13, 15):
     for _variant, _extra_obs in (("", False), ("-ExtraObs", True)):
         register(

@@ -103,6 +103,11 @@ def image_shape(space: gym.Space) -> tuple[int, ...]:
     return tuple(image.shape)
 
 
+def image_of(observation: Any, key: str | None) -> Any:
+    """The image in an observation, single or batched; `key` is what `image_key` found."""
+    return observation if key is None else observation[key]
+
+
 def _bounds_to_json(bounds: np.ndarray) -> Any:
     # Strict JSON has no infinity, so infinite bounds are strings; uniform bounds shrink to one number.
     def plain(value: Any) -> Any:

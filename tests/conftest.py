@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_models import BACKBONE, awake
 
-from lssvwm_envs.minigrid import image_envs
-from lssvwm_rl.checkpoints import CONTEXTS
-from lssvwm_rl.data.collect import RandomPolicy, collect
-from lssvwm_rl.world_model import WorldModel
-from lssvwm_rl.world_model_config import WorldModelConfig
+from lssvwm_envs.make import image_envs
+from lssvwm_rl.data.collect import collect
+from lssvwm_rl.model.checkpoint_files import CONTEXTS
+from lssvwm_rl.model.config import WorldModelConfig
+from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.policy import RandomPolicy
+from support.small_models import BACKBONE, awake
 
 ENV_ID = "MiniGrid-MemoryS7-v0"
 
@@ -28,7 +29,11 @@ def checkpoint(tmp_path_factory) -> str:
     )
     torch.manual_seed(0)
     config = WorldModelConfig(
-        store.header.frame_shape, store.header.action_space, backbone=BACKBONE, readout_size=12, head_width=32
+        frame_shape=store.header.frame_shape,
+        action_space=store.header.action_space,
+        backbone=BACKBONE,
+        feature_size=12,
+        head_width=32,
     )
     model = WorldModel(config)
     awake(model)

@@ -9,6 +9,7 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
+
 from support import golden
 
 FOLDER = Path(__file__).parent / "golden"

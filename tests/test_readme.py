@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from lssvwm_envs.explorers import make_explorer
-from lssvwm_envs.minigrid import image_envs
-from lssvwm_rl.checkpoints import load_world_model, resolve_checkpoint
+from lssvwm_envs.make import image_envs
 from lssvwm_rl.data.collect import collect
-from lssvwm_rl.evaluation.memory_reward import memory_reward_accuracy
+from lssvwm_rl.measures.memory_reward import memory_reward_accuracy
+from lssvwm_rl.model.checkpoint_files import resolve_checkpoint
+from lssvwm_rl.model.checkpoints import load_world_model
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -48,7 +49,7 @@ def test_the_shipped_checkpoint_remembers_and_forgets_when_wiped(tmp_path):
 def test_the_quickstart_smoke_writes_its_report_and_reuses_it(tmp_path):
     import json
 
-    from lssvwm_agents.quickstart import QuickstartConfig, quickstart
+    from lssvwm_bench.quickstart import QuickstartConfig, quickstart
 
     said: list[str] = []
     for _ in range(2):

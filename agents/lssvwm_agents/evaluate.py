@@ -15,8 +15,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from lssvwm_rl.data.collect import Policy
 from lssvwm_rl.data.splits import split_seed
+from lssvwm_rl.policy import Policy
 
 
 @dataclass(frozen=True)

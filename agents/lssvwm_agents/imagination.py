@@ -13,7 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from lssvwm_agents.policies import check_new, save_policy
-from lssvwm_envs.minigrid import make_image_env
+from lssvwm_envs.make import make_image_env
 from lssvwm_envs.sb3 import DreamVecEnv, GymVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.spaces import image_key

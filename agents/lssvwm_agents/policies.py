@@ -22,8 +22,8 @@ from stable_baselines3.common.policies import (
     MultiInputActorCriticPolicy,
 )
 
+from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.spaces import space_from_json, space_to_json
-from lssvwm_rl.world_model import WorldModel
 
 FORMAT_VERSION = 1
 CONFIG_FILE = "policy.json"

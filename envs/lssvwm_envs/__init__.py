@@ -23,7 +23,7 @@ def register_checkpoint(id: str, checkpoint: str | Path, **settings: Any) -> Non
         FileNotFoundError: if there is no such checkpoint.
         gymnasium.error.Error: if the id is malformed.
     """
-    from lssvwm_rl.checkpoints import resolve_checkpoint
+    from lssvwm_rl.model.checkpoint_files import resolve_checkpoint
 
     dream = gym.spec("lssvwm/Dream-v0")
     folder = Path(checkpoint)

@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
-from lssvwm_rl.data.collect import Policy, RandomPolicy
+from lssvwm_rl.policy import Policy, RandomPolicy
 
 LEFT, RIGHT, FORWARD = 0, 1, 2
 DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1))
@@ -42,7 +42,7 @@ def make_explorer(envs: VectorEnv, seed: int, blind: float = 0.2) -> Policy:
     from minigrid.envs import MemoryEnv
 
     from lssvwm_envs.memory_maze.explorers import MazeExplorer, are_mazes
-    from lssvwm_envs.minigrid_recall import MiniGridRecall
+    from lssvwm_envs.minigrid.recall import MiniGridRecall
 
     if are_mazes(envs):
         return MazeExplorer(envs, seed)

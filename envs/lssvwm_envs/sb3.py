@@ -9,8 +9,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.wrappers.vector import DictInfoToList
 from stable_baselines3.common.vec_env import VecEnv
 
-from lssvwm_envs.autoreset import autoreset_mode_of
-from lssvwm_envs.dream_vector import DreamVectorEnv
+from lssvwm_envs.dream.vector import DreamVectorEnv
+from lssvwm_envs.rows import autoreset_mode_of
 
 
 class GymVecEnv(VecEnv):

@@ -218,7 +218,7 @@ class _Reader:
         )
 
 
-def split(store: EpisodeStore, fraction: float = 0.1) -> tuple[list[int], list[int]]:
+def hold_out(store: EpisodeStore, fraction: float = 0.1) -> tuple[list[int], list[int]]:
     """Indices of the episodes to train on and of those held out, the same for the same store.
 
     Every k-th episode is held out, so that both parts have episodes from all of the collection; at least one is held

@@ -4,39 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
 
 from lssvwm_rl.data.splits import SPLITS, split_seed
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
-from lssvwm_rl.spaces import action_layout, image_key, space_from_json, space_to_json
-
-
-class Policy(Protocol):
-    """Stable-Baselines3's `predict`, batched over sub-environments."""
-
-    def predict(
-        self, observation: Any, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = False
-    ) -> tuple[np.ndarray, Any]: ...
-
-
-class RandomPolicy:
-    """Uniformly random actions; one seed gives one sequence of actions."""
-
-    def __init__(self, action_space: gym.Space, seed: int = 0) -> None:
-        """`action_space` is that of a single environment; it is copied through JSON, so its own RNG is untouched."""
-        self.action_space = space_from_json(space_to_json(action_space))
-        self.action_space.seed(seed)
-
-    def predict(
-        self, observation: Any, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = False
-    ) -> tuple[np.ndarray, Any]:
-        """One action per row of `observation`, an array or a dict of arrays."""
-        batch = next(iter(observation.values())) if isinstance(observation, dict) else observation
-        return np.stack([np.asarray(self.action_space.sample()) for _ in range(len(batch))]), state
+from lssvwm_rl.policy import Policy
+from lssvwm_rl.spaces import action_layout, image_key, space_to_json
 
 
 def collect(

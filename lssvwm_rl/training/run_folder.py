@@ -13,8 +13,8 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from lssvwm_rl.checkpoints import CONTEXTS, ENV_FILE, MODEL_CONFIG, WEIGHTS, resolve_checkpoint
 from lssvwm_rl.data.store import EpisodeStore, EpisodeWriter
+from lssvwm_rl.model.checkpoint_files import CONTEXTS, ENV_FILE, MODEL_CONFIG, WEIGHTS, resolve_checkpoint
 
 CONFIG_FILE = "config.yaml"
 CURVE_FILE = "learning_curve.csv"

@@ -18,14 +18,14 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from lssvwm_rl.cpu import tune_process
-from lssvwm_rl.data.clips import ClipSampler, StreamSampler, split
+from lssvwm_rl.data.clips import ClipSampler, StreamSampler, hold_out
 from lssvwm_rl.data.store import EpisodeStore
-from lssvwm_rl.memory import Memory
+from lssvwm_rl.model.config import WorldModelConfig
+from lssvwm_rl.model.memory import Memory
+from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.training import run_folder
-from lssvwm_rl.training.preview import log_preview, log_scalars, open_log
-from lssvwm_rl.world_model import WorldModel
-from lssvwm_rl.world_model_config import WorldModelConfig
+from lssvwm_rl.training.cpu import tune_process
+from lssvwm_rl.training.log import log_preview, log_scalars, open_log
 
 Callback = Callable[[WorldModel, int], dict[str, float]]
 """(EMA model, step) -> figures for the learning curve."""
@@ -140,7 +140,7 @@ def train(
     out = Path(out)
     if not len(store):
         raise ValueError(f"{store.path} has no episodes to train on; collect some with `lssvwm collect`.")
-    train_episodes, held_out = split(store)
+    train_episodes, held_out = hold_out(store)
     about = {
         "data": str(store.path),
         "episodes_of_data": len(store),
@@ -153,7 +153,7 @@ def train(
     fabric = _fabric(config)
     fabric.launch()
     if fabric.is_global_zero:
-        plain = WorldModelConfig((2, 2, 1), model_config.action_space)
+        plain = WorldModelConfig(frame_shape=(2, 2, 1), action_space=model_config.action_space)
         defaults = {"weights": None, "model": dataclasses.asdict(plain), "train": dataclasses.asdict(TrainConfig())}
         run_folder.prepare(out, about, store, held_out, defaults)
     fabric.barrier()
@@ -265,7 +265,7 @@ def _weights_for(config: WorldModelConfig, checkpoint: str | Path) -> dict[str, 
     wanted, found = dataclasses.asdict(config), dataclasses.asdict(model.config)
     for settings in (wanted, found):
         del settings["backbone"]["backend"]
-    sizes = ("frame_shape", "action_space", "vector_size", "grid", "backbone", "shortcut", "readout_size", "head_width")
+    sizes = ("frame_shape", "action_space", "vector_size", "grid", "backbone", "shortcut", "feature_size", "head_width")
     for name in sizes:
         if wanted[name] != found[name]:
             raise ValueError(

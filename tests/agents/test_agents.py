@@ -10,8 +10,8 @@ import pytest
 from lssvwm_agents.evaluate import evaluate_policy
 from lssvwm_agents.imagination import DreamTrainConfig, PPOConfig, train_in_dream, train_on_images, train_on_memory
 from lssvwm_agents.policies import check_reads, load_policy, save_policy
-from lssvwm_envs.minigrid import make_image_env
-from lssvwm_envs.model_cache import shared_model
+from lssvwm_envs.dream.model_cache import shared_model
+from lssvwm_envs.make import make_image_env
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.data.splits import split_seed
 

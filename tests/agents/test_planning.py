@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 from lssvwm_agents.planning import CEM, CEMConfig, PlannerPolicy
 from lssvwm_agents.planning.dynamics import WorldModelDynamics
-from lssvwm_envs.model_cache import shared_model
+from lssvwm_envs.dream.model_cache import shared_model
 from lssvwm_rl.data.store import EpisodeStore
 
 CONFIG = CEMConfig(horizon=5, samples=256, elites=32, iterations=8)

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from rows import TRAINED
-from small_checkpoints import SOMETIMES, WORLDS, save_checkpoint
-from small_models import BACKBONE, EVEN, end_some, untrained_checkpoint
 
-from lssvwm_rl.checkpoints import resolve_checkpoint
-from lssvwm_rl.world_model import WorldModel
+from lssvwm_rl.model.checkpoint_files import resolve_checkpoint
+from lssvwm_rl.model.world_model import WorldModel
+from support.rows import TRAINED
+from support.small_checkpoints import SOMETIMES, WORLDS, save_checkpoint
+from support.small_models import BACKBONE, EVEN, end_some, untrained_checkpoint
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,7 @@ def untrained(tmp_path_factory) -> Callable[..., str]:
         if key not in made:
             backbone = replace(EVEN if even else replace(BACKBONE, blocks=(1, 2)), kind=kind)
             keys = {"told": vectors} if vectors else None
-            changes = {"backbone": backbone, "readout_size": 32 if even else 12}
+            changes = {"backbone": backbone, "feature_size": 32 if even else 12}
             made[key] = untrained_checkpoint(tmp_path_factory.mktemp(kind), keys, ends, **changes)
         return made[key]
 

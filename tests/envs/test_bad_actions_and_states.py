@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.error import InvalidAction, ResetNeeded
-from playing import assert_goes_on_alike, in_the_middle
 from safetensors.torch import save_file
-from small_checkpoints import save_checkpoint
 
-from lssvwm_envs.dream import DreamEnv
-from lssvwm_envs.dream_state import DreamState
-from lssvwm_envs.dream_vector import DreamVectorEnv
+from lssvwm_envs.dream.env import DreamEnv
+from lssvwm_envs.dream.state import DreamState
+from lssvwm_envs.dream.vector import DreamVectorEnv
+from support.playing import assert_goes_on_alike, in_the_middle
+from support.small_checkpoints import save_checkpoint
 
 FAST: dict[str, Any] = {"denoise_steps": 1}
 ID = "lssvwm/Dream-v0"

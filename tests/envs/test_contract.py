@@ -18,14 +18,14 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 from gymnasium.utils.passive_env_checker import env_render_passive_checker
 from gymnasium.vector import AutoresetMode
-from playing import assert_same, leaves, play
-from small_checkpoints import WORLDS, save_checkpoint
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 from lssvwm_envs import register_checkpoint
-from lssvwm_envs.dream import DreamEnv
-from lssvwm_envs.dream_vector import DreamVectorEnv
-from lssvwm_envs.picture import heat_map
+from lssvwm_envs.dream.env import DreamEnv
+from lssvwm_envs.dream.picture import heat_map
+from lssvwm_envs.dream.vector import DreamVectorEnv
+from support.playing import assert_same, leaves, play
+from support.small_checkpoints import WORLDS, save_checkpoint
 
 OBSERVATIONS = ("image", "memory", "both")
 MODES = tuple(AutoresetMode)

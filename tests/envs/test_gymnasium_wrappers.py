@@ -16,8 +16,8 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import FrameStackObservation, RecordEpisodeStatistics, RecordVideo, TimeLimit
 from gymnasium.wrappers import vector as vector_wrappers
 
-from lssvwm_envs.dream import DreamEnv
-from lssvwm_envs.dream_vector import DreamVectorEnv
+from lssvwm_envs.dream.env import DreamEnv
+from lssvwm_envs.dream.vector import DreamVectorEnv
 
 NEXT_STEP, SAME_STEP, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED
 FAST: dict[str, Any] = {"denoise_steps": 1}

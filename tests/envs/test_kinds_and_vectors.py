@@ -13,16 +13,17 @@ import torch
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from small_models import BACKBONE, awake
 
-from lssvwm_envs.dream import DreamEnv
-from lssvwm_envs.dream_state import DreamState
-from lssvwm_rl.backbone import KINDS, match_depth
-from lssvwm_rl.checkpoints import CONTEXTS
-from lssvwm_rl.data.collect import RandomPolicy, collect
+from lssvwm_envs.dream.env import DreamEnv
+from lssvwm_envs.dream.state import DreamState
+from lssvwm_rl.data.collect import collect
+from lssvwm_rl.model.backbone import KINDS, match_depth
+from lssvwm_rl.model.checkpoint_files import CONTEXTS
+from lssvwm_rl.model.config import WorldModelConfig
+from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.policy import RandomPolicy
 from lssvwm_rl.training.trainer import TrainConfig, train
-from lssvwm_rl.world_model import WorldModel
-from lssvwm_rl.world_model_config import WorldModelConfig
+from support.small_models import BACKBONE, awake
 
 COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]], np.uint8)
 
@@ -65,9 +66,9 @@ def compass_run(tmp_path_factory) -> str:
         vector_keys=("direction",),
     )
     assert store.header.vector_keys == {"direction": 4}
-    model = WorldModelConfig(
-        store.header.frame_shape, store.header.action_space, store.header.vector_size, grid=(2, 2),
-        backbone=dataclasses.replace(BACKBONE, blocks=(1, 2)), readout_size=16, head_width=32,
+    model = WorldModelConfig(frame_shape=store.header.frame_shape, action_space=store.header.action_space,
+        vector_size=store.header.vector_size, grid=(2, 2),
+        backbone=dataclasses.replace(BACKBONE, blocks=(1, 2)), feature_size=16, head_width=32,
     )  # fmt: skip
     config = TrainConfig(
         batch_size=16, span=13, steps=250, learning_rate=3e-3, warmup=20, preview_every=0, device="cpu"

@@ -8,11 +8,11 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from lssvwm_envs.explorers import make_explorer
-from lssvwm_envs.minigrid import image_envs, make_image_env
-from lssvwm_envs.minigrid_recall import VIEW, pose_surfaces, visible_tiles
+from lssvwm_envs.make import image_envs, make_image_env
+from lssvwm_envs.minigrid.recall import VIEW, pose_surfaces, visible_tiles
 from lssvwm_rl.data.collect import collect
-from lssvwm_rl.evaluation.retrieval import psnr_by_mask
-from lssvwm_rl.evaluation.revisit import IGNORED, MEMORY, NEVER, WINDOW, revisit_masks
+from lssvwm_rl.measures.psnr import psnr_by_mask
+from lssvwm_rl.measures.revisit import IGNORED, MEMORY, NEVER, WINDOW, revisit_masks
 
 ENV_ID, SIZE, TILE = "lssvwm/MiniGridRecall-v0", 9, 8
 

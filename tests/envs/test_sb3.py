@@ -13,8 +13,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecMonitor, VecNormalize
 
-from lssvwm_envs.dream_vector import DreamVectorEnv
-from lssvwm_envs.minigrid import make_image_env
+from lssvwm_envs.dream.vector import DreamVectorEnv
+from lssvwm_envs.make import make_image_env
 from lssvwm_envs.sb3 import DreamVecEnv, GymVecEnv
 from lssvwm_envs.wrappers import MemoryObservation, VectorMemoryObservation
 

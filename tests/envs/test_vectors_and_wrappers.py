@@ -8,9 +8,9 @@ import pytest
 import torch
 from gymnasium.vector import SyncVectorEnv
 
-from lssvwm_envs.dream import DreamEnv
-from lssvwm_envs.minigrid import make_image_env
-from lssvwm_envs.model_cache import shared_model
+from lssvwm_envs.dream.env import DreamEnv
+from lssvwm_envs.dream.model_cache import shared_model
+from lssvwm_envs.make import make_image_env
 from lssvwm_envs.sb3 import DreamVecEnv
 from lssvwm_envs.wrappers import MemoryObservation, VectorMemoryObservation
 

@@ -13,17 +13,17 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import PROGRAMS, Op, bits, check_program, programs, seed_of
-from small_models import BACKBONE, untrained_checkpoint
 
-from lssvwm_envs.autoreset import row_of
-from lssvwm_envs.dream import DreamEnv
-from lssvwm_envs.dream_vector import DreamVectorEnv
-from lssvwm_envs.minigrid import make_image_env
-from lssvwm_envs.model_cache import shared_model
+from lssvwm_envs.dream.env import DreamEnv
+from lssvwm_envs.dream.model_cache import shared_model
+from lssvwm_envs.dream.vector import DreamVectorEnv
+from lssvwm_envs.make import make_image_env
+from lssvwm_envs.rows import row_of
 from lssvwm_envs.sb3 import GymVecEnv
 from lssvwm_envs.wrappers import MemoryObservation, VectorMemoryObservation
-from lssvwm_rl.world_model import WorldModel
+from lssvwm_rl.model.world_model import WorldModel
+from support.programs import PROGRAMS, Op, bits, check_program, programs, seed_of
+from support.small_models import BACKBONE, untrained_checkpoint
 
 MODES = list(AutoresetMode)
 LONGEST = 6

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from naive_scan import naive
 
-from lssvwm_rl import mamba_backend, ssd
-from lssvwm_rl.mamba_backend import chunked_scan, read_then_scan, resolve_backend
+from lssvwm_rl.model.scan import mamba, ssd
+from lssvwm_rl.model.scan.mamba import chunked_scan, read_then_scan, resolve_backend
+from support.naive_scan import naive
 
 pytestmark = pytest.mark.kernels
 
@@ -145,7 +145,7 @@ def test_views_of_one_projection_are_taken_as_they_are(device):
 @pytest.mark.parametrize("length", [1, 20])
 def test_more_sequences_than_one_launch_takes(device, monkeypatch, length):
     args = inputs(device, length)
-    monkeypatch.setattr(mamba_backend, "MAX_LAUNCH", 2)
+    monkeypatch.setattr(mamba, "MAX_LAUNCH", 2)
     assert_all_close(chunked_scan(*args, 16), naive(*double(args)))
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lssvwm_envs.dream_vector import DreamVectorEnv
-from lssvwm_envs.model_cache import shared_model
+from lssvwm_envs.dream.model_cache import shared_model
+from lssvwm_envs.dream.vector import DreamVectorEnv
 
 pytestmark = pytest.mark.rllib
 

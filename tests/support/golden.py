@@ -21,11 +21,11 @@ import numpy as np
 import torch
 
 from lssvwm_agents.planning import CEM, CEMConfig, WorldModelDynamics
-from lssvwm_envs.dream import DreamEnv
-from lssvwm_rl.backbone import BackboneConfig
-from lssvwm_rl.checkpoints import load_contexts, load_world_model
+from lssvwm_envs.dream.env import DreamEnv
 from lssvwm_rl.data.clips import clip_batch
-from lssvwm_rl.presets import model_config
+from lssvwm_rl.model.backbone import BackboneConfig
+from lssvwm_rl.model.checkpoints import load_contexts, load_world_model
+from lssvwm_rl.training.presets import model_config
 from lssvwm_rl.training.run_folder import CURVE_FILE
 from lssvwm_rl.training.trainer import TrainConfig, train
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lssvwm_rl.memory import Memory
+from lssvwm_rl.model.memory import Memory
+from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.spaces import action_layout, space_from_json
-from lssvwm_rl.world_model import WorldModel
 
 
 class Dynamics(Protocol):

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from lssvwm_agents.planning.cem import CEM, CEMConfig, Plan
 from lssvwm_agents.planning.dynamics import WorldModelDynamics
-from lssvwm_rl.memory import Memory
+from lssvwm_rl.model.memory import Memory
+from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.spaces import action_layout
-from lssvwm_rl.world_model import WorldModel
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from lssvwm_envs.autoreset import check_autoreset_mode, final_entries, reset_mask, row_seeds, with_masks
 from lssvwm_envs.memory_maze.env import EXTRA, check_render_mode, draw_seeds, observation_space
 from lssvwm_envs.memory_maze.kinematics import ACTIONS
 from lssvwm_envs.memory_maze.maze import MazeConfig, Mazes
 from lssvwm_envs.memory_maze.top_down import beside_map
+from lssvwm_envs.rows import check_autoreset_mode, final_entries, reset_mask, row_seeds, with_masks
 
 
 class MemoryMazeVectorEnv(VectorEnv):

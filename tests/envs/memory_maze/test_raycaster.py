@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import reference_raycaster
 
 from lssvwm_envs.memory_maze.appearance import OBJECT_COLORS
 from lssvwm_envs.memory_maze.kinematics import FORWARD, FORWARD_LEFT, FORWARD_RIGHT, RADIUS, RIGHT, TURN
 from lssvwm_envs.memory_maze.maze import LOOK, MazeConfig, Mazes
 from lssvwm_envs.memory_maze.raycaster import render
+from support import reference_raycaster
 
 
 def mazes_of(size: int, image_size: int, count: int, objects: int | None = None) -> Mazes:

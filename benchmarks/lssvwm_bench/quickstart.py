@@ -1,0 +1,294 @@
+"""The whole chain in one run: collect, train, remember, dream, plan, act; every number measured on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lssvwm_agents.evaluate import EvaluationResult, evaluate_policy, progress_bar
+from lssvwm_agents.imagination import IMAGE_PPO, DreamTrainConfig, train_in_dream, train_on_images
+from lssvwm_agents.planning import CEMConfig, PlannerPolicy
+from lssvwm_agents.policies import load_policy, save_policy
+from lssvwm_bench.quickstart_report import write_report
+from lssvwm_bench.stopwatch import measure
+from lssvwm_envs.explorers import make_explorer
+from lssvwm_envs.make import image_envs, make_image_env
+from lssvwm_envs.wrappers import VectorMemoryObservation
+from lssvwm_rl.data.collect import collect
+from lssvwm_rl.data.store import Episode, EpisodeStore
+from lssvwm_rl.measures.memory_reward import memory_reward_accuracy
+from lssvwm_rl.measures.rollouts import one_step_psnr, rollout_psnr
+from lssvwm_rl.model.checkpoint_files import resolve_checkpoint
+from lssvwm_rl.model.checkpoints import load_world_model
+from lssvwm_rl.model.predict import dream_video
+from lssvwm_rl.pictures import enlarge, frame_strip, write_image, write_video
+from lssvwm_rl.policy import Policy, RandomPolicy
+from lssvwm_rl.training.cpu import tune_process
+from lssvwm_rl.training.presets import PRESETS, model_config
+from lssvwm_rl.training.run_folder import steps_of_data
+from lssvwm_rl.training.trainer import Progress, TrainConfig, train
+
+DATA_SEED = 1_000_000  # away from the seeds that the shipped checkpoint was trained on
+TEST_SEED, PLAY_SEED = 2_000_000, 3_000_000  # of the test split
+
+
+@dataclass(frozen=True)
+class QuickstartConfig:
+    """How much of everything; a run folder holds one config."""
+
+    checkpoint: str = "minigrid-memory"
+    """World model that dreams, plans and trains the agent."""
+    env: str = "MiniGrid-MemoryS7-v0"
+    """Real environment."""
+    episodes: int = 1_500
+    """Collected to train the small model."""
+    minutes: float = 3.0
+    """Training time of the small model."""
+    test_episodes: int = 300
+    """Collected to measure memory and dreams on; no model has seen them."""
+    psnr_episodes: int = 60
+    """Of these, for frame errors."""
+    play_episodes: int = 100
+    """Played by every policy but the planner."""
+    plan_episodes: int = 5
+    """Played by the planner."""
+    dream_steps: int = 150_000
+    """Of PPO in the dream."""
+    image_steps: int | None = None
+    """Real steps of PPO on images; None for as many as the world model was trained on."""
+    planner: CEMConfig = CEMConfig(horizon=8, samples=16, elites=4, iterations=2)
+    """How hard the planner searches; each of its steps costs samples * iterations * horizon dreamt ones."""
+    smoke: bool = False
+    """Everything tiny; the numbers mean nothing."""
+
+    @classmethod
+    def smoke_test(cls) -> QuickstartConfig:
+        """The same path in under a minute."""
+        return cls(
+            episodes=24,
+            minutes=0.1,
+            test_episodes=24,
+            psnr_episodes=4,
+            play_episodes=4,
+            plan_episodes=2,
+            planner=CEMConfig(horizon=2, samples=2, elites=1, iterations=1),
+            dream_steps=256,
+            image_steps=256,
+            smoke=True,
+        )
+
+
+Phase = Callable[[], dict[str, Any]]
+
+
+def quickstart(out: Path, config: QuickstartConfig, say: Callable[[str], None] = print) -> Path:
+    """Run all phases into `out` and write report.md and report.json; phases that are there already are reused.
+
+    Raises:
+        ValueError: if `out` holds a quickstart of another config.
+        FileNotFoundError: if there is no such checkpoint.
+    """
+    resolve_checkpoint(config.checkpoint)
+    tune_process()
+    _claim(out, config)
+    phases: list[tuple[str, str, Phase]] = [
+        ("collect", f"Collecting {config.episodes} + {config.test_episodes} episodes", partial(_collect, out, config)),
+        ("train", f"Training a tiny world model for {config.minutes:g} minutes", partial(_train, out, config)),
+        ("memory", "Measuring memory", partial(_memory, out, config)),
+        ("dream", "Dreaming", partial(_dream, out, config)),
+        ("plan", f"Planning in {config.plan_episodes} real episodes", partial(_plan, out, config)),
+        ("agent", f"Training PPO for {config.dream_steps} dreamt steps", partial(_agent, out, config)),
+        ("images", "Training PPO on real images, without memory", partial(_images, out, config)),
+        ("play", f"Playing {config.play_episodes} real episodes", partial(_play, out, config)),
+    ]
+    results: dict[str, dict[str, Any]] = {}
+    for number, (name, text, phase) in enumerate(phases, 1):
+        stored = out / "phases" / f"{name}.json"
+        if stored.is_file():
+            say(f"[{number}/{len(phases)}] {text}: reused")
+        else:
+            say(f"[{number}/{len(phases)}] {text}")
+            with measure() as cost:
+                result = phase()
+            _write_json(stored, {"result": result, "seconds": cost.seconds, "peak_bytes": cost.peak_bytes})
+        results[name] = json.loads(stored.read_text())
+    report = write_report(out, asdict(config), results)
+    say(f"Report: {report}")
+    return report
+
+
+def _claim(out: Path, config: QuickstartConfig) -> None:
+    path = out / "config.json"
+    text = json.dumps(asdict(config), indent=2)
+    if path.is_file():
+        if path.read_text() != text:
+            raise ValueError(f"{out} holds a quickstart with other settings; choose another --out or remove it.")
+    elif out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty and not a quickstart; choose another --out.")
+    (out / "phases").mkdir(parents=True, exist_ok=True)
+    if not path.is_file():
+        _write_text(path, text)
+
+
+def _collect(out: Path, config: QuickstartConfig) -> dict[str, Any]:
+    result = {}
+    with make_image_env(config.env) as env:
+        spec = None if env.spec is None else env.spec.to_json()
+    # Memory is measured where there is something to remember: in the test episodes every walk sees the object.
+    parts = (
+        ("data", config.episodes, "train", DATA_SEED, make_explorer),
+        ("test", config.test_episodes, "test", TEST_SEED, partial(make_explorer, blind=0.0)),
+    )
+    for name, episodes, split, seed, explorer in parts:
+        done = 0
+        with progress_bar(f"collect {name}") as bar:
+
+            def count(_: Episode, bar: Callable[..., None] = bar, episodes: int = episodes) -> None:
+                nonlocal done
+                done += 1
+                bar(done, episodes)
+
+            store = collect(
+                image_envs(config.env),
+                explorer,
+                out / name,
+                episodes,
+                seed=seed,
+                split=split,
+                env_spec=spec,
+                policy_name="explore",
+                on_episode=count,
+            )
+        success = float(np.mean([episode.rewards[-1] > 0 for episode in store]))
+        result[name] = {"episodes": len(store), "steps": int(store.lengths.sum()), "success": success}
+    return result
+
+
+def _train(out: Path, config: QuickstartConfig) -> dict[str, Any]:
+    store = EpisodeStore(out / "data")
+    settings = {**PRESETS["tiny"].train, "steps": 1_000_000, "minutes": config.minutes, "device": "cpu"}
+    if config.smoke:
+        settings |= {"batch_size": 4, "preview_every": 0}
+    last: Progress | None = None
+    with progress_bar("train") as bar:
+
+        def show(at: Progress) -> None:
+            nonlocal last
+            last = at
+            bar(round(1_000 * at.fraction), 1_000, note=f"loss {at.loss:.3f}  {at.frames_per_second:.0f} frames/s")
+
+        train(store, out / "world-model", model_config("tiny", store.header), TrainConfig(**settings), (), show)
+    return {"updates": 0 if last is None else last.step, "minutes": config.minutes}
+
+
+def _memory(out: Path, config: QuickstartConfig) -> dict[str, Any]:
+    episodes = list(EpisodeStore(out / "test"))
+    shipped = memory_reward_accuracy(load_world_model(config.checkpoint), episodes)
+    short = memory_reward_accuracy(load_world_model(out / "world-model"), episodes)
+    return {
+        "shipped": shipped.accuracy,
+        "shipped_memory_wiped": shipped.wiped,
+        "three_minute_model": short.accuracy,
+        "three_minute_model_memory_wiped": short.wiped,
+        "chance": 0.5,
+        "episodes": shipped.episodes,
+    }
+
+
+def _dream(out: Path, config: QuickstartConfig) -> dict[str, Any]:
+    model = load_world_model(config.checkpoint)
+    episodes = list(EpisodeStore(out / "test"))
+    context, horizon = (4, 32) if any(len(e.frames) >= 36 for e in episodes) else (1, min(map(len, episodes)))
+    longest = max(episodes, key=len)
+    video = dream_video(model, longest, 8 if len(longest) > 16 else 1, len(longest), seed=0)
+    write_video(out / "dream.mp4", video)
+    _picture(out / "dream.png", model.config.frame_shape[1], video[: 4 * 6])
+    chosen = episodes[: config.psnr_episodes]
+    long = sorted(episodes, key=len, reverse=True)[: config.psnr_episodes]
+    return {
+        "one_step": one_step_psnr(model, chosen),
+        f"{horizon}_step": rollout_psnr(model, long, horizon, context),
+        "three_minute_model_one_step": one_step_psnr(load_world_model(out / "world-model"), chosen),
+    }
+
+
+def _picture(path: Path, width: int, video: np.ndarray) -> None:
+    """Every fourth frame of a video real | dream: reality in the first row, the dream below."""
+    frames = video[::4]
+    rows = np.concatenate([frames[:, :, :width], frames[:, :, width:]])
+    write_image(path, enlarge(frame_strip(rows, len(frames))[None])[0])
+
+
+def _plan(out: Path, config: QuickstartConfig) -> dict[str, Any]:
+    model = load_world_model(config.checkpoint)
+    return {
+        "planner": _evaluate(PlannerPolicy(model, config.planner), config, config.plan_episodes, "planner").to_json()
+    }
+
+
+def _agent(out: Path, config: QuickstartConfig) -> dict[str, Any]:
+    settings = DreamTrainConfig(total_steps=config.dream_steps)
+    if config.smoke:
+        settings = DreamTrainConfig(total_steps=config.dream_steps, num_envs=4, rollout_steps=16)
+    policy = out / "agent"
+    shutil.rmtree(policy, ignore_errors=True)  # of an interrupted phase
+    with progress_bar("PPO in the dream") as bar:
+        train_in_dream(config.checkpoint, settings, policy, bar)
+    return {"dreamt_steps": config.dream_steps, "real_steps": 0}
+
+
+def _images(out: Path, config: QuickstartConfig) -> dict[str, Any]:
+    steps = config.image_steps or steps_of_data(config.checkpoint)
+    policy = out / "image-agent"
+    shutil.rmtree(policy, ignore_errors=True)
+    with progress_bar("PPO on images") as bar:
+        model = train_on_images(config.env, replace(IMAGE_PPO, total_steps=steps), bar)
+    save_policy(model, policy, env_id=config.env)
+    return {"real_steps": steps}
+
+
+def _play(out: Path, config: QuickstartConfig) -> dict[str, Any]:
+    with make_image_env(config.env) as env:
+        random = RandomPolicy(env.action_space, PLAY_SEED)
+    wrap = partial(VectorMemoryObservation, checkpoint=config.checkpoint)
+    torch.manual_seed(PLAY_SEED)  # Stable-Baselines3's stochastic policies draw from torch's global generator
+    episodes = config.play_episodes
+    return {
+        "random": _evaluate(random, config, episodes, "random").to_json(),
+        "dream_agent": _evaluate(load_policy(out / "agent"), config, episodes, "dream agent", wrap).to_json(),
+        "ppo_images_no_memory": _evaluate(load_policy(out / "image-agent"), config, episodes, "image agent").to_json(),
+    }
+
+
+def _evaluate(
+    policy: Policy, config: QuickstartConfig, episodes: int, name: str, wrap: Callable | None = None
+) -> EvaluationResult:
+    with progress_bar(name) as bar:
+        return evaluate_policy(
+            policy,
+            lambda: make_image_env(config.env),
+            episodes,
+            num_envs=10,
+            seed=PLAY_SEED,
+            wrap_vector=wrap,
+            progress=bar,
+        )
+
+
+def _write_json(path: Path, value: Any) -> None:
+    _write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".tmp-{path.name}")
+    temporary.write_text(text)
+    os.replace(temporary, path)

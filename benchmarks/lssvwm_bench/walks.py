@@ -1,0 +1,108 @@
+"""What the long-memory protocols play: the environment of the checkpoints, by walks that suit it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import VectorEnv
+
+from lssvwm_bench.lineup import Lineup
+from lssvwm_envs.explorers import LastingActions, OutAndBack, explorer_named, make_explorer
+from lssvwm_envs.make import make_image_env
+from lssvwm_envs.memory_maze.explorers import WALKS, MazeExplorer, are_mazes, patrol, restless
+from lssvwm_envs.minigrid.recall import MiniGridRecall
+from lssvwm_rl.model.checkpoints import check_fits
+from lssvwm_rl.policy import Policy
+from lssvwm_rl.spaces import image_shape, space_to_json
+
+CELL_STEPS = 16  # steps per cell of a way there and back, with its turns, at most
+Explorer = Callable[[VectorEnv, int], Policy]
+
+
+def trial_environment(
+    lineup: Lineup, env_id: str | None, env_kwargs: Mapping[str, Any], steps: int
+) -> tuple[str, dict[str, Any]]:
+    """Id and arguments of the environment to play for `steps` steps.
+
+    Args:
+        env_id: what the models were trained in if None.
+        env_kwargs: its arguments; without an id, changes of those that the models were trained with.
+
+    Raises:
+        ValueError: if the environment is unknown to the checkpoints or does not fit them.
+        gymnasium.error.Error: if there is no such environment.
+    """
+    kwargs = dict(env_kwargs)
+    if env_id is None:
+        env_id, trained_in = lineup.environment()
+        kwargs = {**trained_in, **kwargs}
+    with make_image_env(env_id, **kwargs) as env:
+        for model in lineup.models.values():
+            check_fits(model.config, image_shape(env.observation_space), space_to_json(env.action_space), env_id)
+        # Episodes that nothing but a number of steps ends last for the whole trial.
+        if "max_steps" in inspect.signature(type(env.unwrapped)).parameters:
+            kwargs["max_steps"] = max(steps, kwargs.get("max_steps") or 0)
+    return env_id, kwargs
+
+
+def named(policy: str) -> Explorer:
+    """The scripted policy of that name.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    explorer = explorer_named(policy)
+    if explorer is None:
+        names = ", ".join(["random", *WALKS])
+        raise ValueError(f"There is no scripted policy {policy!r}; use one of {names}.")
+    return explorer
+
+
+def there_and_back(context: int) -> Explorer:
+    """Walks along a way and back for a context of so many frames, then once more the same way, with what was seen
+    coming into view exactly as before; in MiniGridRecall once there, then back; elsewhere, where nothing leads back,
+    whatever explores."""
+    steps = max(1, context - 1)
+
+    def make(envs: VectorEnv, seed: int) -> Policy:
+        if are_mazes(envs):
+            return MazeExplorer(envs, seed, partial(patrol, cells=(2, max(2, context // CELL_STEPS)), wait=steps))
+        unwrapped: list[Any] = [env.unwrapped for env in getattr(envs, "envs", ())]
+        if unwrapped and all(isinstance(env, MiniGridRecall) for env in unwrapped):
+            return OutAndBack(unwrapped, seed, (steps, steps))
+        return make_explorer(envs, seed)
+
+    return make
+
+
+def then_restless(explorer: Explorer, context: int) -> Explorer:
+    """Another policy for a context of so many frames, then random actions, each held for some steps."""
+
+    def make(envs: VectorEnv, seed: int) -> Policy:
+        lasting = LastingActions(envs.single_action_space, envs.num_envs, seed)
+        after = MazeExplorer(envs, seed, restless) if are_mazes(envs) else lasting
+        return _Then(explorer(envs, seed), after, context - 1)
+
+    return make
+
+
+class _Then:
+    """One policy for some steps, then another."""
+
+    def __init__(self, first: Policy, second: Policy, steps: int):
+        self.first, self.second, self.steps = first, second, steps
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = False
+    ) -> tuple[np.ndarray, Any]:
+        """Actions of either; the state is the steps taken and the acting policy's. All episodes begin together."""
+        taken, inner = (0, None) if state is None else state
+        policy = self.first if taken < self.steps else self.second
+        if taken == self.steps:
+            inner = None
+        actions, inner = policy.predict(observation, inner, episode_start, deterministic)
+        return actions, (taken + 1, inner)

@@ -1,0 +1,81 @@
+"""What do small models of different kinds remember of a maze? Trains them side by side, for `lssvwm bench retrieval`.
+
+    lssvwm collect lssvwm/MemoryMaze-5x5-v0 --env-kwargs image_size 32 --episodes 2000 --num-envs 64 --vector pose \
+        --out data/maze5
+    python benchmarks/maze_memory.py --data data/maze5 --out runs/maze5 --minutes 35
+    lssvwm bench retrieval --checkpoints runs/maze5/block_ssm runs/maze5/ssm_local runs/maze5/window --denoise-steps 1 \
+        --out runs/maze5-retrieval
+
+All kinds train at the same time, one thread each, for the same wall time; a run that is there already is continued.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from lssvwm_rl.model.backbone import BackboneConfig
+
+BACKBONE = BackboneConfig(
+    width=64, blocks=(1, 2), state_size=256, scan_head_size=16, window=3, attention_head_size=16, condition_width=64,
+    mlp_ratio=3,
+)  # fmt: skip
+# The paper's objective: frames after a clean prefix are noised together, so that the window does not tell what memory
+# should. More noise, as a frame that is recalled begins from noise alone.
+MODEL = {"objective": "prefix", "noise_shift": 12.0, "rarity_power": 0.0, "recall_weight": 0.0}
+
+
+@dataclass(frozen=True)
+class Args:
+    """What is trained."""
+
+    data: Path = Path("data/maze5")
+    out: Path = Path("runs/maze5")
+    kinds: tuple[str, ...] = ("block_ssm", "ssm_local", "window")
+    minutes: float = 35.0
+    batch: int = 4
+    span: int = 128
+    seed: int = 0
+    only: str | None = None
+    """One kind, in this process."""
+
+
+def run_one(args: Args, kind: str) -> None:
+    """Train one kind."""
+    from lssvwm_rl.data.store import EpisodeStore
+    from lssvwm_rl.training.presets import model_config
+    from lssvwm_rl.training.trainer import TrainConfig, train
+
+    store = EpisodeStore(args.data)
+    sizes = {"backbone": BACKBONE, "feature_size": 64, "head_width": 128}
+    model = model_config("tiny", store.header, kind, **sizes, **MODEL)
+    settings = TrainConfig(
+        batch_size=args.batch, span=args.span, steps=10**6, minutes=args.minutes, learning_rate=2e-3, seed=args.seed,
+        device="cpu", preview_every=0,
+    )  # fmt: skip
+    train(store, args.out / kind, model, settings)
+
+
+def main(args: Args) -> None:
+    """Train all kinds."""
+    if args.only is not None:
+        run_one(args, args.only)
+        return
+    settings = ["--data", str(args.data), "--out", str(args.out), "--minutes", str(args.minutes)]
+    settings += ["--batch", str(args.batch), "--span", str(args.span), "--seed", str(args.seed)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    running = [
+        subprocess.Popen([sys.executable, __file__, *settings, "--only", kind], env=environment) for kind in args.kinds
+    ]
+    failed = [kind for kind, process in zip(args.kinds, running, strict=True) if process.wait()]
+    if failed:
+        raise SystemExit(f"The training of {', '.join(failed)} failed.")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))

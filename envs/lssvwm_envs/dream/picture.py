@@ -1,0 +1,59 @@
+"""Pictures of dreams: the frame, and beside it how much every block of every layer remembers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from torch import Tensor
+
+from lssvwm_rl.model.memory import Memory
+from lssvwm_rl.model.world_model import WorldModel
+
+
+def check_render(model: WorldModel, render_mode: str | None, render_memory: bool) -> None:
+    """Raise ValueError for an unknown render mode, or a memory that cannot be shown."""
+    if render_mode not in (None, "rgb_array"):
+        raise ValueError(f"Render mode {render_mode!r} is unknown; use rgb_array or None.")
+    if render_memory and not model.backbone.block_grids():
+        kind = model.config.backbone.kind
+        raise ValueError(f"A model of kind {kind!r} has no block states to show; leave render_memory out.")
+
+
+def draw(model: WorldModel, frames: Tensor, memory: Memory | None = None) -> list[np.ndarray]:
+    """What `render` shows of each row: (H, W, 3) uint8, or (H, 2 W, 3) with the heat map of a memory.
+
+    Args:
+        frames: (N, H, W, C) uint8, C of 1 (grey), 3, or 4 (whose last is left out).
+        memory: N rows of the model.
+    """
+    pictures = frames.cpu().numpy()
+    pictures = pictures.repeat(3, axis=3) if pictures.shape[3] == 1 else pictures[..., :3].copy()
+    if memory is not None:
+        pictures = np.concatenate([pictures, heat_map(model, memory)], axis=2)
+    return list(pictures)
+
+
+def heat_map(model: WorldModel, memory: Memory) -> np.ndarray:
+    """The memory of N rows as pictures (N, H, W, 3) uint8: a tile per layer, in it a field per block where it lies.
+
+    Dark is empty. With r the root mean square of a block's state, the colour is that of r / (1 + r), a scale that is
+    the same at every step, so the memory is seen to fill.
+    """
+    from matplotlib import colormaps
+
+    H, W, _ = model.config.frame_shape
+    columns = math.ceil(math.sqrt(len(memory.states)))
+    rows = math.ceil(len(memory.states) / columns)
+    values = np.zeros((memory.batch_size, H, W))
+    layers = zip(memory.states, memory.block_norms(), model.backbone.block_grids(), strict=True)
+    for i, (state, norms, (down, across)) in enumerate(layers):
+        rms = (norms / math.sqrt(state[0, 0].numel())).cpu().numpy()
+        blocks = (rms / (1 + rms)).reshape(-1, down, across)
+        # Whole pixels that leave no gaps, whatever the sizes: tiles of the picture, then blocks of a tile.
+        y, x = divmod(i, columns)
+        top, bottom, left, right = y * H // rows, (y + 1) * H // rows, x * W // columns, (x + 1) * W // columns
+        of_row = np.arange(bottom - top) * down // (bottom - top)
+        of_column = np.arange(right - left) * across // (right - left)
+        values[:, top:bottom, left:right] = blocks[:, of_row[:, None], of_column]
+    return (colormaps["inferno"](values)[..., :3] * 255).astype(np.uint8)

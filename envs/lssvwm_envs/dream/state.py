@@ -1,0 +1,77 @@
+"""DreamState: a point in a dream as a value; and the observations that dreams and real environments share."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from lssvwm_rl.model.memory import Memory
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class DreamState:
+    """Everything that decides how a dream goes on; constant in size however long the dream."""
+
+    memory: Memory
+    """One row."""
+    model: str
+    """`checkpoints.fingerprint` of the model whose memory it is."""
+    frame: np.ndarray
+    """(H, W, C) uint8, the last observation."""
+    steps: int
+    """Dreamt since the reset."""
+    ended: bool
+    noise: np.ndarray
+    """State of the denoising noise's generator, uint8."""
+    np_random: dict[str, Any]
+    """State of the environment's generator, which draws contexts."""
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file, which appears whole or not at all; an older one of that name is replaced.
+
+        Raises:
+            IsADirectoryError: if the path is a folder.
+        """
+        path = Path(path)
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder; name a file, such as {path / 'state.safetensors'}.")
+        plain = {name: getattr(self, name) for name in ("model", "steps", "ended", "np_random")}
+        arrays = {"frame": torch.from_numpy(self.frame), "noise": torch.from_numpy(self.noise)}
+        memory = {f"memory.{name}": tensor for name, tensor in self.memory.tensors().items()}
+        tensors = {name: tensor.contiguous() for name, tensor in {**memory, **arrays}.items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".tmp-{path.name}")
+        save_file(tensors, temporary, {"dream_state": json.dumps({"format_version": FORMAT_VERSION, **plain})})
+        os.replace(temporary, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> DreamState:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is broken, or something else.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"There is no dream state {path}; write one with save_state or DreamState.save.")
+        try:
+            with safe_open(path, "pt") as file:
+                plain = json.loads((file.metadata() or {})["dream_state"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
+            if plain.pop("format_version") != FORMAT_VERSION:
+                raise ValueError(f"its format is not version {FORMAT_VERSION}")
+            frame, noise = tensors.pop("frame").numpy(), tensors.pop("noise").numpy()
+            memory = Memory.from_tensors({name.removeprefix("memory."): tensor for name, tensor in tensors.items()})
+            return cls(memory, frame=frame, noise=noise, **plain)
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a dream state ({error!r}); save it again.") from error

@@ -1,0 +1,56 @@
+"""`lssvwm dream`: a video of a dream beside the real continuation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Dream:
+    """Dream on from a real context with the real actions; real frames on the left, the dream on the right."""
+
+    checkpoint: str
+    """Folder, packaged name or hub id of the world model."""
+    out: Path = Path("dream.mp4")
+    """Video file, .mp4 or .gif; must not exist."""
+    steps: int = 64
+    """Dreamt frames."""
+    context_length: int = 8
+    """Real frames observed before."""
+    denoise_steps: int = 4
+    """Network passes per dreamt frame."""
+    seed: int = 0
+    """Chooses the episode and the noise."""
+    device: str = "cpu"
+    """Where the world model runs."""
+    compiled: bool = False
+    """Dream through torch.compile: faster, after a minute or more at the start."""
+
+
+def main(args: Dream) -> None:
+    """Write the video.
+
+    Raises:
+        FileNotFoundError: if there is no such checkpoint.
+        FileExistsError: if `out` exists.
+        ValueError: if no held-out episode has the context, or `out` is no video's name.
+    """
+    import numpy as np
+
+    from lssvwm_rl.model.checkpoints import load_contexts, load_world_model
+    from lssvwm_rl.model.predict import dream_video
+    from lssvwm_rl.pictures import write_video
+
+    if args.out.exists():
+        raise FileExistsError(f"{args.out} exists already; choose another --out or remove it.")
+    if args.steps < 1:
+        raise ValueError(f"--steps must be at least 1, got {args.steps}.")
+    model = load_world_model(args.checkpoint, args.device, args.compiled)
+    contexts = load_contexts(args.checkpoint)
+    # The longest episodes show the most of the real continuation.
+    order = np.argsort(-contexts.lengths, kind="stable")[: max(1, len(contexts) // 4)]
+    episode = contexts[int(np.random.default_rng(args.seed).choice(order))]
+    frames = dream_video(model, episode, args.context_length, args.steps, args.seed, args.denoise_steps)
+    write_video(args.out, frames)
+    print(f"{args.out}: {args.context_length} real frames, then {args.steps} dreamt ones; real on the left.")

@@ -1,0 +1,67 @@
+"""Frame metrics of dreams against reality."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torchmetrics.functional.image import peak_signal_noise_ratio
+
+from lssvwm_rl.data.store import Episode
+from lssvwm_rl.model.predict import dream
+from lssvwm_rl.model.world_model import WorldModel
+
+
+def psnr(predicted: np.ndarray, real: np.ndarray) -> float:
+    """PSNR in dB of uint8 frames (..., H, W, C), from the error over all, which no perfect frame makes infinite."""
+    a, b = (torch.from_numpy(np.ascontiguousarray(x)).float() for x in (predicted, real))
+    return float(peak_signal_noise_ratio(a, b, data_range=255.0))
+
+
+def one_step_psnr(model: WorldModel, episodes: Sequence[Episode], denoise_steps: int = 4) -> dict[str, float]:
+    """PSNR of the frame that follows the first half of each episode, dreamt and copied from the frame before.
+
+    Returns:
+        {"dream", "copy_last_frame"} in dB, and "episodes".
+    """
+    dreamt, copied, real = [], [], []
+    for seed, episode in enumerate(episodes):
+        half = len(episode) // 2 + 1
+        dreamt.append(dream(model, episode, half, 1, seed, denoise_steps)[0])
+        copied.append(episode.frames[half - 1])
+        real.append(episode.frames[half])
+    return _against(dreamt, copied, real)
+
+
+def rollout_psnr(
+    model: WorldModel, episodes: Sequence[Episode], horizon: int, context_length: int, denoise_steps: int = 4
+) -> dict[str, float]:
+    """PSNR of the frame `horizon` steps after a context, dreamt with the real actions, and copied from the context.
+
+    Episodes that are too short are left out.
+
+    Returns:
+        {"dream", "copy_last_frame"} in dB, and "episodes".
+
+    Raises:
+        ValueError: if no episode is long enough.
+    """
+    long = [e for e in episodes if len(e.frames) >= context_length + horizon]
+    if not long:
+        raise ValueError(f"No episode has {context_length} + {horizon} frames; collect longer ones or dream less.")
+    dreamt, copied, real = [], [], []
+    for seed, episode in enumerate(long):
+        dreamt.append(dream(model, episode, context_length, horizon, seed, denoise_steps)[-1])
+        copied.append(episode.frames[context_length - 1])
+        real.append(episode.frames[context_length + horizon - 1])
+    return _against(dreamt, copied, real)
+
+
+def _against(dreamt: list[np.ndarray], copied: list[np.ndarray], real: list[np.ndarray]) -> dict[str, float]:
+    truth = np.stack(real)
+    return {
+        "dream": psnr(np.stack(dreamt), truth),
+        "copy_last_frame": psnr(np.stack(copied), truth),
+        "episodes": len(real),
+    }

@@ -1,0 +1,75 @@
+"""Where checkpoints are found, and whether they fit an environment or a store."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lssvwm_rl.data.store import EpisodeStore
+from lssvwm_rl.model.checkpoint_files import CONTEXTS, resolve_checkpoint
+
+if TYPE_CHECKING:
+    from lssvwm_rl.model.config import WorldModelConfig
+    from lssvwm_rl.model.world_model import WorldModel
+
+
+def load_world_model(name: str | Path, device: str = "cpu", compiled: bool = False) -> WorldModel:
+    """A checkpoint's model in evaluation mode.
+
+    Args:
+        compiled: whether it dreams through torch.compile, see `compile_dreaming`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `WorldModel.from_pretrained`.
+    """
+    from lssvwm_rl.model.world_model import WorldModel
+
+    model = WorldModel.from_pretrained(name).to(device)
+    if not compiled:
+        return model
+    from lssvwm_rl.model.compiled import compile_dreaming
+
+    return compile_dreaming(model)
+
+
+def fingerprint(model: WorldModel) -> str:
+    """Short hash of a model's config and weights: the same wherever and whenever the checkpoint is loaded."""
+    digest = hashlib.sha256(model.config.to_json().encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def load_contexts(name: str | Path) -> EpisodeStore:
+    """The checkpoint's own held-out episodes.
+
+    Raises:
+        FileNotFoundError: if there is no such checkpoint.
+        ValueError: if it has none, or they are broken.
+    """
+    folder = resolve_checkpoint(name)
+    store = EpisodeStore(folder / CONTEXTS) if (folder / CONTEXTS).is_dir() else None
+    if store is None or not len(store):
+        raise ValueError(
+            f"Checkpoint {folder} has no episodes to start dreams from; give real frames with "
+            f'reset(options={{"context": (frames, actions)}}), or put an episode store at {folder / CONTEXTS}.'
+        )
+    return store
+
+
+def check_fits(
+    config: WorldModelConfig, frame_shape: tuple[int, ...] | None, action_space: dict[str, Any], what: str
+) -> None:
+    """Raise ValueError unless frames and actions of `what` are those that the model was trained on."""
+    if frame_shape is None or tuple(frame_shape) != tuple(config.frame_shape):
+        raise ValueError(
+            f"{what} has frames of shape {frame_shape}, the world model takes {config.frame_shape}; use the "
+            "environment it was trained on."
+        )
+    if action_space != config.action_space:
+        raise ValueError(
+            f"{what} has the action space {action_space}, the world model {config.action_space}; use the environment "
+            "it was trained on."
+        )

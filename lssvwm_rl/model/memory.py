@@ -1,0 +1,160 @@
+"""Memory: everything the world model remembers, as a value."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lssvwm_rl.model.sketch import sketch
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Batch-first tensors, never changed in place; constant in size however long the history, but for `causal` models.
+
+    Attributes:
+        states: per layer the block states (B, n_blocks, heads, P, N) float32; empty in layers without a scan.
+        keys: per layer the window's keys (B, k-1, h*w, heads, P) float32, oldest frame first; in a `causal` model of
+            all frames that the longest row has seen, in layers without attention empty.
+        values: likewise the values.
+        features: (B, R) float32 in [-1, 1], read from the last committed frame (zeros before the first).
+        frames: (B,) int64, frames committed since the episode began.
+    """
+
+    states: tuple[Tensor, ...]
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    features: Tensor
+    frames: Tensor
+
+    @property
+    def batch_size(self) -> int:
+        """Rows B."""
+        return len(self.frames)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(t.nbytes for t in self.tensors().values())
+
+    def readout(self) -> Tensor:
+        """What policies read: (B, R') float32 in [-1, 1], `WorldModel.readout_size` numbers.
+
+        The features, and a sketch of every layer's states: features tell what the heads need at this frame, but what
+        was seen before is in them in a form that is hard to learn to read.
+        """
+        states = [sketch(state, layer).tanh() for layer, state in enumerate(self.states) if state.shape[1]]
+        return torch.cat([self.features, *states], dim=1)
+
+    def block_norms(self) -> tuple[Tensor, ...]:
+        """Per layer the Frobenius norm of every block's state, (B, n_blocks), for display."""
+        return tuple(state.flatten(2).norm(dim=2) for state in self.states)
+
+    def select(self, indices: Tensor) -> Memory:
+        """Rows by index, (M,) int64; an index may occur several times."""
+        return self._map(lambda t: t[indices.to(t.device)])
+
+    def repeat(self, n: int) -> Memory:
+        """Every row n times, copies of a row side by side: B*n rows."""
+        return self._map(lambda t: t.repeat_interleave(n, dim=0))
+
+    def where(self, mask: Tensor, other: Memory) -> Memory:
+        """Rows of this memory where `mask` (B,) bool is True, rows of `other` elsewhere."""
+        ours, theirs = _aligned([self, other])
+        chosen = {
+            name: torch.where(mask.to(t.device).view(-1, *[1] * (t.ndim - 1)), t, theirs[name])
+            for name, t in ours.items()
+        }
+        return Memory.from_tensors(chosen)
+
+    def put(self, rows: Tensor, other: Memory) -> Memory:
+        """This memory with M of its rows, by index (M,) int64, replaced by the M rows of `other`."""
+        ours, theirs = _aligned([self, other])
+        return Memory.from_tensors({name: t.index_copy(0, rows.to(t.device), theirs[name]) for name, t in ours.items()})
+
+    def clone(self) -> Memory:
+        """A copy that shares no storage."""
+        return self._map(torch.clone)
+
+    def detach(self) -> Memory:
+        """The same numbers, through which no gradient passes."""
+        return self._map(torch.Tensor.detach)
+
+    def to(self, device: torch.device | str) -> Memory:
+        """On another device."""
+        return self._map(lambda t: t.to(device))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Flat names, as saved."""
+        layers = {"states": self.states, "keys": self.keys, "values": self.values}
+        named = {f"{kind}.{i}": t for kind, stack in layers.items() for i, t in enumerate(stack)}
+        return {**named, "features": self.features, "frames": self.frames}
+
+    @classmethod
+    def concatenate(cls, memories: Sequence[Memory]) -> Memory:
+        """Rows of several memories of one model, in order."""
+        flat = _aligned(memories)
+        return cls.from_tensors({name: torch.cat([tensors[name] for tensors in flat]) for name in flat[0]})
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Memory:
+        """Inverse of `tensors`.
+
+        Raises:
+            ValueError: if one is missing.
+        """
+
+        def stack(kind: str) -> tuple[Tensor, ...]:
+            count = sum(name.startswith(f"{kind}.") for name in tensors)
+            return tuple(tensors[f"{kind}.{i}"] for i in range(count))
+
+        try:
+            return cls(stack("states"), stack("keys"), stack("values"), tensors["features"], tensors["frames"])
+        except KeyError as error:
+            raise ValueError(f"These tensors are not a memory: {error} is missing.") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file; appears whole or not at all."""
+        path = Path(path)
+        temporary = path.with_name(f".tmp-{path.name}")
+        save_file({name: t.contiguous() for name, t in self.tensors().items()}, temporary)
+        os.replace(temporary, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Memory:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is broken or not a memory.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"There is no memory file {path}; write one with Memory.save.")
+        try:
+            return cls.from_tensors(load_file(path))
+        except SafetensorError as error:
+            raise ValueError(f"{path} is not a whole safetensors file ({error}); save the memory again.") from error
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Memory:
+        return Memory.from_tensors({name: change(t) for name, t in self.tensors().items()})
+
+
+def _aligned(memories: Sequence[Memory]) -> list[dict[str, Tensor]]:
+    """The memories' tensors, caches that have grown less filled up before their oldest frame."""
+    flat = [m.tensors() for m in memories]
+    for name in flat[0]:
+        if name.startswith(("keys.", "values.")):
+            longest = max(tensors[name].shape[1] for tensors in flat)
+            for tensors in flat:
+                missing = longest - tensors[name].shape[1]
+                if missing:
+                    tensors[name] = F.pad(tensors[name], (0, 0, 0, 0, 0, 0, missing, 0))
+    return flat

@@ -1,0 +1,372 @@
+"""WorldModel: predicts the next frame, reward and end of episode from the whole history of frames and actions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lssvwm_rl.data.clips import Batch
+from lssvwm_rl.model.backbone import Backbone, LayerMemory, modulate
+from lssvwm_rl.model.checkpoint_files import MODEL_CONFIG, WEIGHTS, resolve_checkpoint
+from lssvwm_rl.model.conditioning import ActionEmbedding, NoiseEmbedding, VectorEmbedding
+from lssvwm_rl.model.config import WorldModelConfig
+from lssvwm_rl.model.flow import FINEST, euler_sample, steps_index
+from lssvwm_rl.model.heads import ContinuationHead, RewardHead
+from lssvwm_rl.model.memory import Memory
+from lssvwm_rl.model.patches import Patches
+from lssvwm_rl.model.recall import EpisodicRecall
+from lssvwm_rl.model.sketch import SKETCH_SIZE
+from lssvwm_rl.training.objective import clip_losses
+
+
+class Prediction(NamedTuple):
+    """Read from committed frames."""
+
+    reward: Tensor  # (B, T) float32
+    terminated: Tensor  # (B, T) float32 probability
+    features: Tensor  # (B, T, R) float32 in [-1, 1]
+
+
+class Imagined(NamedTuple):
+    """One dreamt step."""
+
+    frame: Tensor  # (B, H, W, C) uint8
+    vector: Tensor | None  # (B, V) float32
+    reward: Tensor  # (B,) float32
+    terminated: Tensor  # (B,) float32 probability
+    memory: Memory
+
+
+class WorldModel(nn.Module):
+    """The learned model; holds weights only, all state is in `Memory`."""
+
+    def __init__(self, config: WorldModelConfig):
+        super().__init__()
+        self.config = config
+        self.compiled: tuple[Callable, Callable] | None = None  # see `compile_dreaming`
+        (H, W, C), (h, w), width = config.frame_shape, config.grid, config.backbone.width
+        self.patches = Patches(H // h, W // w)
+        pixels = self.patches.height * self.patches.width * C
+        condition = config.backbone.condition_width
+        self.patch_in = nn.Linear(pixels, width)
+        self.position = nn.Parameter(0.02 * torch.randn(h, w, width))
+        self.noise_embedding = NoiseEmbedding(condition)
+        self.action_embedding = ActionEmbedding(config.action_space, condition)
+        if config.shortcut:
+            self.step_embedding = nn.Embedding(FINEST + 1, condition)
+        self.backbone = Backbone(config.backbone, config.grid, config.vector_size)
+        self.final_modulation = nn.Linear(condition, 2 * width)
+        nn.init.zeros_(self.final_modulation.weight)
+        nn.init.zeros_(self.final_modulation.bias)
+        self.patch_out = nn.Linear(width, pixels)
+        nn.init.zeros_(self.patch_out.weight)
+        nn.init.zeros_(self.patch_out.bias)
+        per_token = max(8, config.head_width // (h * w))
+        self.token_readout = nn.Linear(width, per_token)
+        self.readout_mlp = nn.Sequential(
+            nn.Linear(h * w * per_token, config.head_width),
+            nn.SiLU(),
+            nn.Linear(config.head_width, config.feature_size),
+        )
+        self.reward_head = RewardHead(config.feature_size, config.head_width)
+        self.continuation_head = ContinuationHead(config.feature_size, config.head_width)
+        self.recall = EpisodicRecall(h * w, width, config.feature_size, config.head_width)
+        if config.vector_size:
+            self.vector_in = VectorEmbedding(config.vector_size, width)
+            self.vector_condition = VectorEmbedding(config.vector_size, condition)
+            self.vector_head = nn.Sequential(
+                nn.Linear(config.feature_size + condition, config.head_width),
+                nn.SiLU(),
+                nn.Linear(config.head_width, config.vector_size),
+            )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.position.device
+
+    @property
+    def readout_size(self) -> int:
+        """Numbers in `Memory.readout`: the features and a sketch of every scan."""
+        return self.config.feature_size + SKETCH_SIZE * len(self.backbone.block_grids())
+
+    def initial_memory(self, batch_size: int) -> Memory:
+        """The memory of B rows that have seen nothing."""
+        layers = self.backbone.initial_memory(batch_size)
+        features = torch.zeros(batch_size, self.config.feature_size, device=self.device)
+        return self.remember(layers, features, torch.zeros(batch_size, dtype=torch.int64, device=self.device))
+
+    @torch.no_grad()
+    def observe(
+        self, memory: Memory, frames: Tensor, actions: Tensor, vectors: Tensor | None = None
+    ) -> tuple[Memory, Prediction]:
+        """Commit T real frames.
+
+        Args:
+            memory: B rows.
+            frames: (B, T, H, W, C) uint8.
+            actions: (B, T[, A]), the action just before each frame; ignored where a frame is a row's first.
+            vectors: (B, T, V) float32; if the model has vectors and None is given, it predicts them.
+
+        Returns:
+            The memory after the last frame, and what the heads read from every frame.
+
+        Raises:
+            ValueError: if shapes or dtypes do not fit the model.
+        """
+        self._check(memory, frames, actions)
+        if self.config.vector_size and vectors is None:
+            parts = []
+            for t in range(frames.shape[1]):
+                vector = self._next_vector(memory, actions[:, t])
+                memory, prediction = self.observe(memory, frames[:, t : t + 1], actions[:, t : t + 1], vector[:, None])
+                parts.append(prediction)
+            return memory, Prediction(*(torch.cat(field, dim=1) for field in zip(*parts, strict=True)))
+        return self.commit(memory, frames, actions, vectors)
+
+    def commit(
+        self,
+        memory: Memory,
+        frames: Tensor,
+        actions: Tensor,
+        vectors: Tensor | None,
+        masks: list[Tensor | None] | None = None,
+    ) -> tuple[Memory, Prediction]:
+        """As `observe`, without its checks and with the vectors known; masks as in `denoise`."""
+        x = self.patches.from_frames(frames)
+        tau = x.new_zeros(*x.shape[:2], 1)
+        features, _, layers = self.run(self.patch_in(x)[:, :, None], tau, actions, vectors, memory, masks=masks)
+        readout = self.read(features[:, :, 0])
+        prediction = Prediction(self.reward_head(readout), self.continuation_head(readout), readout)
+        return self.remember(layers, readout[:, -1], memory.frames + frames.shape[1]), prediction
+
+    @torch.no_grad()
+    def imagine(
+        self, memory: Memory, action: Tensor, generators: Sequence[torch.Generator], denoise_steps: int = 4
+    ) -> Imagined:
+        """Dream one step: denoise the next frame from memory, quantise it, commit it.
+
+        Args:
+            memory: B rows; left as it is.
+            action: (B,) or (B, A).
+            generators: one per row, so that a row's dream does not depend on its neighbours.
+            denoise_steps: network passes per frame, at least 1.
+
+        Raises:
+            ValueError: if shapes do not fit the model.
+        """
+        vector = self._next_vector(memory, action) if self.config.vector_size else None
+        vectors = None if vector is None else vector[:, None]
+        masks = self.backbone.masks(memory.frames)
+        frame = self.imagine_frame(memory, action, vectors, generators, denoise_steps, masks)
+        commit = WorldModel.commit if self.compiled is None else self.compiled[1]
+        memory, prediction = commit(self, memory, frame[:, None], action[:, None], vectors, masks)
+        return Imagined(frame, vector, prediction.reward[:, 0], prediction.terminated[:, 0], memory)
+
+    @torch.no_grad()
+    def imagine_frame(
+        self,
+        memory: Memory,
+        action: Tensor,
+        vectors: Tensor | None,
+        generators: Sequence[torch.Generator],
+        denoise_steps: int = 4,
+        masks: list[Tensor | None] | None = None,
+    ) -> Tensor:
+        """The frame of `imagine` (B, H, W, C) uint8, with the vectors (B, 1, V) given and nothing committed."""
+        if len(generators) != memory.batch_size:
+            raise ValueError(f"{len(generators)} generators for {memory.batch_size} rows; give one per row.")
+        shape = (*self.config.grid, self.patch_in.in_features)
+        noise = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators]).to(self.device)
+        steps = steps_index(denoise_steps)
+        masks = self.backbone.masks(memory.frames) if masks is None else masks
+        denoise = WorldModel.denoise if self.compiled is None else self.compiled[0]
+        x = euler_sample(
+            lambda x, tau: denoise(self, x, tau, steps, action, vectors, memory, masks),
+            noise,
+            denoise_steps,
+            self.config.noise_shift,
+        )
+        return self.patches.to_frames(x)
+
+    def denoise(
+        self,
+        x: Tensor,
+        tau: Tensor,
+        steps: int,
+        action: Tensor,
+        vectors: Tensor | None,
+        memory: Memory,
+        masks: list[Tensor | None] | None = None,
+    ) -> Tensor:
+        """One network pass over the frame that follows a memory, which is only read.
+
+        Args:
+            x: (B, h, w, pixels), noised.
+            tau: (B,), its noise level.
+            steps: index of the schedule, see `shortcut.steps_index`.
+            action: (B,) or (B, A).
+            vectors: (B, 1, V), or None for models without.
+            memory: before the frame.
+            masks: `Backbone.masks` of the frame; made here if None.
+
+        Returns:
+            The predicted clean patches, alike x.
+        """
+        level = tau[:, None, None]
+        schedule = torch.full_like(level, steps, dtype=torch.int64)
+        tokens = self.patch_in(x)[:, None, None]
+        features, condition, _ = self.run(tokens, level, action[:, None], vectors, memory, schedule, masks, write=False)
+        return self.predict(features, condition)[:, 0, 0]
+
+    def loss(self, batch: Batch, generator: torch.Generator, recompute: bool = False) -> dict[str, Tensor]:
+        """Losses of a batch of clips, each a scalar; "total" is what training minimises.
+
+        Args:
+            batch: clips; every clip starts from an empty memory.
+            generator: on the model's device; draws noise levels, noise and recall masks.
+            recompute: activation checkpointing, less memory for one more forward pass.
+        """
+        return clip_losses(self, batch, self.initial_memory(len(batch.mask)), generator, recompute)[0]
+
+    def stream_loss(
+        self, batch: Batch, memory: Memory, generator: torch.Generator, recompute: bool = False
+    ) -> tuple[dict[str, Tensor], Memory]:
+        """As `loss`, of clips that go on from a memory; also the memory after them, detached."""
+        losses, after = clip_losses(self, batch, memory, generator, recompute, carry=True)
+        assert after is not None
+        return losses, after
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json and model.safetensors; each appears whole or not at all."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config, weights = folder / ".tmp-config.json", folder / ".tmp-model.safetensors"
+        config.write_text(self.config.to_json())
+        save_file({name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}, weights)
+        os.replace(weights, folder / WEIGHTS)
+        os.replace(config, folder / MODEL_CONFIG)
+
+    @classmethod
+    def from_pretrained(cls, checkpoint: str | Path, backend: str = "auto") -> WorldModel:
+        """Load a run folder, a packaged checkpoint or a hub id; on the CPU, in evaluation mode.
+
+        Args:
+            backend: of the scan: "auto", "torch" or "mamba".
+
+        Raises:
+            FileNotFoundError: if there is no such checkpoint.
+            ValueError: if it is broken.
+        """
+        folder = resolve_checkpoint(checkpoint)
+        try:
+            config = WorldModelConfig.from_json((folder / MODEL_CONFIG).read_text())
+            weights = load_file(folder / WEIGHTS)
+        except (OSError, ValueError, SafetensorError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"Checkpoint {folder} is not whole ({reason}); train or download it again.") from error
+        model = cls(replace(config, backbone=replace(config.backbone, backend=backend)))
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            kind, layers = config.backbone.kind, len(config.backbone.blocks)
+            mismatch = " ".join(str(error).split(":", 1)[-1].split())
+            raise ValueError(
+                f"The weights in {folder} are not those of its config.json, of kind {kind!r} with {layers} layers "
+                f"({mismatch[:200]}...); put the config.json back that they were saved with."
+            ) from error
+        return model.eval()
+
+    def _next_vector(self, memory: Memory, action: Tensor) -> Tensor:
+        """(B, V) of the frame that follows a memory."""
+        return self.predict_vector(memory.features[:, None], action[:, None], self.no_action(memory, 1))[:, 0]
+
+    def run(
+        self,
+        patches: Tensor,
+        tau: Tensor,
+        actions: Tensor,
+        vectors: Tensor | None,
+        memory: Memory,
+        steps: Tensor | None = None,
+        masks: list[Tensor | None] | None = None,
+        write: bool = True,
+        recompute: bool = False,
+    ) -> tuple[Tensor, Tensor, list[LayerMemory]]:
+        """Run the backbone over T frames.
+
+        Args:
+            patches: embedded patches (B, T, S, h, w, D).
+            tau: noise levels (B, T, S).
+            actions, vectors: as in `observe`.
+            memory: before the first frame.
+            steps: (B, T, S) int64, index of the denoising schedule (`shortcut.steps_index`); the finest if None.
+            masks, write, recompute: as in `Backbone`.
+
+        Returns:
+            Features alike the patches, condition (B, T, S, condition_width), the layers' memory after frame T.
+        """
+        if self.config.vector_size and vectors is None:
+            raise ValueError(f"The model has vectors of {self.config.vector_size} numbers; give the frames' vectors.")
+        tokens = patches + self.position
+        condition = self.noise_embedding(tau)
+        condition = condition + self.action_embedding(actions, self.no_action(memory, tau.shape[1]))[:, :, None]
+        if self.config.shortcut:
+            finest = torch.full_like(tau, FINEST, dtype=torch.int64)
+            condition = condition + self.step_embedding(finest if steps is None else steps)
+        address = vectors if self.config.vector_size else None
+        if vectors is not None and self.config.vector_size:
+            tokens = tokens + self.vector_in(vectors)[:, :, None, None, None]
+            condition = condition + self.vector_condition(vectors)[:, :, None]
+        caches = zip(memory.keys, memory.values, strict=True)
+        layers: list[LayerMemory] = list(zip(memory.states, caches, strict=True))
+        features, layers = self.backbone(tokens, condition, layers, memory.frames, masks, write, recompute, address)
+        return features, condition, layers
+
+    def no_action(self, memory: Memory, T: int) -> Tensor:
+        """(B, T) bool: True for the frame that is a row's first, which no action led into."""
+        return memory.frames[:, None] + torch.arange(T, device=self.device) == 0
+
+    def predict(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Features (B, T, S, h, w, D) -> predicted clean patches (B, T, S, h, w, pixels)."""
+        shift, scale = self.final_modulation(F.silu(condition))[:, :, :, None, None].chunk(2, dim=-1)
+        return self.patch_out(modulate(features, shift, scale))
+
+    def read(self, features: Tensor) -> Tensor:
+        """Clean features (..., h, w, D) -> readout (..., R) float32 in [-1, 1]."""
+        tokens = F.silu(self.token_readout(F.layer_norm(features, features.shape[-1:], eps=1e-6)))
+        readout = self.readout_mlp(tokens.flatten(-3)).float()
+        # Without the norm, the heads' growing confidence drives every unit to +-1, and no gradient passes any more.
+        return F.layer_norm(readout, readout.shape[-1:], eps=1e-6).tanh()
+
+    def predict_vector(self, readout: Tensor, actions: Tensor, none: Tensor) -> Tensor:
+        """The vectors (B, T, V) of frames, from the readout (B, T, R) of the frame before each and the action since."""
+        return self.vector_head(torch.cat([readout, self.action_embedding(actions, none)], dim=-1)).float()
+
+    @staticmethod
+    def remember(layers: list[LayerMemory], readout: Tensor, frames: Tensor) -> Memory:
+        """A memory from the layers' memories, the last readout (B, R) and the frame counters (B,)."""
+        states, caches = zip(*layers, strict=True)
+        keys, values = zip(*caches, strict=True)
+        return Memory(tuple(states), tuple(keys), tuple(values), readout, frames)
+
+    def _check(self, memory: Memory, frames: Tensor, actions: Tensor) -> None:
+        if tuple(frames.shape[2:]) != self.config.frame_shape or frames.dtype != torch.uint8:
+            got = f"{tuple(frames.shape[2:])} {frames.dtype}"
+            raise ValueError(
+                f"Frames of {got} do not fit the model, which takes {self.config.frame_shape} torch.uint8."
+            )
+        if frames.shape[:2] != actions.shape[:2] or len(frames) != memory.batch_size:
+            raise ValueError(
+                f"Frames {tuple(frames.shape[:2])}, actions {tuple(actions.shape[:2])} and a memory of "
+                f"{memory.batch_size} rows do not agree; give (B, T) of both with the memory's B."
+            )

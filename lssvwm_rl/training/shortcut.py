@@ -1,0 +1,71 @@
+"""Shortcut training: the network is told how many steps will be taken, and that one long step is two short ones.
+
+After Frans et al. 2024, "One Step Diffusion via Shortcut Models" (arXiv 2410.12557). Schedules of 1, 2, 4 and 8 steps
+are told apart; that of 8 is trained by flow matching, the shorter ones by self-consistency: the target of one step of k
+is the frame to which the network's own two steps of 2k lead. That is how 1 or 2 steps come close to 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lssvwm_rl.model.flow import FINEST, euler_step, shift_tau
+
+SHARE = 0.25  # of the rows of a batch that learn self-consistency
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """Which frames of a batch learn long steps.
+
+    Attributes:
+        rows: (R,) int64, clips that do; all their frames.
+        steps: (B, T) int64, index of the schedule.
+        place: (R, T) int64, number of the step in its schedule.
+        tau: (B, T), noise level at the step's start; as given in the other rows.
+    """
+
+    rows: Tensor
+    steps: Tensor
+    place: Tensor
+    tau: Tensor
+
+
+def draw_shortcut(tau: Tensor, shift: float, generator: torch.Generator) -> Shortcut:
+    """Choose rows of (B, T) noise levels, and a long step for each of their frames."""
+    B, T = tau.shape
+    rows = torch.randperm(B, generator=generator, device=tau.device)[: max(1, round(SHARE * B))]
+    draw = torch.rand(2, len(rows), T, generator=generator, device=tau.device)
+    index = (draw[0] * FINEST).long()
+    count = 2**index
+    place = (draw[1] * count).long()
+    steps = torch.full_like(tau, FINEST, dtype=torch.int64)
+    steps[rows] = index
+    tau = tau.clone()
+    tau[rows] = shift_tau(1 - place / count, shift)
+    return Shortcut(rows, steps, place, tau)
+
+
+def shortcut_target(
+    denoise: Callable[[Tensor, Tensor, Tensor], Tensor], noised: Tensor, jump: Shortcut, shift: float
+) -> Tensor:
+    """The clean frame that one long step must predict to land where two steps of half the length do.
+
+    Args:
+        denoise: (x_tau, tau (R, T), steps (R, T)) -> predicted clean frames, without gradient.
+        noised: (R, T, ...), the chosen rows at their noise levels.
+
+    Returns:
+        (R, T, ...).
+    """
+    index = jump.steps[jump.rows]
+    count = 2**index
+    tau, middle, end = (shift_tau(1 - (jump.place + part) / count, shift) for part in (0.0, 0.5, 1.0))
+    half = euler_step(noised, denoise(noised, tau, index + 1), tau, middle)
+    landed = euler_step(half, denoise(half, middle, index + 1), middle, end)
+    ratio = (tau / (end - tau)).view(*tau.shape, *[1] * (noised.ndim - 2))
+    return noised - ratio * (landed - noised)

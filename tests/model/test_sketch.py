@@ -1,0 +1,63 @@
+"""The sketch of a state is the sum it says, keeps states apart, and never changes from machine to machine."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+
+from lssvwm_rl.model.backbone import KINDS, match_depth
+from lssvwm_rl.model.sketch import SIDE, SKETCH_SIZE, _projections, sketch
+from support.small_models import random_batch, small_model
+
+SHAPE = (4, 3, 6, 5)  # blocks, heads, P, N
+
+
+def test_every_number_is_the_signed_sum_of_readings():
+    state = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0))
+    u, v, signs = (part.numpy().astype(np.float64) for part in _projections(1, SHAPE, state.device))
+    assert all(set(np.unique(part)) == {-1.0, 1.0} for part in (u, v, signs))
+    expected = np.zeros((2, SIDE, SIDE))
+    for row, n, h in np.ndindex(2, SHAPE[0], SHAPE[1]):
+        for c, a in np.ndindex(SIDE, SIDE):
+            expected[row, c, a] += signs[n, h, c, a] * (u[h, :, c] @ state[row, n, h].numpy() @ v[h, :, a])
+    expected /= np.prod(SHAPE) ** 0.5
+    np.testing.assert_allclose(sketch(state, 1).numpy(), expected.reshape(2, -1), rtol=1e-4, atol=1e-5)
+
+
+def test_distances_between_states_survive():
+    """Of sparse states, too: a memory may differ from another in one head of one block."""
+    generator = torch.Generator().manual_seed(1)
+    states = torch.randn(40, *SHAPE, generator=generator)
+    states[20:, 1:] = states[:20, 1:]
+    states[20:, 0, :2] = states[:20, 0, :2]
+    flat, sketched = states.flatten(1), sketch(states, 0)
+    true, kept = torch.cdist(flat, flat), torch.cdist(sketched, sketched)
+    i, j = torch.triu_indices(40, 40, 1)
+    ratio = kept[i, j] / true[i, j] * (np.prod(SHAPE) / SKETCH_SIZE) ** 0.5
+    assert 0.6 < ratio.quantile(0.02) and ratio.quantile(0.98) < 1.5 and abs(ratio.mean() - 1) < 0.1
+
+
+def test_the_projections_are_the_same_everywhere():
+    """Trained policies depend on them: this must never change."""
+    parts = _projections(3, SHAPE, torch.device("cpu"))
+    digest = hashlib.sha256(b"".join((part.numpy() > 0).tobytes() for part in parts)).hexdigest()
+    assert digest[:16] == "1e8a19f82fdb700d"
+    assert not torch.equal(parts[0], _projections(4, SHAPE, torch.device("cpu"))[0])
+
+
+def test_the_readout_is_bounded_and_as_long_as_said():
+    for kind in KINDS:
+        config = small_model().config
+        model = small_model(backbone=match_depth(config.backbone, kind, config.grid))
+        batch = random_batch(model, [3, 3], 3)
+        memory, prediction = model.observe(model.initial_memory(2), batch.frames, batch.actions)
+        readout = memory.readout()
+        scans = sum(state.shape[1] > 0 for state in memory.states)
+        assert readout.shape == (2, model.readout_size) == (2, config.feature_size + SKETCH_SIZE * scans)
+        assert readout.abs().max() <= 1 and torch.equal(readout[:, : config.feature_size], prediction.features[:, -1])
+        for layer in range(scans):
+            start = config.feature_size + SKETCH_SIZE * layer
+            part = readout[:, start : start + SKETCH_SIZE]
+            assert torch.equal(part, sketch(memory.states[layer], layer).tanh()) and part.abs().max() > 0

@@ -1,0 +1,132 @@
+"""Rows of a vector of dreams, seen as their episodes, for tests of all forms of the dream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from hypothesis import settings
+
+from lssvwm_envs.dream.state import DreamState
+from lssvwm_envs.dream.vector import DreamVectorEnv
+from lssvwm_envs.rows import row_of
+from support.programs import bits
+
+KINDS = ("block_ssm", "window", "causal")
+TRAINED = "minigrid-memory"
+HORIZON = 6
+SETTINGS: dict[str, Any] = {"context_length": 3, "horizon": HORIZON, "denoise_steps": 1, "observation": "both"}
+MODES = list(AutoresetMode)
+
+
+def examples(n: int):
+    return settings(max_examples=n, deadline=None, derandomize=True)
+
+
+@dataclass
+class Seen:
+    """One row's step."""
+
+    observation: Any
+    reward: float
+    terminated: bool
+    truncated: bool
+    probability: float
+
+
+@dataclass
+class First:
+    """What a row shows when it begins anew."""
+
+    observation: Any
+    context: int
+
+
+class Rows:
+    """A vector of dreams in any autoreset mode, seen as its rows' episodes; infos and masks are checked on the way."""
+
+    def __init__(self, envs: DreamVectorEnv):
+        self.envs, self.over = envs, np.zeros(envs.num_envs, bool)
+        self.view: Any = None
+        """What was returned last, with what a restored row must show."""
+
+    def reset(self, mask: np.ndarray | None = None, seed: Any = None) -> dict[int, First]:
+        self.view, info = self.envs.reset(seed=seed, options=None if mask is None else {"reset_mask": mask})
+        mask = np.ones(self.envs.num_envs, bool) if mask is None else mask
+        self.over = self.over & ~mask
+        return self._begun(info, mask)
+
+    def set_state(self, row: int, state: DreamState):
+        self.envs.set_state(row, state)
+        self.over[row] = state.ended
+        self.view = {"image": self.view["image"].copy(), "memory": self.view["memory"].copy()}
+        self.view["image"][row], self.view["memory"][row] = state.frame, state.memory.readout()[0]
+
+    def fork(self, state: DreamState, n: int, seed: int | None = None):
+        self.view, _ = self.envs.fork(state, n, seed)
+        self.over[:n] = state.ended
+
+    def anew(self) -> dict[int, First]:
+        """Begin anew what is over, where nobody else does."""
+        disabled = self.envs.autoreset_mode == AutoresetMode.DISABLED
+        return self.reset(self.over) if disabled and self.over.any() else {}
+
+    def step(self, actions: Any) -> tuple[list[Seen | None], dict[int, First]]:
+        """Every row's step, None where it only began anew; and the rows that began anew, instead of it or after it."""
+        mode = self.envs.autoreset_mode
+        self.view, rewards, terminated, truncated, info = self.envs.step(np.asarray(actions))
+        done = terminated | truncated
+        ended = done & (mode == AutoresetMode.SAME_STEP)
+        fresh = self.over | ended
+        assert ("final_obs" in info) == ("final_info" in info) == ended.any()
+        if ended.any():
+            assert np.array_equal(info["_final_obs"], ended) and np.array_equal(info["_final_info"], ended)
+            assert [last is not None for last in info["final_obs"]] == ended.tolist()
+        begun = self._begun(info, fresh)
+        rows: list[Seen | None] = []
+        for i in range(self.envs.num_envs):
+            told = {key for key in info if key[0] != "_" and info["_" + key][i]}
+            if self.over[i]:
+                assert told == {"context_episode"} and rewards[i] == 0 and not done[i]
+                rows.append(None)
+            else:
+                expected = {"context_episode", "final_obs", "final_info"} if ended[i] else {"terminated_probability"}
+                assert told == expected
+                last, inside = (info["final_obs"][i], info["final_info"]) if ended[i] else (self.row(i), info)
+                assert inside["_terminated_probability"][i]
+                parts = rewards[i], terminated[i], truncated[i], inside["terminated_probability"][i]
+                rows.append(Seen(last, *parts))
+        self.over = done & ~ended
+        return rows, begun
+
+    def row(self, i: int) -> Any:
+        """What row i showed last."""
+        return row_of(self.view, i)
+
+    def _begun(self, info: dict[str, Any], mask: np.ndarray) -> dict[int, First]:
+        assert ("context_episode" in info) == mask.any()
+        assert not mask.any() or np.array_equal(info["_context_episode"], mask)
+        return {i: First(self.row(i), info["context_episode"][i]) for i in np.flatnonzero(mask).tolist()}
+
+
+def row_bits(row: Seen | First | None) -> Any:
+    return None if row is None else bits(list(vars(row).values()))
+
+
+def bits_anywhere(row: Seen | First | None) -> Any:
+    """What equal rows of one batch have in common: all but the probability, a sum of one column, and only `EVEN`."""
+    return row_bits(replace(row, probability=0.0) if isinstance(row, Seen) else row)
+
+
+def alike(a: Any, b: Any):
+    """Whether observations are equal up to the rounding of sums in another order, as trained models forward it."""
+    assert np.mean(np.abs(a["image"].astype(int) - b["image"]) <= 1) > 0.999
+    np.testing.assert_allclose(a["memory"], b["memory"], atol=1e-3)
+
+
+def assert_alike(a: Seen, b: Seen):
+    alike(a.observation, b.observation)
+    assert abs(a.reward - b.reward) <= 1e-3 and abs(a.probability - b.probability) <= 1e-3
+    assert (a.terminated, a.truncated) == (b.terminated, b.truncated)

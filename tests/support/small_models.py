@@ -1,0 +1,120 @@
+"""Small models and batches that several tests share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from lssvwm_rl.data.clips import Batch
+from lssvwm_rl.data.store import Episode, EpisodeWriter, StoreHeader
+from lssvwm_rl.model.backbone import BackboneConfig
+from lssvwm_rl.model.checkpoint_files import CONTEXTS
+from lssvwm_rl.model.config import WorldModelConfig
+from lssvwm_rl.model.world_model import WorldModel
+
+DISCRETE = {"type": "Discrete", "n": 4, "start": 0}
+BACKBONE = BackboneConfig(
+    width=32,
+    blocks=(1, 2, 4),
+    state_size=8,
+    scan_head_size=16,
+    window=3,
+    attention_head_size=16,
+    condition_width=16,
+    mlp_ratio=2,
+)
+
+
+def small_config(**changes) -> WorldModelConfig:
+    settings = dict(
+        frame_shape=(16, 16, 3),
+        action_space=DISCRETE,
+        grid=(4, 4),
+        backbone=BACKBONE,
+        feature_size=12,
+        head_width=32,
+        recall_pairs=4,
+    )
+    return WorldModelConfig(**{**settings, **changes})
+
+
+def awake(module: nn.Module, seed: int = 0) -> nn.Module:
+    """Random weights everywhere: zero-initialised gates would hide every mistake behind them."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if name.endswith(("A_log", "dt_bias")):
+                continue  # random values there would make decays of no interest
+            noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+            parameter.add_(0.3 * noise if parameter.ndim < 2 else noise / parameter.shape[-1] ** 0.5)
+    return module
+
+
+def small_model(**changes) -> WorldModel:
+    torch.manual_seed(0)
+    model = WorldModel(small_config(**changes))
+    awake(model)
+    return model.eval()
+
+
+def random_batch(model: WorldModel, lengths: list[int], span: int, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    B, config = len(lengths), model.config
+    mask = torch.arange(span) < torch.tensor(lengths)[:, None]
+    vectors = torch.randn(B, span, config.vector_size, generator=generator) if config.vector_size else None
+    return Batch(
+        frames=torch.randint(0, 256, (B, span, *config.frame_shape), generator=generator, dtype=torch.uint8),
+        actions=torch.randint(0, 4, (B, span), generator=generator),
+        first=torch.zeros(B, span, dtype=torch.bool).index_fill_(1, torch.tensor([0]), True),
+        rewards=torch.rand(B, span, generator=generator),
+        terminated=torch.rand(B, span, generator=generator) < 0.1,
+        mask=mask,
+        vectors=vectors,
+    )
+
+
+EVEN = replace(BACKBONE, blocks=(1, 2), condition_width=32, scan_head_size=8)
+"""Sizes that are multiples of 32 in every row, as real models' are: then no row's sums depend on its place."""
+
+
+def untrained_checkpoint(folder: Path, vector_keys: dict[str, int] | None = None, ends: float = 0.2, **changes) -> str:
+    """A checkpoint with random weights, small frames and episodes of 1 to 6 steps; `ends` of the dreamt steps end."""
+    vector_keys = vector_keys or {}
+    settings = dict(frame_shape=(8, 8, 3), grid=(2, 2), vector_size=sum(vector_keys.values()))
+    model = small_model(**{**settings, **changes})
+    end_some(model, ends)
+    model.save_pretrained(folder)
+    rng = np.random.default_rng(0)
+    header = StoreHeader(model.config.frame_shape, DISCRETE, vector_keys)
+    with EpisodeWriter(folder / CONTEXTS, header) as writer:
+        for steps in range(1, 7):
+            episode = Episode(
+                frames=rng.integers(0, 256, (steps + 1, *model.config.frame_shape), dtype=np.uint8),
+                actions=rng.integers(0, 4, steps),
+                rewards=np.zeros(steps, np.float32),
+                terminated=False,
+                truncated=True,
+                vectors=rng.standard_normal((steps + 1, model.config.vector_size)).astype(np.float32)
+                if vector_keys
+                else None,
+            )
+            writer.add(episode)
+    return str(folder)
+
+
+def end_some(model: WorldModel, ends: float):
+    """Shift the model's continuation head so that about this share of steps ends a dream."""
+    batch = random_batch(model, [4] * 16, 4)
+    memory, _ = model.observe(model.initial_memory(16), batch.frames, batch.actions, batch.vectors)
+    generators = [torch.Generator().manual_seed(i) for i in range(16)]
+    logits = []
+    for t in range(4):
+        imagined = model.imagine(memory, batch.actions[:, t], generators, denoise_steps=1)
+        memory = imagined.memory
+        logits.append(imagined.terminated.logit())
+    with torch.no_grad():
+        model.continuation_head.mlp[-1].bias -= torch.cat(logits).quantile(1 - ends) if ends else 100.0

@@ -1,0 +1,210 @@
+"""Training: resuming changes nothing, failures lose nothing."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from lssvwm_rl.data.clips import StreamSampler, hold_out
+from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
+from lssvwm_rl.model.checkpoint_files import resolve_checkpoint
+from lssvwm_rl.model.checkpoints import check_fits
+from lssvwm_rl.model.config import WorldModelConfig
+from lssvwm_rl.model.scan.block import BlockScan
+from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.training.run_folder import export, steps_of_data
+from lssvwm_rl.training.trainer import TrainConfig, train
+from support.small_models import BACKBONE, DISCRETE, awake
+
+MODEL = WorldModelConfig(
+    frame_shape=(16, 16, 3),
+    action_space=DISCRETE,
+    grid=(4, 4),
+    backbone=BACKBONE,
+    feature_size=12,
+    head_width=32,
+    recall_pairs=2,
+)
+CONFIG = TrainConfig(batch_size=2, span=6, steps=6, log_every=1, warmup=2, preview_every=0, decay=0.0, device="cpu")
+
+
+@pytest.fixture
+def store(tmp_path) -> EpisodeStore:
+    rng = np.random.default_rng(0)
+    with EpisodeWriter(tmp_path / "data", StoreHeader((16, 16, 3), DISCRETE)) as writer:
+        for length in (4, 9, 6, 3, 7, 5):
+            frames = rng.integers(0, 256, (length + 1, 16, 16, 3), np.uint8)
+            rewards = rng.random(length, np.float32)
+            writer.add(Episode(frames, rng.integers(0, 4, length), rewards, terminated=True, truncated=False))
+    return EpisodeStore(tmp_path / "data")
+
+
+def losses(run) -> list[str]:
+    with (run / "learning_curve.csv").open(newline="") as file:
+        return [row["total"] for row in csv.DictReader(file)]
+
+
+def test_a_resumed_run_equals_one_without_a_break(store, tmp_path):
+    whole = train(store, tmp_path / "whole", MODEL, CONFIG)
+    part = train(store, tmp_path / "part", MODEL, dataclasses.replace(CONFIG, steps=3))
+    assert len(losses(part)) == 3
+    resumed = train(store, tmp_path / "part", MODEL, CONFIG)
+    assert losses(resumed) == losses(whole) and len(set(losses(whole))) == 6
+    for a, b in zip(*(WorldModel.from_pretrained(r).parameters() for r in (whole, resumed)), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_training_learns_and_leaves_a_whole_run_folder(store, tmp_path):
+    run = train(store, tmp_path / "run", MODEL, dataclasses.replace(CONFIG, steps=60, preview_every=60))
+    curve = [float(x) for x in losses(run)]
+    assert np.mean(curve[-10:]) < 0.8 * np.mean(curve[:10])
+    names = {p.name for p in run.iterdir()}
+    assert {"config.yaml", "config.json", "model.safetensors", "contexts", "trainer", "preview.mp4"} <= names
+    assert any(name.startswith("events.out") for name in names)
+    assert len(EpisodeStore(run / "contexts")) >= 1
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(store, tmp_path):
+    run = train(store, tmp_path / "run", MODEL, dataclasses.replace(CONFIG, steps=2))
+    state = torch.load(run / "trainer" / "state.pt", weights_only=True)
+    state["model"]["patch_in.weight"][0, 0] = float("nan")
+    torch.save(state, run / "trainer" / "state.pt")
+    before = (run / "model.safetensors").read_bytes()
+    with pytest.raises(FloatingPointError, match="The loss is nan at step 2"):
+        train(store, run, MODEL, CONFIG)
+    assert (run / "model.safetensors").read_bytes() == before
+
+
+def test_a_run_can_start_from_other_weights(store, tmp_path):
+    first = train(store, tmp_path / "a", MODEL, dataclasses.replace(CONFIG, steps=3))
+    config = dataclasses.replace(CONFIG, steps=1, learning_rate=1e-12)
+    second = train(store, tmp_path / "b", MODEL, config, weights=first)
+    for a, b in zip(*(WorldModel.from_pretrained(run).parameters() for run in (first, second)), strict=True):
+        torch.testing.assert_close(a, b)
+    assert steps_of_data(second) == 2 * steps_of_data(first) == 2 * int(store.lengths.sum())
+    for other in ({"feature_size": 16}, {"shortcut": True}):
+        with pytest.raises(ValueError, match=next(iter(other))):
+            train(store, tmp_path / "c", dataclasses.replace(MODEL, **other), config, weights=first)
+    assert not (tmp_path / "c").exists()
+
+
+def test_other_runs_and_broken_states_are_refused(store, tmp_path):
+    run = train(store, tmp_path / "run", MODEL, dataclasses.replace(CONFIG, steps=1))
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    with pytest.raises(ValueError, match="train.batch_size 2, not 3"):
+        train(store, run, MODEL, dataclasses.replace(CONFIG, batch_size=3))
+    with pytest.raises(ValueError, match="is not empty and not a run"):
+        train(store, store.path, MODEL, CONFIG)
+    assert before == {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    (run / "trainer" / "state.pt").write_bytes(b"half")
+    with pytest.raises(ValueError, match="state.pt is broken"):
+        train(store, run, MODEL, CONFIG)
+
+
+def test_a_run_of_a_version_without_a_setting_goes_on_with_its_default(store, tmp_path):
+    run = train(store, tmp_path / "run", MODEL, dataclasses.replace(CONFIG, steps=1))
+    lines = (run / "config.yaml").read_text().splitlines(keepends=True)
+    (run / "config.yaml").write_text("".join(line for line in lines if not line.strip().startswith("stream:")))
+    assert len(losses(train(store, run, MODEL, dataclasses.replace(CONFIG, steps=2)))) == 2
+    (run / "config.yaml").write_text("".join(line for line in lines if not line.strip().startswith("stream:")))
+    with pytest.raises(ValueError, match="train.stream False, not True"):
+        train(store, run, MODEL, dataclasses.replace(CONFIG, stream=True))
+
+
+def test_an_exported_checkpoint_is_small_and_predicts_alike(store, tmp_path):
+    run = train(store, tmp_path / "run", MODEL, dataclasses.replace(CONFIG, steps=2))
+    export(run, tmp_path / "out")
+    with pytest.raises(FileExistsError):
+        export(run, tmp_path / "out")
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (run, tmp_path / "out")]
+    assert sizes[1] < 0.6 * sizes[0]
+    frames = torch.from_numpy(store[1].frames)[None]
+    actions = torch.zeros(1, frames.shape[1], dtype=torch.int64)
+    readouts = [
+        m.observe(m.initial_memory(1), frames, actions)[1].features
+        for m in (WorldModel.from_pretrained(run), WorldModel.from_pretrained(tmp_path / "out"))
+    ]
+    torch.testing.assert_close(readouts[0], readouts[1], rtol=0.02, atol=0.02)
+
+
+def test_checkpoints_are_found_or_named(tmp_path):
+    assert resolve_checkpoint("minigrid-memory").name == "minigrid-memory"
+    with pytest.raises(FileNotFoundError, match="no checkpoint 'runz'.*minigrid-memory"):
+        resolve_checkpoint("runz")
+    with pytest.raises(FileNotFoundError, match="no finished checkpoint"):
+        resolve_checkpoint(tmp_path)
+    with pytest.raises(ValueError, match="frames of shape"):
+        check_fits(MODEL, (8, 8, 3), DISCRETE, "that env")
+    with pytest.raises(ValueError, match="action space"):
+        check_fits(MODEL, (16, 16, 3), {"type": "Discrete", "n": 9, "start": 0}, "that env")
+
+
+@pytest.mark.parametrize("kind", ["block_ssm", "causal"])
+def test_a_resumed_stream_goes_on_with_its_memory(store, tmp_path, kind):
+    model = dataclasses.replace(MODEL, backbone=dataclasses.replace(BACKBONE, kind=kind))
+    config = dataclasses.replace(CONFIG, stream=True, span=3)
+    whole = train(store, tmp_path / "whole", model, config)
+    # At the break both rows are in the middle of an episode, so that the next update needs the saved memory.
+    assert not StreamSampler(store, 3, 2, CONFIG.seed, hold_out(store)[0]).batch(4).first[:, 0].any()
+    part = train(store, tmp_path / "part", model, dataclasses.replace(config, steps=4))
+    assert losses(train(store, part, model, config)) == losses(whole)
+    clips = train(store, tmp_path / "clips", model, dataclasses.replace(config, stream=False))
+    assert losses(clips) != losses(whole)
+
+
+def test_stages_and_activation_checkpointing(store, tmp_path):
+    config = dataclasses.replace(CONFIG, curriculum=((2, 2), (3, 1)))
+    assert [config.span_at(step) for step in range(5)] == [2, 2, 3, 6, 6]
+    plain = train(store, tmp_path / "plain", MODEL, config)
+    again = train(store, tmp_path / "again", MODEL, dataclasses.replace(config, activation_checkpointing=True))
+    assert [float(x) for x in losses(again)] == pytest.approx([float(x) for x in losses(plain)], rel=1e-4)
+    refused = (
+        ({"curriculum": ((1, 5),)}, "at least 2 frames"),
+        ({"stream": True}, "leave out either"),
+        ({"stream": True, "curriculum": (), "devices": 2}, "is on one device, not 2"),
+    )
+    for changes, message in refused:
+        with pytest.raises(ValueError, match=message):
+            dataclasses.replace(config, **changes)
+
+
+@pytest.mark.parametrize("objective", ["two_stream", "mix"])
+def test_shortcut_training_runs_and_the_number_of_steps_is_heard(store, tmp_path, objective):
+    model = dataclasses.replace(MODEL, objective=objective, shortcut=True)
+    run = train(store, tmp_path / "run", model, CONFIG)
+    trained = WorldModel.from_pretrained(run)
+
+    def frames(steps):
+        noise = [torch.Generator().manual_seed(0)]
+        return trained.imagine(trained.initial_memory(1), torch.tensor([0]), noise, steps).frame
+
+    awake(trained)  # after so few updates the zeros it started with would hide the condition
+    before = {steps: frames(steps) for steps in (1, 2, 3, 4, 8)}
+    with torch.no_grad():
+        trained.step_embedding.weight[1].add_(5)  # of schedules with 2 and 3 steps
+    changed = [steps for steps, frame in before.items() if not torch.equal(frame, frames(steps))]
+    assert changed == [2, 3]
+
+
+@pytest.mark.parametrize("objective", ["two_stream", "prefix"])
+def test_under_mixed_precision_the_scan_stays_in_fp32_and_every_weight_learns(store, objective):
+    torch.manual_seed(0)
+    model = WorldModel(dataclasses.replace(MODEL, objective=objective, shortcut=objective == "two_stream"))
+    awake(model)
+    seen = []
+    for module in model.modules():
+        if isinstance(module, BlockScan):
+            module.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs[1].dtype))
+    batch = StreamSampler(store, 6, 4, 0).batch(0)
+    memory = model.initial_memory(4)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses, after = model.stream_loss(batch, memory, torch.Generator().manual_seed(1))
+    losses["total"].backward()
+    assert set(seen) == {torch.float32}
+    assert {t.dtype for t in after.tensors().values()} == {torch.float32, torch.int64}
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert without == [] and all(p.dtype == p.grad.dtype == torch.float32 for p in model.parameters())

@@ -16,9 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from lssvwm_bench.results import markdown_table, new_figure
 from lssvwm_rl.data.clips import Batch
 from lssvwm_rl.data.store import StoreHeader
-from lssvwm_rl.model.backbone import KINDS
+from lssvwm_rl.model.config import KINDS
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.training.objective import Objective, ObjectiveConfig
 from lssvwm_rl.training.presets import model_config
 
 PREFILL = 100  # frames observed at a time
@@ -31,7 +32,7 @@ class CostConfig:
 
     preset: str = "tiny"
     """Sizes of all models."""
-    kinds: tuple[str, ...] = KINDS
+    kinds: tuple[str, ...] = tuple(KINDS)
     """Kinds of backbone, all with as many parameters."""
     frame: int = 64
     """Side of the square frames in pixels."""
@@ -134,9 +135,11 @@ def _dream(model: WorldModel, memories: dict[int, Memory], config: CostConfig) -
 
 def _train_step(model: WorldModel, span: int, config: CostConfig) -> dict[str, float]:
     batch, generator = random_batch(model, config.batch, span), torch.Generator(model.device)
+    objective = Objective(model, ObjectiveConfig())
 
     def step() -> None:
-        model.loss(batch, generator)["total"].backward()
+        losses, _ = objective(batch, None, generator)
+        losses["total"].backward()
         model.zero_grad()
 
     with FlopCounterMode(display=False) as counter:

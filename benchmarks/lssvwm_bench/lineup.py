@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lssvwm_rl.data.store import StoreHeader
-from lssvwm_rl.model.backbone import attention_reach
 from lssvwm_rl.model.checkpoints import load_contexts, load_world_model
+from lssvwm_rl.model.config import attention_reach
 from lssvwm_rl.model.world_model import WorldModel
 
 

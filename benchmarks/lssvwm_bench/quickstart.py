@@ -33,9 +33,10 @@ from lssvwm_rl.model.predict import dream_video
 from lssvwm_rl.pictures import enlarge, frame_strip, write_image, write_video
 from lssvwm_rl.policy import Policy, RandomPolicy
 from lssvwm_rl.training.cpu import tune_process
+from lssvwm_rl.training.log import Progress
 from lssvwm_rl.training.presets import PRESETS, model_config
 from lssvwm_rl.training.run_folder import steps_of_data
-from lssvwm_rl.training.trainer import Progress, TrainConfig, train
+from lssvwm_rl.training.trainer import train
 
 DATA_SEED = 1_000_000  # away from the seeds that the shipped checkpoint was trained on
 TEST_SEED, PLAY_SEED = 2_000_000, 3_000_000  # of the test split
@@ -175,9 +176,9 @@ def _collect(out: Path, config: QuickstartConfig) -> dict[str, Any]:
 
 def _train(out: Path, config: QuickstartConfig) -> dict[str, Any]:
     store = EpisodeStore(out / "data")
-    settings = {**PRESETS["tiny"].train, "steps": 1_000_000, "minutes": config.minutes, "device": "cpu"}
+    settings = replace(PRESETS["tiny"].train, steps=1_000_000, minutes=config.minutes, device="cpu")
     if config.smoke:
-        settings |= {"batch_size": 4, "preview_every": 0}
+        settings = replace(settings, batch_size=4, preview_every=0)
     last: Progress | None = None
     with progress_bar("train") as bar:
 
@@ -186,7 +187,8 @@ def _train(out: Path, config: QuickstartConfig) -> dict[str, Any]:
             last = at
             bar(round(1_000 * at.fraction), 1_000, note=f"loss {at.loss:.3f}  {at.frames_per_second:.0f} frames/s")
 
-        train(store, out / "world-model", model_config("tiny", store.header), TrainConfig(**settings), (), show)
+        model = model_config("tiny", store.header)
+        train(store, out / "world-model", model, config=settings, on_progress=show)
     return {"updates": 0 if last is None else last.step, "minutes": config.minutes}
 
 

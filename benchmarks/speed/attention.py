@@ -66,7 +66,7 @@ def main(args: Args) -> None:
     torch.set_num_threads(args.threads)
     tune_process()
     torch.manual_seed(0)
-    sizes, grid = PRESETS[args.preset].model["backbone"], PRESETS[args.preset].model["grid"]
+    sizes, grid = PRESETS[args.preset].model.backbone, PRESETS[args.preset].model.grid
     layer = FrameLocalAttention(sizes.width, grid, sizes.attention_head_size, sizes.window).to(args.device)
     torch.nn.init.normal_(layer.bias)
     cache = tuple(torch.randn_like(t) for t in layer.initial_cache(args.batch))

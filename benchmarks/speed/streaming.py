@@ -20,6 +20,7 @@ from lssvwm_bench.cost import ACTIONS, random_batch
 from lssvwm_rl.data.clips import Batch
 from lssvwm_rl.data.store import StoreHeader
 from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.training.objective import Objective, ObjectiveConfig
 from lssvwm_rl.training.presets import model_config
 
 
@@ -45,11 +46,12 @@ def measure(way: str, length: int, args: Args) -> None:
     model = WorldModel(model_config(args.preset, header))
     generator, span = torch.Generator(), args.span if way == "streamed" else length
     memory = model.initial_memory(args.batch)
+    objective = Objective(model, ObjectiveConfig(), recompute=way == "recomputed")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
     for _ in range(length // span):
         batch: Batch = random_batch(model, args.batch, span)
-        losses, memory = model.stream_loss(batch, memory, generator, recompute=way == "recomputed")
+        losses, memory = objective(batch, memory, generator)
         losses["total"].backward()
         model.zero_grad()
     seconds = (time.perf_counter() - started) / (args.batch * length)

@@ -16,6 +16,7 @@ from lssvwm_bench.cost import gemm_rate, random_batch
 from lssvwm_rl.data.store import StoreHeader
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.training.cpu import tune_process
+from lssvwm_rl.training.objective import Objective, ObjectiveConfig
 from lssvwm_rl.training.presets import model_config
 
 
@@ -41,12 +42,13 @@ def main(args: Args) -> None:
     model = WorldModel(model_config(args.preset, header))
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     batch = random_batch(model, args.batch, args.span)
+    objective = Objective(model, ObjectiveConfig())
 
     def step() -> None:
         optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
-            total = model.loss(batch, torch.Generator().manual_seed(0))["total"]
-        total.backward()
+            losses, _ = objective(batch, None, torch.Generator().manual_seed(0))
+        losses["total"].backward()
         optimizer.step()
 
     with FlopCounterMode(display=False) as counter:

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import tyro
 
-from lssvwm_rl.model.backbone import BackboneConfig
+from lssvwm_rl.model.config import BackboneConfig
+from lssvwm_rl.training.objective import ObjectiveConfig
 
 BACKBONE = BackboneConfig(
     width=64, blocks=(1, 2), state_size=256, scan_head_size=16, window=3, attention_head_size=16, condition_width=64,
@@ -27,7 +28,8 @@ BACKBONE = BackboneConfig(
 )  # fmt: skip
 # The paper's objective: frames after a clean prefix are noised together, so that the window does not tell what memory
 # should. More noise, as a frame that is recalled begins from noise alone.
-MODEL = {"objective": "prefix", "noise_shift": 12.0, "rarity_power": 0.0, "recall_weight": 0.0}
+OBJECTIVE = ObjectiveConfig(name="prefix", rarity_power=0.0, recall_weight=0.0)
+SIZES = {"backbone": BACKBONE, "feature_size": 64, "head_width": 128, "noise_shift": 12.0}
 
 
 @dataclass(frozen=True)
@@ -48,17 +50,17 @@ class Args:
 def run_one(args: Args, kind: str) -> None:
     """Train one kind."""
     from lssvwm_rl.data.store import EpisodeStore
+    from lssvwm_rl.training.config import TrainConfig
     from lssvwm_rl.training.presets import model_config
-    from lssvwm_rl.training.trainer import TrainConfig, train
+    from lssvwm_rl.training.trainer import train
 
     store = EpisodeStore(args.data)
-    sizes = {"backbone": BACKBONE, "feature_size": 64, "head_width": 128}
-    model = model_config("tiny", store.header, kind, **sizes, **MODEL)
+    model = model_config("tiny", store.header, kind, **SIZES)
     settings = TrainConfig(
         batch_size=args.batch, span=args.span, steps=10**6, minutes=args.minutes, learning_rate=2e-3, seed=args.seed,
         device="cpu", preview_every=0,
     )  # fmt: skip
-    train(store, args.out / kind, model, settings)
+    train(store, args.out / kind, model, OBJECTIVE, settings)
 
 
 def main(args: Args) -> None:

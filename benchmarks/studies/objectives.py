@@ -22,7 +22,7 @@ from statistics import mean
 
 import tyro
 
-from lssvwm_rl.model.backbone import BackboneConfig
+from lssvwm_rl.model.config import BackboneConfig
 
 # Small enough for a thousand updates in some minutes on one core.
 BACKBONE = BackboneConfig(width=64, blocks=(1, 2), scan_head_size=16, attention_head_size=16, condition_width=32)
@@ -61,20 +61,22 @@ def run_one(args: Args, objective: str, pose: bool, seed: int) -> dict[str, floa
     from lssvwm_rl.measures.revisit import revisit_masks
     from lssvwm_rl.measures.rollouts import rollout_psnr
     from lssvwm_rl.model.checkpoints import load_world_model
+    from lssvwm_rl.training.config import TrainConfig
+    from lssvwm_rl.training.objective import ObjectiveConfig
     from lssvwm_rl.training.presets import model_config
-    from lssvwm_rl.training.trainer import TrainConfig, train
+    from lssvwm_rl.training.trainer import train
 
     store = EpisodeStore(args.data)
     name, *options = objective.split("+")
-    changes = {"shortcut": "shortcut" in options, "context_noise": 0.0 if "clean" in options else 0.1}
-    model = model_config("tiny", store.header, backbone=BACKBONE, objective=name, **HEADS, **changes)
+    asked = ObjectiveConfig(name=name, context_noise=0.0 if "clean" in options else 0.1)
+    model = model_config("tiny", store.header, backbone=BACKBONE, shortcut="shortcut" in options, **HEADS)
     if not pose:
         model = replace(model, vector_size=0)
     settings = TrainConfig(
         batch_size=args.batch, span=args.span, steps=10**6, minutes=args.minutes, learning_rate=2e-3, seed=seed,
         device="cpu", preview_every=0,
     )  # fmt: skip
-    run = train(store, args.out / f"{objective}-{'pose' if pose else 'actions'}-{seed}", model, settings)
+    run = train(store, args.out / f"{objective}-{'pose' if pose else 'actions'}-{seed}", model, asked, settings)
     episodes = [store[i] for i in hold_out(store)[1][: args.episodes]]
     size = json.loads(store.header.env_spec or "{}").get("kwargs", {}).get("size", 9)
     reach = (model.backbone.window - 1) * len(model.backbone.blocks) + 1

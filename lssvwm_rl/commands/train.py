@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
+
+import torch
+import tyro
+
+from lssvwm_rl.data.clips import hold_out
+from lssvwm_rl.data.store import EpisodeStore
+from lssvwm_rl.measures.memory_reward import memory_reward_callback, needs_memory
+from lssvwm_rl.model.config import KINDS, ModelConfig
+from lssvwm_rl.model.scan.mamba import resolve_backend
+from lssvwm_rl.progress import progress_bar
+from lssvwm_rl.training.config import TrainConfig
+from lssvwm_rl.training.log import Progress
+from lssvwm_rl.training.objective import ObjectiveConfig
+from lssvwm_rl.training.presets import PRESETS, for_data
+from lssvwm_rl.training.trainer import Callback, train
+
+RENAMED = {
+    "--objective": "--objective.name",
+    "--shortcut": "--model.shortcut",
+    "--backend": "--model.backbone.backend",
+}
 
 
 @dataclass(frozen=True)
@@ -15,44 +38,35 @@ class Train:
     """Store made by `lssvwm collect`."""
     out: Path
     """Run folder; a run that is there already is continued."""
-    preset: Literal["tiny", "small", "base", "paper"] = "tiny"
+    preset: Annotated[str, tyro.conf.arg(metavar="|".join(PRESETS))] = "tiny"
     """Sizes of the model and settings of the training."""
     weights: str | None = None
     """Checkpoint of the same sizes to start from, for example to go on with other data."""
-    kind: Literal["block_ssm", "block1_ssm", "ssm_local", "ssm", "window", "causal"] = "block_ssm"
-    """What mixes frames; others than block_ssm are baselines with as many parameters."""
+    kind: Annotated[str | None, tyro.conf.arg(metavar="|".join(KINDS))] = None
+    """What mixes frames: a baseline with as many parameters as the preset's model."""
     actions_only: bool = False
     """Leave out the vectors of the store, for example the pose."""
-    objective: Literal["two_stream", "prefix", "mix"] = "two_stream"
-    """How clips are noised."""
-    shortcut: bool = False
-    """Learn to dream in one or two denoising steps."""
-    stream: bool = False
-    """Go through whole episodes with the memory carried from clip to clip."""
-    curriculum: tuple[tuple[int, int], ...] = ()
-    """Stages of (frames per clip, updates) before those of the span, for example 16 1000 32 1000."""
-    activation_checkpointing: bool = False
-    """Less memory for one more forward pass."""
-    steps: int | None = None
-    """Updates in all."""
-    minutes: float | None = None
-    """Time in all; ends the training if it comes before the steps."""
-    batch_size: int | None = None
-    """Clips per update."""
-    span: int | None = None
-    """Frames per clip."""
-    learning_rate: float | None = None
-    """Peak step size."""
-    seed: int = 0
-    """Decides weights, clips and noise."""
-    device: str = "auto"
-    """auto, cpu, cuda, ..."""
-    devices: int = 1
-    """How many of them."""
-    backend: Literal["auto", "torch", "mamba"] = "auto"
-    """Of the scan; auto takes the kernels of mamba-ssm where there are any."""
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """bf16-mixed is faster; the scan stays in fp32."""
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    """Sizes of the model."""
+    objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
+    """What is minimised."""
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=TrainConfig)
+
+
+def defaults(words: Sequence[str]) -> Train:
+    """What a command line leaves out, by the preset in it.
+
+    Raises:
+        ValueError: for an unknown preset.
+    """
+    given = [words[i + 1] for i, word in enumerate(words[:-1]) if word == "--preset"]
+    given += [word.partition("=")[2] for word in words if word.startswith("--preset=")]
+    name = given[-1] if given else Train.preset
+    if name not in PRESETS:
+        raise ValueError(f"Preset {name!r} is unknown; use one of {', '.join(PRESETS)}.")
+    preset = PRESETS[name]
+    required = tyro.MISSING
+    return Train(data=required, out=required, preset=name, model=preset.model, config=preset.train)
 
 
 def main(args: Train) -> None:
@@ -62,48 +76,26 @@ def main(args: Train) -> None:
         ValueError: if the store is broken, or `out` is another run.
         FloatingPointError: if the loss is not finite.
     """
-    import dataclasses
-
-    import torch
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    from lssvwm_rl.data.store import EpisodeStore
-    from lssvwm_rl.model.scan.mamba import resolve_backend
-    from lssvwm_rl.training import trainer
-    from lssvwm_rl.training.presets import PRESETS, model_config
-
-    store = EpisodeStore(args.data)
-    on_cuda = args.device == "cuda" or (args.device in ("auto", "gpu") and torch.cuda.is_available())
+    store, config = EpisodeStore(args.data), args.config
+    on_cuda = config.device == "cuda" or (config.device in ("auto", "gpu") and torch.cuda.is_available())
     try:
-        resolve_backend(args.backend, torch.device("cuda" if on_cuda else "cpu"))
+        resolve_backend(args.model.backbone.backend, torch.device("cuda" if on_cuda else "cpu"))
     except RuntimeError as error:
         raise ValueError(str(error)) from error
-    model = model_config(args.preset, store.header, args.kind, objective=args.objective, shortcut=args.shortcut)
+    model = for_data(args.model, store.header, args.kind)
     if args.actions_only:
         model = dataclasses.replace(model, vector_size=0)
-    model = dataclasses.replace(model, backbone=dataclasses.replace(model.backbone, backend=args.backend))
-    settings = {field.name for field in dataclasses.fields(trainer.TrainConfig)}
-    given = {name: value for name, value in vars(args).items() if name in settings and value is not None}
-    config = trainer.TrainConfig(**{**PRESETS[args.preset].train, **given})
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"))
-    with Progress(*columns) as bar:
-        task = bar.add_task(f"Training {args.preset}", total=1.0, note="")
+    with progress_bar(f"Training {args.preset}") as bar:
 
-        def show(at: trainer.Progress) -> None:
-            minutes, seconds = divmod(int(at.seconds_left), 60)
-            note = (
-                f"step {at.step}  loss {at.loss:.3f}  {at.frames_per_second:.0f} frames/s  {minutes}:{seconds:02d} left"
-            )
-            bar.update(task, completed=at.fraction, note=note)
+        def show(at: Progress) -> None:
+            note = f"step {at.step}  loss {at.loss:.3f}  {at.frames_per_second:.0f} frames/s"
+            bar(round(1_000 * at.fraction), 1_000, note)
 
-        out = trainer.train(store, args.out, model, config, memory_callbacks(store), show, args.weights)
+        out = train(store, args.out, model, args.objective, config, memory_callbacks(store), show, args.weights)
     print(f"World model written to {out}.")
 
 
-def memory_callbacks(store) -> list:
+def memory_callbacks(store: EpisodeStore) -> list[Callback]:
     """What is measured while training: memory accuracy on the worlds where the last reward needs it."""
-    from lssvwm_rl.data.clips import hold_out
-    from lssvwm_rl.measures.memory_reward import memory_reward_callback, needs_memory
-
     held_out = [store[i] for i in hold_out(store)[1][:128]]
     return [memory_reward_callback(held_out)] if needs_memory(store.header, held_out) else []

@@ -1,17 +1,21 @@
-"""Where checkpoints are found, and whether they fit an environment or a store."""
+"""Checkpoints: their model, its fingerprint, their held-out episodes, and whether they fit an environment."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
 
 from lssvwm_rl.data.store import EpisodeStore
-from lssvwm_rl.model.checkpoint_files import CONTEXTS, resolve_checkpoint
-
-if TYPE_CHECKING:
-    from lssvwm_rl.model.config import WorldModelConfig
-    from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.model.checkpoint_files import CONTEXTS, MODEL_CONFIG, WEIGHTS, resolve_checkpoint
+from lssvwm_rl.model.compiled import compile_dreaming
+from lssvwm_rl.model.config import WorldModelConfig
+from lssvwm_rl.model.world_model import WorldModel
 
 
 def load_world_model(name: str | Path, device: str = "cpu", compiled: bool = False) -> WorldModel:
@@ -23,20 +27,35 @@ def load_world_model(name: str | Path, device: str = "cpu", compiled: bool = Fal
     Raises:
         FileNotFoundError, ValueError: as `WorldModel.from_pretrained`.
     """
-    from lssvwm_rl.model.world_model import WorldModel
-
     model = WorldModel.from_pretrained(name).to(device)
-    if not compiled:
-        return model
-    from lssvwm_rl.model.compiled import compile_dreaming
-
-    return compile_dreaming(model)
+    return compile_dreaming(model) if compiled else model
 
 
 def fingerprint(model: WorldModel) -> str:
     """Short hash of a model's config and weights: the same wherever and whenever the checkpoint is loaded."""
-    digest = hashlib.sha256(model.config.to_json().encode())
-    for name, tensor in sorted(model.state_dict().items()):
+    return _hash(model.config.to_json(), model.state_dict())
+
+
+def earlier_fingerprint(name: str | Path) -> str | None:
+    """What `fingerprint` was for a checkpoint of format 1 when that was the newest: states saved then name it.
+
+    Returns:
+        None for a checkpoint of a later format, of which there are no such states.
+
+    Raises:
+        FileNotFoundError: if there is no such checkpoint.
+    """
+    folder = resolve_checkpoint(name)
+    text = (folder / MODEL_CONFIG).read_text()
+    if json.loads(text).get("format_version") != 1:
+        return None
+    weights = load_file(folder / WEIGHTS)  # an exported checkpoint's are in half precision, the model's were not
+    return _hash(text, {name: t.float() if t.is_floating_point() else t for name, t in weights.items()})
+
+
+def _hash(config: str, weights: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(config.encode())
+    for name, tensor in sorted(weights.items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

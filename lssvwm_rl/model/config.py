@@ -1,75 +1,140 @@
-"""WorldModelConfig: what a checkpoint's config.json holds."""
+"""The architecture of a world model: what a checkpoint's config.json holds, and nothing of how it was trained."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from lssvwm_rl.model.backbone import BackboneConfig
-from lssvwm_rl.training.objective import OBJECTIVES
+from lssvwm_rl.model.scan.mamba import BACKENDS
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+RENAMED = {"readout_size": "feature_size"}
+# Of format 1, where training was part of the model's config; now `training.objective_config.ObjectiveConfig`.
+TRAINING_FIELDS = (
+    "objective",
+    "rarity_power",
+    "context_noise",
+    "reward_weight",
+    "continuation_weight",
+    "vector_weight",
+    "recall_weight",
+    "recall_pairs",
+)
+
+
+class Kind(NamedTuple):
+    """What a layer mixes frames with."""
+
+    scan: Literal["blocks", "tokens", "frame"] | None
+    """One state per block of the layer's side, per token (the ablation of blocks), or for the whole frame."""
+    attention: Literal["window", "all"] | None
+    """To the last k frames, or to all past ones."""
+
+
+KINDS: dict[str, Kind] = {
+    "block_ssm": Kind("blocks", "window"),
+    "block1_ssm": Kind("tokens", "window"),
+    "ssm_local": Kind("frame", "window"),
+    "ssm": Kind("frame", None),
+    "window": Kind(None, "window"),
+    "causal": Kind(None, "all"),
+}
 
 
 @dataclass(frozen=True)
-class WorldModelConfig:
-    """What a checkpoint's config.json holds.
+class BackboneConfig:
+    """Sizes of the stack.
 
-    Attributes:
-        frame_shape: (H, W, C) of the uint8 frames.
-        action_space: as `lssvwm_rl.spaces.space_to_json` writes it.
-        vector_size: numbers in the low-dimensional part of an observation, 0 for none.
-        grid: tokens per frame (h, w); each divides its side of the frame.
-        backbone: sizes of the layers.
-        objective: "two_stream", "prefix", or "mix" for either by turns (how clips are noised; the weights fit all).
-        shortcut: whether the network is told the number of denoising steps, and learns to take few (`shortcut`).
-        noise_shift: shifts noise levels towards noise, in training and sampling.
-        rarity_power: rare colours weigh more in the frame losses, see `diffusion.rarity_weight`; 0 for equal weights.
-        context_noise: half of the clips have a clean stream that is noised up to this level, and told so.
-        feature_size: R, features that heads read, and policies among other things (`Memory.readout`).
-        head_width: hidden width of heads and of the recall MLP.
-        reward_weight, continuation_weight, vector_weight, recall_weight: of the losses beside the frame's.
-        recall_pairs: (later, earlier) frames per clip that the recall loss draws.
+    Raises:
+        ValueError: for an unknown kind, no layers, or an empty window.
+    """
+
+    kind: str = "block_ssm"
+    """A name in `KINDS`."""
+    width: int = 128
+    """D."""
+    blocks: tuple[int, ...] = (1, 1, 2, 2)
+    """Block side (b_h = b_w) of every layer, so also the number of layers; small first, large last. A side larger than
+    the grid means the whole frame. For kinds whose scan is not over blocks only their number counts."""
+    state_size: int = 32
+    """N of the scan."""
+    scan_head_size: int = 32
+    """P of the scan."""
+    expand: int = 2
+    """Inner width of the scan over D."""
+    window: int = 4
+    """k, frames visible to local attention, the own one included."""
+    attention_head_size: int = 32
+    """Divides the width."""
+    condition_width: int = 64
+    """Width of the per-frame conditioning."""
+    mlp_ratio: int = 4
+    """Hidden width of the MLP over D."""
+    backend: str = "auto"
+    """Of the scan: "auto", "torch" or "mamba". It depends on the machine, so checkpoints do not hold it."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"The kind {self.kind!r} is unknown; use one of {', '.join(KINDS)}.")
+        if self.backend not in BACKENDS:
+            raise ValueError(f"Scan backend {self.backend!r} does not exist; choose one of {', '.join(BACKENDS)}.")
+        if not self.blocks or min(self.blocks) < 1:
+            raise ValueError(f"blocks {self.blocks} must name a side of at least 1 for every layer.")
+        scan, attention = KINDS[self.kind]
+        if self.window < 1 and attention == "window":
+            remedy = "use at least 1" if scan is None else "use kind 'ssm' for a scan without attention"
+            raise ValueError(f"A window of {self.window} frames does not even show the own frame; {remedy}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What one chooses of a world model's architecture; the data decide the rest."""
+
+    grid: tuple[int, int] = (2, 2)
+    """Tokens per frame (h, w); each divides its side of the frame."""
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    """Sizes of the layers."""
+    shortcut: bool = False
+    """Whether the network hears the number of denoising steps, and so can learn to take few (`training.shortcut`)."""
+    noise_shift: float = 3.0
+    """Shifts the noise levels of sampling towards noise, and those of training unless the objective has its own."""
+    feature_size: int = 128
+    """R, features that heads read, and policies among other things (`Memory.readout`)."""
+    head_width: int = 256
+    """Hidden width of heads and of the recall MLP."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldModelConfig(ModelConfig):
+    """A world model for the frames, actions and vectors of some data.
+
+    Raises:
+        ValueError: if the token grid does not divide the frames.
     """
 
     frame_shape: tuple[int, int, int]
+    """(H, W, C) of the uint8 frames."""
     action_space: dict[str, Any]
+    """As `lssvwm_rl.spaces.space_to_json` writes it."""
     vector_size: int = 0
-    grid: tuple[int, int] = (2, 2)
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    objective: str = "two_stream"
-    shortcut: bool = False
-    noise_shift: float = 3.0
-    rarity_power: float = 0.75
-    context_noise: float = 0.1
-    feature_size: int = 128
-    head_width: int = 256
-    reward_weight: float = 1.0
-    continuation_weight: float = 1.0
-    vector_weight: float = 1.0
-    recall_weight: float = 4.0
-    recall_pairs: int = 16
+    """V, numbers in the low-dimensional part of an observation; 0 for none."""
 
     def __post_init__(self) -> None:
         (H, W, _), (h, w) = self.frame_shape, self.grid
         if H % h or W % w:
             raise ValueError(f"The token grid {self.grid} does not divide frames of {H}x{W}; choose a divisor.")
-        if self.objective not in OBJECTIVES:
-            raise ValueError(f"Objective {self.objective!r} is unknown; use one of {', '.join(OBJECTIVES)}.")
-        if self.shortcut and self.objective == "prefix":
-            raise ValueError("Shortcut training needs a clean stream; use the objective two_stream or mix, not prefix.")
 
     def to_json(self) -> str:
-        """Strict JSON text; without the scan's backend, which is the machine's affair."""
+        """Strict JSON text; without the scan's backend, which depends on the machine."""
         plain = dataclasses.asdict(self)
         del plain["backbone"]["backend"]
         return json.dumps({"format_version": FORMAT_VERSION, **plain}, indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> WorldModelConfig:
-        """Inverse of `to_json`.
+        """Inverse of `to_json`; what format 1 said of training is left out.
 
         Raises:
             ValueError: if the text is not such a config.
@@ -77,11 +142,22 @@ class WorldModelConfig:
         try:
             d = json.loads(text)
             version = d.pop("format_version", 1)
-            if version != FORMAT_VERSION:
-                raise ValueError(f"format version {version}, this package reads {FORMAT_VERSION}")
-            if "readout_size" in d:  # its name until 0.1
-                d["feature_size"] = d.pop("readout_size")
+            if version not in (1, FORMAT_VERSION):
+                raise ValueError(f"format version {version}, this package reads 1 to {FORMAT_VERSION}")
+            if version == 1:
+                d = {RENAMED.get(name, name): value for name, value in d.items() if name not in TRAINING_FIELDS}
+            old = [name for name in d if name in RENAMED]
+            if old:
+                raise ValueError(f"{old[0]} is now {RENAMED[old[0]]}")
             d["backbone"] = BackboneConfig(**{**d["backbone"], "blocks": tuple(d["backbone"]["blocks"])})
             return cls(**{**d, "frame_shape": tuple(d["frame_shape"]), "grid": tuple(d["grid"])})
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"This is not a world model's config ({error}).") from error
+
+
+def attention_reach(config: BackboneConfig) -> int | None:
+    """Frames, the own one included, that attention passes on through all layers; None if there is no limit."""
+    attention = KINDS[config.kind].attention
+    if attention == "window":
+        return (config.window - 1) * len(config.blocks) + 1
+    return None if attention == "all" else 1

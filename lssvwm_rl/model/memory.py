@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,27 +13,37 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lssvwm_rl.files import written_whole
 from lssvwm_rl.model.sketch import sketch
+
+PARTS = ("states", "keys", "values")  # of a layer, in files
+
+
+class LayerMemory(NamedTuple):
+    """What one layer remembers; a part that its kind lacks is empty."""
+
+    state: Tensor
+    """(B, n_blocks, heads, P, N) float32, of the scan."""
+    keys: Tensor
+    """(B, k-1, h*w, heads, P) float32, of the window, oldest frame first; in a `causal` model of all frames that the
+    longest row has seen."""
+    values: Tensor
+    """As the keys."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Batch-first tensors, never changed in place; constant in size however long the history, but for `causal` models.
+    """All that a model remembers of B rows, as tensors whose first dimension is B and that are never changed in place.
 
-    Attributes:
-        states: per layer the block states (B, n_blocks, heads, P, N) float32; empty in layers without a scan.
-        keys: per layer the window's keys (B, k-1, h*w, heads, P) float32, oldest frame first; in a `causal` model of
-            all frames that the longest row has seen, in layers without attention empty.
-        values: likewise the values.
-        features: (B, R) float32 in [-1, 1], read from the last committed frame (zeros before the first).
-        frames: (B,) int64, frames committed since the episode began.
+    Constant in size however long the history, but for `causal` models.
     """
 
-    states: tuple[Tensor, ...]
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
+    layers: tuple[LayerMemory, ...]
+    """Of every layer."""
     features: Tensor
+    """(B, R) float32 in [-1, 1], read from the last committed frame (zeros before the first)."""
     frames: Tensor
+    """(B,) int64, frames committed since the episode began."""
 
     @property
     def batch_size(self) -> int:
@@ -51,12 +61,12 @@ class Memory:
         The features, and a sketch of every layer's states: features tell what the heads need at this frame, but what
         was seen before is in them in a form that is hard to learn to read.
         """
-        states = [sketch(state, layer).tanh() for layer, state in enumerate(self.states) if state.shape[1]]
+        states = [sketch(layer.state, i).tanh() for i, layer in enumerate(self.layers) if layer.state.shape[1]]
         return torch.cat([self.features, *states], dim=1)
 
     def block_norms(self) -> tuple[Tensor, ...]:
         """Per layer the Frobenius norm of every block's state, (B, n_blocks), for display."""
-        return tuple(state.flatten(2).norm(dim=2) for state in self.states)
+        return tuple(layer.state.flatten(2).norm(dim=2) for layer in self.layers)
 
     def select(self, indices: Tensor) -> Memory:
         """Rows by index, (M,) int64; an index may occur several times."""
@@ -93,9 +103,9 @@ class Memory:
         return self._map(lambda t: t.to(device))
 
     def tensors(self) -> dict[str, Tensor]:
-        """Flat names, as saved."""
-        layers = {"states": self.states, "keys": self.keys, "values": self.values}
-        named = {f"{kind}.{i}": t for kind, stack in layers.items() for i, t in enumerate(stack)}
+        """Flat names, as saved: "states.0", ..., "keys.0", ..., "values.0", ..., "features", "frames"."""
+        parts = zip(PARTS, zip(*self.layers, strict=True), strict=True)
+        named = {f"{part}.{i}": t for part, stack in parts for i, t in enumerate(stack)}
         return {**named, "features": self.features, "frames": self.frames}
 
     @classmethod
@@ -112,21 +122,17 @@ class Memory:
             ValueError: if one is missing.
         """
 
-        def stack(kind: str) -> tuple[Tensor, ...]:
-            count = sum(name.startswith(f"{kind}.") for name in tensors)
-            return tuple(tensors[f"{kind}.{i}"] for i in range(count))
-
+        count = sum(name.startswith(f"{PARTS[0]}.") for name in tensors)
         try:
-            return cls(stack("states"), stack("keys"), stack("values"), tensors["features"], tensors["frames"])
+            layers = tuple(LayerMemory(*(tensors[f"{part}.{i}"] for part in PARTS)) for i in range(count))
+            return cls(layers, tensors["features"], tensors["frames"])
         except KeyError as error:
             raise ValueError(f"These tensors are not a memory: {error} is missing.") from error
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file; appears whole or not at all."""
-        path = Path(path)
-        temporary = path.with_name(f".tmp-{path.name}")
-        save_file({name: t.contiguous() for name, t in self.tensors().items()}, temporary)
-        os.replace(temporary, path)
+        with written_whole(path) as temporary:
+            save_file({name: t.contiguous() for name, t in self.tensors().items()}, temporary)
 
     @classmethod
     def load(cls, path: str | Path) -> Memory:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,18 +13,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lssvwm_rl.data.clips import Batch
-from lssvwm_rl.model.backbone import Backbone, LayerMemory, modulate
-from lssvwm_rl.model.checkpoint_files import MODEL_CONFIG, WEIGHTS, resolve_checkpoint
+from lssvwm_rl.files import write_text, written_whole
+from lssvwm_rl.model.backbone import Backbone, Masks, Pass, modulate
+from lssvwm_rl.model.checkpoint_files import MODEL_CONFIG, WEIGHTS, named_as_now, resolve_checkpoint
 from lssvwm_rl.model.conditioning import ActionEmbedding, NoiseEmbedding, VectorEmbedding
 from lssvwm_rl.model.config import WorldModelConfig
 from lssvwm_rl.model.flow import FINEST, euler_sample, steps_index
 from lssvwm_rl.model.heads import ContinuationHead, RewardHead
-from lssvwm_rl.model.memory import Memory
+from lssvwm_rl.model.memory import LayerMemory, Memory
 from lssvwm_rl.model.patches import Patches
 from lssvwm_rl.model.recall import EpisodicRecall
 from lssvwm_rl.model.sketch import SKETCH_SIZE
-from lssvwm_rl.training.objective import clip_losses
 
 
 class Prediction(NamedTuple):
@@ -71,8 +69,8 @@ class WorldModel(nn.Module):
         nn.init.zeros_(self.patch_out.weight)
         nn.init.zeros_(self.patch_out.bias)
         per_token = max(8, config.head_width // (h * w))
-        self.token_readout = nn.Linear(width, per_token)
-        self.readout_mlp = nn.Sequential(
+        self.token_features = nn.Linear(width, per_token)
+        self.feature_mlp = nn.Sequential(
             nn.Linear(h * w * per_token, config.head_width),
             nn.SiLU(),
             nn.Linear(config.head_width, config.feature_size),
@@ -101,9 +99,9 @@ class WorldModel(nn.Module):
 
     def initial_memory(self, batch_size: int) -> Memory:
         """The memory of B rows that have seen nothing."""
-        layers = self.backbone.initial_memory(batch_size)
-        features = torch.zeros(batch_size, self.config.feature_size, device=self.device)
-        return self.remember(layers, features, torch.zeros(batch_size, dtype=torch.int64, device=self.device))
+        features = self.position.new_zeros(batch_size, self.config.feature_size)
+        frames = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
+        return Memory(self.backbone.initial_memory(batch_size), features, frames)
 
     @torch.no_grad()
     def observe(
@@ -139,15 +137,15 @@ class WorldModel(nn.Module):
         frames: Tensor,
         actions: Tensor,
         vectors: Tensor | None,
-        masks: list[Tensor | None] | None = None,
+        masks: Masks | None = None,
     ) -> tuple[Memory, Prediction]:
         """As `observe`, without its checks and with the vectors known; masks as in `denoise`."""
         x = self.patches.from_frames(frames)
         tau = x.new_zeros(*x.shape[:2], 1)
-        features, _, layers = self.run(self.patch_in(x)[:, :, None], tau, actions, vectors, memory, masks=masks)
-        readout = self.read(features[:, :, 0])
-        prediction = Prediction(self.reward_head(readout), self.continuation_head(readout), readout)
-        return self.remember(layers, readout[:, -1], memory.frames + frames.shape[1]), prediction
+        hidden, _, layers = self.run(self.patch_in(x)[:, :, None], tau, actions, vectors, memory, masks=masks)
+        features = self.features_of(hidden[:, :, 0])
+        prediction = Prediction(self.reward_head(features), self.continuation_head(features), features)
+        return Memory(layers, features[:, -1], memory.frames + frames.shape[1]), prediction
 
     @torch.no_grad()
     def imagine(
@@ -180,7 +178,7 @@ class WorldModel(nn.Module):
         vectors: Tensor | None,
         generators: Sequence[torch.Generator],
         denoise_steps: int = 4,
-        masks: list[Tensor | None] | None = None,
+        masks: Masks | None = None,
     ) -> Tensor:
         """The frame of `imagine` (B, H, W, C) uint8, with the vectors (B, 1, V) given and nothing committed."""
         if len(generators) != memory.batch_size:
@@ -206,7 +204,7 @@ class WorldModel(nn.Module):
         action: Tensor,
         vectors: Tensor | None,
         memory: Memory,
-        masks: list[Tensor | None] | None = None,
+        masks: Masks | None = None,
     ) -> Tensor:
         """One network pass over the frame that follows a memory, which is only read.
 
@@ -220,41 +218,19 @@ class WorldModel(nn.Module):
             masks: `Backbone.masks` of the frame; made here if None.
 
         Returns:
-            The predicted clean patches, alike x.
+            The predicted clean patches (B, h, w, pixels).
         """
         level = tau[:, None, None]
         schedule = torch.full_like(level, steps, dtype=torch.int64)
         tokens = self.patch_in(x)[:, None, None]
-        features, condition, _ = self.run(tokens, level, action[:, None], vectors, memory, schedule, masks, write=False)
-        return self.predict(features, condition)[:, 0, 0]
-
-    def loss(self, batch: Batch, generator: torch.Generator, recompute: bool = False) -> dict[str, Tensor]:
-        """Losses of a batch of clips, each a scalar; "total" is what training minimises.
-
-        Args:
-            batch: clips; every clip starts from an empty memory.
-            generator: on the model's device; draws noise levels, noise and recall masks.
-            recompute: activation checkpointing, less memory for one more forward pass.
-        """
-        return clip_losses(self, batch, self.initial_memory(len(batch.mask)), generator, recompute)[0]
-
-    def stream_loss(
-        self, batch: Batch, memory: Memory, generator: torch.Generator, recompute: bool = False
-    ) -> tuple[dict[str, Tensor], Memory]:
-        """As `loss`, of clips that go on from a memory; also the memory after them, detached."""
-        losses, after = clip_losses(self, batch, memory, generator, recompute, carry=True)
-        assert after is not None
-        return losses, after
+        hidden, condition, _ = self.run(tokens, level, action[:, None], vectors, memory, schedule, masks, write=False)
+        return self.predict(hidden, condition)[:, 0, 0]
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors; each appears whole or not at all."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        config, weights = folder / ".tmp-config.json", folder / ".tmp-model.safetensors"
-        config.write_text(self.config.to_json())
-        save_file({name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}, weights)
-        os.replace(weights, folder / WEIGHTS)
-        os.replace(config, folder / MODEL_CONFIG)
+        with written_whole(Path(folder) / WEIGHTS) as weights:
+            save_file({name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}, weights)
+        write_text(Path(folder) / MODEL_CONFIG, self.config.to_json())
 
     @classmethod
     def from_pretrained(cls, checkpoint: str | Path, backend: str = "auto") -> WorldModel:
@@ -270,7 +246,7 @@ class WorldModel(nn.Module):
         folder = resolve_checkpoint(checkpoint)
         try:
             config = WorldModelConfig.from_json((folder / MODEL_CONFIG).read_text())
-            weights = load_file(folder / WEIGHTS)
+            weights = named_as_now(load_file(folder / WEIGHTS))
         except (OSError, ValueError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"Checkpoint {folder} is not whole ({reason}); train or download it again.") from error
@@ -298,10 +274,10 @@ class WorldModel(nn.Module):
         vectors: Tensor | None,
         memory: Memory,
         steps: Tensor | None = None,
-        masks: list[Tensor | None] | None = None,
+        masks: Masks | None = None,
         write: bool = True,
         recompute: bool = False,
-    ) -> tuple[Tensor, Tensor, list[LayerMemory]]:
+    ) -> tuple[Tensor, Tensor, tuple[LayerMemory, ...]]:
         """Run the backbone over T frames.
 
         Args:
@@ -310,10 +286,10 @@ class WorldModel(nn.Module):
             actions, vectors: as in `observe`.
             memory: before the first frame.
             steps: (B, T, S) int64, index of the denoising schedule (`shortcut.steps_index`); the finest if None.
-            masks, write, recompute: as in `Backbone`.
+            masks, write, recompute: see `backbone.Pass`.
 
         Returns:
-            Features alike the patches, condition (B, T, S, condition_width), the layers' memory after frame T.
+            Hidden tokens (B, T, S, h, w, D), condition (B, T, S, condition_width), the layers' memory after frame T.
         """
         if self.config.vector_size and vectors is None:
             raise ValueError(f"The model has vectors of {self.config.vector_size} numbers; give the frames' vectors.")
@@ -324,40 +300,32 @@ class WorldModel(nn.Module):
             finest = torch.full_like(tau, FINEST, dtype=torch.int64)
             condition = condition + self.step_embedding(finest if steps is None else steps)
         address = vectors if self.config.vector_size else None
-        if vectors is not None and self.config.vector_size:
-            tokens = tokens + self.vector_in(vectors)[:, :, None, None, None]
-            condition = condition + self.vector_condition(vectors)[:, :, None]
-        caches = zip(memory.keys, memory.values, strict=True)
-        layers: list[LayerMemory] = list(zip(memory.states, caches, strict=True))
-        features, layers = self.backbone(tokens, condition, layers, memory.frames, masks, write, recompute, address)
-        return features, condition, layers
+        if address is not None:
+            tokens = tokens + self.vector_in(address)[:, :, None, None, None]
+            condition = condition + self.vector_condition(address)[:, :, None]
+        how = Pass(memory.frames, masks, write, address, recompute)
+        hidden, layers = self.backbone(tokens, condition, memory.layers, how)
+        return hidden, condition, layers
 
     def no_action(self, memory: Memory, T: int) -> Tensor:
         """(B, T) bool: True for the frame that is a row's first, which no action led into."""
         return memory.frames[:, None] + torch.arange(T, device=self.device) == 0
 
-    def predict(self, features: Tensor, condition: Tensor) -> Tensor:
-        """Features (B, T, S, h, w, D) -> predicted clean patches (B, T, S, h, w, pixels)."""
+    def predict(self, hidden: Tensor, condition: Tensor) -> Tensor:
+        """Hidden tokens (B, T, S, h, w, D) -> predicted clean patches (B, T, S, h, w, pixels)."""
         shift, scale = self.final_modulation(F.silu(condition))[:, :, :, None, None].chunk(2, dim=-1)
-        return self.patch_out(modulate(features, shift, scale))
+        return self.patch_out(modulate(hidden, shift, scale))
 
-    def read(self, features: Tensor) -> Tensor:
-        """Clean features (..., h, w, D) -> readout (..., R) float32 in [-1, 1]."""
-        tokens = F.silu(self.token_readout(F.layer_norm(features, features.shape[-1:], eps=1e-6)))
-        readout = self.readout_mlp(tokens.flatten(-3)).float()
+    def features_of(self, hidden: Tensor) -> Tensor:
+        """What heads read: hidden tokens of the clean stream (..., h, w, D) -> features (..., R) float32 in [-1, 1]."""
+        tokens = F.silu(self.token_features(F.layer_norm(hidden, hidden.shape[-1:], eps=1e-6)))
+        features = self.feature_mlp(tokens.flatten(-3)).float()
         # Without the norm, the heads' growing confidence drives every unit to +-1, and no gradient passes any more.
-        return F.layer_norm(readout, readout.shape[-1:], eps=1e-6).tanh()
+        return F.layer_norm(features, features.shape[-1:], eps=1e-6).tanh()
 
-    def predict_vector(self, readout: Tensor, actions: Tensor, none: Tensor) -> Tensor:
-        """The vectors (B, T, V) of frames, from the readout (B, T, R) of the frame before each and the action since."""
-        return self.vector_head(torch.cat([readout, self.action_embedding(actions, none)], dim=-1)).float()
-
-    @staticmethod
-    def remember(layers: list[LayerMemory], readout: Tensor, frames: Tensor) -> Memory:
-        """A memory from the layers' memories, the last readout (B, R) and the frame counters (B,)."""
-        states, caches = zip(*layers, strict=True)
-        keys, values = zip(*caches, strict=True)
-        return Memory(tuple(states), tuple(keys), tuple(values), readout, frames)
+    def predict_vector(self, features: Tensor, actions: Tensor, none: Tensor) -> Tensor:
+        """Vectors (B, T, V) of frames, from the features (B, T, R) of the frame before each and the action since."""
+        return self.vector_head(torch.cat([features, self.action_embedding(actions, none)], dim=-1)).float()
 
     def _check(self, memory: Memory, frames: Tensor, actions: Tensor) -> None:
         if tuple(frames.shape[2:]) != self.config.frame_shape or frames.dtype != torch.uint8:

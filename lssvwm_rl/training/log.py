@@ -1,10 +1,13 @@
-"""The TensorBoard log of a run, with previews of dreams."""
+"""What a run tells while it goes on: the learning curve, the TensorBoard log with previews of dreams, and progress."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import FileWriter
 from torch.utils.tensorboard.summary import scalar
 
@@ -12,28 +15,96 @@ from lssvwm_rl.data.store import Episode
 from lssvwm_rl.model.predict import dream_video
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.pictures import FPS, gif, write_video
+from lssvwm_rl.training.config import TrainConfig
+from lssvwm_rl.training.run_folder import Curve
 
 
-def open_log(folder: Path, step: int) -> FileWriter:
-    """TensorBoard events of a run that continues at `step`."""
-    return FileWriter(str(folder), filename_suffix=f".{step}")
+@dataclass(frozen=True)
+class Progress:
+    """What the caller hears after every update."""
+
+    step: int
+    steps: int
+    fraction: float
+    """Of the training, by steps or by time, whichever is further."""
+    loss: float
+    frames_per_second: float
 
 
-def log_scalars(log: FileWriter, values: Mapping[str, float], step: int) -> None:
-    """One scalar per value."""
-    for name, value in values.items():
-        if name != "step":
-            log.add_summary(scalar(f"train/{name}", value), step)
+class Log:
+    """Writes learning_curve.csv, TensorBoard events and preview.mp4 of a run that continues at `step`.
 
+    Args:
+        out: run folder.
+        preview: episode whose dream is shown.
+        on_progress: called after every update.
+    """
 
-def log_preview(log: FileWriter, model: WorldModel, episode: Episode, step: int, folder: Path) -> None:
-    """A video real | dreamt in TensorBoard, and as preview.mp4 in the run folder."""
-    from tensorboard.compat.proto.summary_pb2 import Summary
+    def __init__(
+        self,
+        out: Path,
+        config: TrainConfig,
+        preview: Episode,
+        step: int,
+        on_progress: Callable[[Progress], None] | None = None,
+    ):
+        self.out, self.config, self.preview, self.on_progress = out, config, preview, on_progress
+        self.curve = Curve(out, step)
+        self.events = FileWriter(str(out), filename_suffix=f".{step}")
+        self._logged, self._logged_at = step, time.monotonic()
+        self._sums: dict[str, float] = {}
+        self._frames = 0
 
-    context = min(8, len(episode) // 2 + 1)
-    frames = dream_video(model, episode, context, len(episode.frames) - context, seed=0)
-    image = Summary.Image(
-        height=frames.shape[1], width=frames.shape[2], colorspace=3, encoded_image_string=gif(frames, FPS)
-    )
-    log.add_summary(Summary(value=[Summary.Value(tag="preview/real_and_dream", image=image)]), step)
-    write_video(folder / "preview.mp4", frames)
+    def updated(
+        self,
+        step: int,
+        seconds: float,
+        done: float,
+        frames: int,
+        losses: Mapping[str, float],
+        measured: Mapping[str, float],
+        model: WorldModel,
+    ) -> None:
+        """Tell of an update.
+
+        Args:
+            step: updates so far.
+            seconds: taken by all of them.
+            done: share of the training in [0, 1].
+            frames: in the update's batch, on one device.
+            losses: of the update.
+            measured: figures of the last measurement.
+            model: whose dreams are shown.
+        """
+        config, now = self.config, time.monotonic()
+        self._frames += frames
+        rate = self._frames * config.devices / max(now - self._logged_at, 1e-9)
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        if self.on_progress is not None:
+            self.on_progress(Progress(step, config.steps, done, losses["total"], rate))
+        if step % config.log_every == 0:
+            means = {name: value / (step - self._logged) for name, value in self._sums.items()}
+            row = {"step": step, "minutes": seconds / 60, "frames_per_second": rate, **means, **measured}
+            self.curve.add(row)
+            for name, value in row.items():
+                if name != "step":
+                    self.events.add_summary(scalar(f"train/{name}", value), step)
+            self._sums, self._frames, self._logged, self._logged_at = {}, 0, step, now
+        if config.preview_every and step % config.preview_every == 0:
+            self._show(model, step)
+
+    def close(self) -> None:
+        """Write what is not written yet."""
+        self.events.close()
+
+    def _show(self, model: WorldModel, step: int) -> None:
+        """A video real | dreamt in TensorBoard, and as preview.mp4 in the run folder."""
+        episode = self.preview
+        context = min(8, len(episode) // 2 + 1)
+        frames = dream_video(model, episode, context, len(episode.frames) - context, seed=0)
+        image = Summary.Image(
+            height=frames.shape[1], width=frames.shape[2], colorspace=3, encoded_image_string=gif(frames, FPS)
+        )
+        self.events.add_summary(Summary(value=[Summary.Value(tag="preview/real_and_dream", image=image)]), step)
+        write_video(self.out / "preview.mp4", frames)

@@ -1,16 +1,62 @@
-"""Noise levels of training, and how errors are weighed."""
+"""Noise levels of training, how errors are weighed, and what an objective is given and gives."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from lssvwm_rl.data.clips import Batch
 from lssvwm_rl.model.flow import shift_tau
+from lssvwm_rl.model.memory import Memory
+from lssvwm_rl.model.world_model import WorldModel
 
 TAU_FLOOR = 0.05
 MAX_RARITY = 30.0
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A batch of B clips of T frames before an objective decides what of it is noised."""
+
+    model: WorldModel
+    batch: Batch
+    memory: Memory
+    """Before the first frame of every clip."""
+    x: Tensor
+    """Clean patches (B, T, h, w, pixels)."""
+    noise: Tensor
+    """Standard normal, as x."""
+    tokens: Tensor
+    """The clean patches, embedded (B, T, h, w, D)."""
+    noise_tokens: Tensor
+    """The noise, embedded likewise."""
+    tau: Tensor
+    """(B, T), an independent noise level for every frame."""
+    context_noise: float
+    """See `ObjectiveConfig.context_noise`."""
+
+
+@dataclass(frozen=True)
+class Noised:
+    """What the model sees of a batch, and what it is asked."""
+
+    tokens: Tensor
+    """(B, T, S, h, w, D); of two streams the first reads and the last one writes the memory."""
+    tau: Tensor
+    """(B, T, S)."""
+    steps: Tensor | None
+    """(B, T, S) int64, index of the denoising schedule (`flow.steps_index`); the finest if None."""
+    target: Tensor
+    """(B, T, h, w, pixels), what the first stream is to become."""
+    denoised: Tensor
+    """(B, T) bool, frames with a frame loss."""
+    clean: Tensor
+    """(B, T) bool, frames that the last stream holds as inference commits them: heads learn from these."""
+    writes_clean: bool
+    """Whether that is so of all frames, so that the memory after the clip can be carried on."""
 
 
 def sample_tau(shape: Sequence[int], shift: float, generator: torch.Generator, device: torch.device) -> Tensor:
@@ -65,22 +111,3 @@ def rarity_weight(frames: Tensor, mask: Tensor, power: float) -> Tensor:
     weight = torch.where(counts > 0, share.clamp(min=1e-9) ** -power, 0.0)
     weight = weight.clamp(max=MAX_RARITY * (share * weight).sum())
     return (weight / (share * weight).sum().clamp(min=1e-9))[colour]
-
-
-def prefix_tau(tau: Tensor, lengths: Tensor, generator: torch.Generator) -> Tensor:
-    """The `prefix` objective: with probability 0.5 a random prefix longer than half the clip stays clean.
-
-    Args:
-        tau: (B, T) independent noise levels.
-        lengths: (B,) real frames of each clip.
-        generator: on tau's device.
-
-    Returns:
-        (B, T) noise levels, 0 inside the prefix (Po et al. 2025, section 4.3).
-    """
-    B, T = tau.shape
-    draw = torch.rand(2, B, generator=generator, device=tau.device)
-    half = lengths // 2 + 1
-    prefix = half + (draw[0] * (lengths - half).clamp(min=0)).long()
-    clean = (torch.arange(T, device=tau.device) < prefix[:, None]) & (draw[1] < 0.5)[:, None]
-    return tau.masked_fill(clean, 0.0)

@@ -1,158 +1,151 @@
-"""What training minimises: noised clips, the objectives of design, and the losses of every head."""
+"""Objective: what training minimises. Clips are noised by one of `OBJECTIVES`, then every head has its loss."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lssvwm_rl.data.clips import Batch
-from lssvwm_rl.model.flow import FINEST, add_noise
 from lssvwm_rl.model.memory import Memory
-from lssvwm_rl.training.noise import prefix_tau, rarity_weight, sample_tau, velocity_loss, weighted_error
-from lssvwm_rl.training.recall import draw_pairs, draw_visible
-from lssvwm_rl.training.shortcut import Shortcut, draw_shortcut, shortcut_target
+from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.training import prefix, two_stream
+from lssvwm_rl.training.noise import Clip, Noised, rarity_weight, sample_tau, velocity_loss
+from lssvwm_rl.training.recall import recall_loss
 
-if TYPE_CHECKING:
-    from lssvwm_rl.model.world_model import WorldModel
+OBJECTIVES: dict[str, tuple[Callable[[Clip, torch.Generator], Noised], ...]] = {
+    "two_stream": (two_stream.noised,),
+    "prefix": (prefix.noised,),
+    "mix": (two_stream.noised, prefix.noised),
+}
+"""How clips are noised; of several ways every batch takes one at random. The weights fit all."""
 
-OBJECTIVES = ("two_stream", "prefix", "mix")
 
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What is asked of the model, and how much each loss counts.
 
-def clip_losses(
-    model: WorldModel,
-    batch: Batch,
-    memory: Memory,
-    generator: torch.Generator,
-    recompute: bool = False,
-    carry: bool = False,
-) -> tuple[dict[str, Tensor], Memory | None]:
-    """Losses of a batch of clips that go on from a memory.
-
-    Args:
-        batch: clips.
-        memory: before the first frame of every clip.
-        generator: on the model's device; draws noise levels, noise and recall masks.
-        recompute: activation checkpointing.
-        carry: whether the memory after the clips is wanted.
-
-    Returns:
-        Scalars, "total" among them, and the detached memory after the last frame if it is wanted.
+    Raises:
+        ValueError: for an unknown objective.
     """
-    config = model.config
-    objective = config.objective
-    if objective == "mix":
-        objective = OBJECTIVES[int(torch.rand(1, generator=generator, device=model.device) < 0.5)]
-    x = model.patches.from_frames(batch.frames)
-    B, T = batch.mask.shape
-    tau = sample_tau((B, T), config.noise_shift, generator, model.device)
-    noise = torch.randn(x.shape, generator=generator, device=model.device)
-    # Patches are embedded linearly, so they are noised after it, where a frame is much smaller.
-    tokens, noise_tokens = model.patch_in(x).float(), model.patch_in(noise).float()
-    target, steps = x, None
-    if objective == "two_stream":
-        clean_tau = _context_tau(model, B, generator)[:, None].expand(B, T)
-        # The same noise serves both streams: a noised frame sees only the clean frames before it.
-        clean = add_noise(tokens, noise_tokens, clean_tau)
-        if config.shortcut:
-            jump = draw_shortcut(tau, config.noise_shift, generator)
-            tau, target = jump.tau, _shortcut(model, batch, memory, x, noise, jump, clean.detach(), clean_tau)
-            steps = torch.stack([jump.steps, torch.full_like(jump.steps, FINEST)], dim=2)
-        taus = torch.stack([tau, clean_tau], dim=2)
-        noisy = torch.stack([add_noise(tokens, noise_tokens, tau), clean], dim=2)
-        counted, committed = batch.mask, batch.mask
-    else:
-        tau = prefix_tau(tau, batch.mask.sum(dim=1), generator)
-        taus = tau[:, :, None]
-        noisy = add_noise(tokens, noise_tokens, tau)[:, :, None]
-        # What is committed at inference is clean, so the heads learn from the clean prefix alone.
-        counted, committed = batch.mask & (tau > 0), batch.mask & (tau == 0)
-    features, condition, layers = model.run(
-        noisy, taus, batch.actions, batch.vectors, memory, steps=steps, recompute=recompute
-    )
-    streams = features.unbind(2)  # one in a prefix clip, whose clean part is read
-    predicted = model.predict(streams[0][:, :, None], condition[:, :, :1])[:, :, 0]
-    readout = model.read(streams[-1])
 
-    weight = model.patches.cut(rarity_weight(batch.frames, batch.mask, config.rarity_power)[..., None])
-    losses = {
-        "frame": _mean(velocity_loss(predicted, target, tau, weight), counted),
-        "reward": _mean(model.reward_head.loss(readout, batch.rewards), committed),
-        "continuation": _mean(model.continuation_head.loss(readout, batch.terminated), committed),
-    }
-    if config.recall_weight:
-        losses["recall"] = _recall(model, x, weight, readout, committed, generator)
-    weights = {
-        "frame": 1.0,
-        "reward": config.reward_weight,
-        "continuation": config.continuation_weight,
-        "recall": config.recall_weight,
-    }
-    if batch.vectors is not None and config.vector_size:
-        before = torch.cat([memory.features[:, None], readout[:, :-1]], dim=1)
-        error = model.predict_vector(before, batch.actions, model.no_action(memory, T)) - batch.vectors
-        losses["vector"] = _mean((error**2).mean(dim=-1), batch.mask)
-        weights["vector"] = config.vector_weight
-    losses["total"] = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
-    if not carry:
-        return losses, None
-    if objective == "two_stream":
-        return losses, model.remember(layers, readout[:, -1], memory.frames + T).detach()
-    # A prefix clip's later frames were noised: what stays is what inference would have committed.
-    after, _ = model.observe(memory, batch.frames, batch.actions, batch.vectors)
-    return losses, after
+    name: str = "two_stream"
+    """A name in `OBJECTIVES`."""
+    noise_shift: float | None = None
+    """Shifts training's noise levels towards noise; as the model's sampling does if None."""
+    rarity_power: float = 0.75
+    """Rare colours weigh more in the frame losses, see `noise.rarity_weight`; 0 for equal weights."""
+    context_noise: float = 0.1
+    """Half of the clips have a clean stream that is noised up to this level, and the model hears it."""
+    reward_weight: float = 1.0
+    """Of the reward's loss beside the frame's."""
+    continuation_weight: float = 1.0
+    """Of the loss of episodes' ends."""
+    vector_weight: float = 1.0
+    """Of the next vector's loss."""
+    recall_weight: float = 4.0
+    """Of the recall loss; 0 leaves it out."""
+    recall_pairs: int = 16
+    """(later, earlier) frames per clip that the recall loss draws."""
+
+    def __post_init__(self) -> None:
+        if self.name not in OBJECTIVES:
+            raise ValueError(f"Objective {self.name!r} is unknown; use one of {', '.join(OBJECTIVES)}.")
 
 
-def _shortcut(
-    model: WorldModel,
-    batch: Batch,
-    memory: Memory,
-    x: Tensor,
-    noise: Tensor,
-    jump: Shortcut,
-    clean: Tensor,
-    clean_tau: Tensor,
-) -> Tensor:
-    """Targets (B, T, h, w, pixels): the frames, and in rows that jump the frame that two half steps lead to."""
-    rows = jump.rows
-    vectors = None if batch.vectors is None else batch.vectors[rows]
-    start = memory.select(rows)
+class Objective(nn.Module):
+    """Losses of a world model, whose weights are all that it has.
 
-    @torch.no_grad()
-    def denoise(noised: Tensor, tau: Tensor, steps: Tensor) -> Tensor:
-        pair = torch.stack([model.patch_in(noised).float(), clean[rows]], dim=2)
-        taus = torch.stack([tau, clean_tau[rows]], dim=2)
-        both = torch.stack([steps, torch.full_like(steps, FINEST)], dim=2)
-        features, condition, _ = model.run(pair, taus, batch.actions[rows], vectors, start, steps=both)
-        return model.predict(features[:, :, :1], condition[:, :, :1])[:, :, 0].float()
+    Raises:
+        ValueError: if the model is to learn shortcuts and the objective has no clean stream.
+    """
 
-    noised = add_noise(x[rows], noise[rows], jump.tau[rows])
-    target = x.clone()
-    target[rows] = shortcut_target(denoise, noised, jump, model.config.noise_shift)
-    torch.clear_autocast_cache()  # which holds weights cast without gradient, in some versions of torch
-    return target
+    def __init__(self, model: WorldModel, config: ObjectiveConfig, recompute: bool = False):
+        """`recompute` is activation checkpointing: less memory for one more forward pass."""
+        super().__init__()
+        check_objective(config, model.config.shortcut)
+        self.model, self.config, self.recompute = model, config, recompute
+
+    def forward(
+        self, batch: Batch, memory: Memory | None, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], Memory | None]:
+        """Losses of a batch of clips.
+
+        Args:
+            batch: clips.
+            memory: before the first frame of every clip; None for clips that begin with nothing and do not go on.
+            generator: on the model's device; draws noise levels, noise and recall masks.
+
+        Returns:
+            Scalars, "total" among them, which training minimises, and the detached memory after the last frame, None
+            if none was given.
+        """
+        model = self.model
+        start = model.initial_memory(len(batch.mask)) if memory is None else memory
+        noised, clip = self._noised(batch, start, generator)
+        hidden, condition, layers = model.run(
+            noised.tokens, noised.tau, batch.actions, batch.vectors, start, noised.steps, recompute=self.recompute
+        )
+        streams = hidden.unbind(2)  # one in a prefix clip, whose clean part is read
+        predicted = model.predict(streams[0][:, :, None], condition[:, :, :1])[:, :, 0]
+        features = model.features_of(streams[-1])
+        losses = self._losses(clip, noised, predicted, features, generator)
+        if memory is None:
+            return losses, None
+        if noised.writes_clean:
+            return losses, Memory(layers, features[:, -1], start.frames + batch.mask.shape[1]).detach()
+        # Some frames were noised: what stays is what inference would have committed.
+        return losses, model.observe(start, batch.frames, batch.actions, batch.vectors)[0]
+
+    def _noised(self, batch: Batch, memory: Memory, generator: torch.Generator) -> tuple[Noised, Clip]:
+        model, config, ways = self.model, self.config, OBJECTIVES[self.config.name]
+        way = ways[0]
+        if len(ways) > 1:
+            draw = 1 - float(torch.rand(1, generator=generator, device=model.device))
+            way = ways[min(int(draw * len(ways)), len(ways) - 1)]
+        shift = model.config.noise_shift if config.noise_shift is None else config.noise_shift
+        x = model.patches.from_frames(batch.frames)
+        tau = sample_tau(batch.mask.shape, shift, generator, model.device)
+        noise = torch.randn(x.shape, generator=generator, device=model.device)
+        # Patches are embedded linearly, so they are noised after it, where a frame is much smaller.
+        tokens, noise_tokens = model.patch_in(x).float(), model.patch_in(noise).float()
+        clip = Clip(model, batch, memory, x, noise, tokens, noise_tokens, tau, config.context_noise)
+        return way(clip, generator), clip
+
+    def _losses(
+        self, clip: Clip, noised: Noised, predicted: Tensor, features: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        model, config, batch = self.model, self.config, clip.batch
+        weight = model.patches.cut(rarity_weight(batch.frames, batch.mask, config.rarity_power)[..., None])
+        error = velocity_loss(predicted, noised.target, noised.tau[:, :, 0], weight)
+        losses = {
+            "frame": masked_mean(error, noised.denoised),
+            "reward": masked_mean(model.reward_head.loss(features, batch.rewards), noised.clean),
+            "continuation": masked_mean(model.continuation_head.loss(features, batch.terminated), noised.clean),
+        }
+        weights = {"frame": 1.0, "reward": config.reward_weight, "continuation": config.continuation_weight}
+        if config.recall_weight:
+            recalled = recall_loss(model, clip.x, weight, features, noised.clean, config.recall_pairs, generator)
+            losses["recall"], weights["recall"] = masked_mean(*recalled), config.recall_weight
+        if batch.vectors is not None and model.config.vector_size:
+            before = torch.cat([clip.memory.features[:, None], features[:, :-1]], dim=1)
+            none = model.no_action(clip.memory, batch.mask.shape[1])
+            squared = (model.predict_vector(before, batch.actions, none) - batch.vectors) ** 2
+            losses["vector"], weights["vector"] = masked_mean(squared.mean(dim=-1), batch.mask), config.vector_weight
+        losses["total"] = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
+        return losses
 
 
-def _context_tau(model: WorldModel, batch_size: int, generator: torch.Generator) -> Tensor:
-    draw = torch.rand(2, batch_size, generator=generator, device=model.device)
-    return torch.where(draw[0] < 0.5, model.config.context_noise * draw[1], 0.0)
+def check_objective(config: ObjectiveConfig, shortcut: bool) -> None:
+    """Raise ValueError unless the objective suits a model, which may be to learn shortcuts."""
+    if shortcut and two_stream.noised not in OBJECTIVES[config.name]:
+        raise ValueError(
+            f"Shortcut training needs a clean stream; use the objective two_stream or mix, not {config.name}."
+        )
 
 
-def _recall(
-    model: WorldModel, x: Tensor, weight: Tensor, readout: Tensor, mask: Tensor, generator: torch.Generator
-) -> Tensor:
-    rows, later, earlier = draw_pairs(mask, model.config.recall_pairs, generator)
-    patches = x[rows, earlier]
-    shown = draw_visible(len(rows), *model.config.frame_shape[:2], generator, model.device)
-    visible = model.patches.cut(shown[..., None])
-    # Hidden pixels are mid-grey, which is 0 in [-1, 1].
-    query = (patches.unflatten(-1, (visible.shape[-1], -1)) * visible[..., None]).flatten(-2)
-    completed = model.recall(model.patch_in(query) + model.position, readout[rows, later])
-    error = weighted_error(model.patch_out(completed), patches, weight[rows, earlier] * ~visible)
-    return _mean(error, mask.any(dim=1)[rows])
-
-
-def _mean(values: Tensor, mask: Tensor) -> Tensor:
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of the values where the mask is True, 0 if it is nowhere."""
     return (values * mask).sum() / mask.sum().clamp(min=1)

@@ -2,79 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from lssvwm_rl.data.store import StoreHeader
-from lssvwm_rl.model.backbone import BackboneConfig, match_depth
-from lssvwm_rl.model.config import WorldModelConfig
+from lssvwm_rl.model.backbone import match_depth
+from lssvwm_rl.model.config import BackboneConfig, ModelConfig, WorldModelConfig
+from lssvwm_rl.training.config import TrainConfig
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Keyword arguments of `WorldModelConfig` and of `TrainConfig`."""
+    """Sizes of a model, and how one trains it."""
 
-    model: Mapping[str, Any]
-    train: Mapping[str, Any]
+    model: ModelConfig
+    train: TrainConfig
 
 
 PRESETS: dict[str, Preset] = {
     # At most 2.5 M parameters and 4 tokens per frame: two CPU cores learn a MiniGrid world with it.
     "tiny": Preset(
-        model={"grid": (2, 2), "backbone": BackboneConfig(mlp_ratio=3)},
-        train={"batch_size": 16, "span": 32, "learning_rate": 1e-3, "steps": 6_000},
+        ModelConfig(grid=(2, 2), backbone=BackboneConfig(mlp_ratio=3)),
+        TrainConfig(batch_size=16, span=32, learning_rate=1e-3, steps=6_000),
     ),
     # 3-4 M parameters, 64x64 frames as 64 tokens.
     "small": Preset(
-        model={
-            "grid": (8, 8),
-            "backbone": BackboneConfig(width=160, blocks=(1, 1, 2, 2, 4, 8), window=6, condition_width=96, mlp_ratio=2),
-            "head_width": 192,
-        },
-        train={"batch_size": 16, "span": 64, "learning_rate": 6e-4, "steps": 100_000},
+        ModelConfig(
+            grid=(8, 8),
+            backbone=BackboneConfig(width=160, blocks=(1, 1, 2, 2, 4, 8), window=6, condition_width=96, mlp_ratio=2),
+            head_width=192,
+        ),
+        TrainConfig(batch_size=16, span=64, learning_rate=6e-4, steps=100_000),
     ),
     # 25-30 M parameters, one GPU.
     "base": Preset(
-        model={
-            "grid": (8, 8),
-            "backbone": BackboneConfig(
+        ModelConfig(
+            grid=(8, 8),
+            backbone=BackboneConfig(
                 width=384, blocks=(1, 1, 1, 1, 2, 2, 4, 8), state_size=64, scan_head_size=64, window=8,
                 attention_head_size=64, condition_width=256, mlp_ratio=3,
             ),
-            "feature_size": 256, "head_width": 512,
-        },
-        train={"batch_size": 32, "span": 96, "learning_rate": 3e-4, "steps": 200_000},
+            feature_size=256,
+            head_width=512,
+        ),
+        TrainConfig(batch_size=32, span=96, learning_rate=3e-4, steps=200_000),
     ),
     # The paper's model (Po et al. 2025): 195 M parameters.
     "paper": Preset(
-        model={
-            "grid": (8, 8),
-            "backbone": BackboneConfig(
+        ModelConfig(
+            grid=(8, 8),
+            backbone=BackboneConfig(
                 width=1024, blocks=(1, 1, 1, 1, 2, 2, 4, 8), state_size=256, scan_head_size=64, window=10,
                 attention_head_size=64, condition_width=512,
             ),
-            "feature_size": 256,
-        },
-        train={"batch_size": 64, "span": 128, "learning_rate": 1e-4, "steps": 500_000},
+            feature_size=256,
+        ),
+        TrainConfig(batch_size=64, span=128, learning_rate=1e-4, steps=500_000),
     ),
 }  # fmt: skip
 
 
-def model_config(preset: str, header: StoreHeader, kind: str = "block_ssm", **changes: Any) -> WorldModelConfig:
+def model_config(preset: str, header: StoreHeader, kind: str | None = None, **changes: Any) -> WorldModelConfig:
     """The preset's model for the frames, actions and vectors of a store.
 
     Args:
-        kind: of the backbone; its depth is chosen so that it has as many parameters as the preset's.
-        changes: other fields of `WorldModelConfig`.
+        kind: see `for_data`.
+        changes: other fields of `ModelConfig`.
 
     Raises:
         ValueError: for an unknown preset or kind, or frames that its token grid does not divide.
     """
     if preset not in PRESETS:
         raise ValueError(f"Preset {preset!r} is unknown; use one of {', '.join(PRESETS)}.")
-    sizes = {**PRESETS[preset].model, **changes}
-    sizes["backbone"] = match_depth(sizes["backbone"], kind, sizes["grid"])
+    return for_data(replace(PRESETS[preset].model, **changes), header, kind)
+
+
+def for_data(model: ModelConfig, header: StoreHeader, kind: str | None = None) -> WorldModelConfig:
+    """A model for the frames, actions and vectors of a store.
+
+    Args:
+        kind: of the backbone, with as many layers as give it as many parameters; None leaves it as it is.
+
+    Raises:
+        ValueError: for an unknown kind, or frames that the token grid does not divide.
+    """
+    chosen = {field.name: getattr(model, field.name) for field in fields(ModelConfig)}
+    if kind is not None:
+        chosen["backbone"] = match_depth(model.backbone, kind, model.grid)
     return WorldModelConfig(
-        frame_shape=header.frame_shape, action_space=header.action_space, vector_size=header.vector_size, **sizes
+        frame_shape=header.frame_shape, action_space=header.action_space, vector_size=header.vector_size, **chosen
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,11 +13,19 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from lssvwm_rl.data.store import EpisodeStore, EpisodeWriter
+from lssvwm_rl.files import check_new, write_text, written_whole
 from lssvwm_rl.model.checkpoint_files import CONTEXTS, ENV_FILE, MODEL_CONFIG, WEIGHTS, resolve_checkpoint
+from lssvwm_rl.model.config import TRAINING_FIELDS
 
 CONFIG_FILE = "config.yaml"
 CURVE_FILE = "learning_curve.csv"
 MAX_CONTEXTS = 64
+# Settings by the names that they had in the config.yaml of version 0.1.
+MOVED = {
+    "model.readout_size": "model.feature_size",
+    "model.objective": "objective.name",
+    **{f"model.{name}": f"objective.{name}" for name in TRAINING_FIELDS if name != "objective"},
+}
 RESUMABLE = (
     "steps",
     "minutes",
@@ -55,8 +62,8 @@ def prepare(
     path = out / CONFIG_FILE
     if path.is_file():
         try:
-            found = yaml.safe_load(path.read_text())
-            differing = _differences({**_flat(_plain(defaults or {})), **_flat(found)}, config)
+            found = {MOVED.get(name, name): value for name, value in _flat(yaml.safe_load(path.read_text())).items()}
+            differing = _differences({**_flat(_plain(defaults or {})), **found}, config)
         except (yaml.YAMLError, AttributeError, TypeError) as error:
             raise ValueError(f"{path} is broken ({error}); choose another --out.") from error
         if differing:
@@ -64,7 +71,7 @@ def prepare(
             raise ValueError(
                 f"{out} is a run with {name} {theirs}, not {ours}; repeat its command or choose another --out."
             )
-        _write_text(path, yaml.safe_dump(_plain(config), sort_keys=False))
+        write_text(path, yaml.safe_dump(_plain(config), sort_keys=False))
         return
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty and not a run; choose another --out.")
@@ -74,15 +81,14 @@ def prepare(
         for episode in episodes:
             writer.add(episode)
     if store.header.env_spec is not None:
-        _write_text(out / ENV_FILE, store.header.env_spec)
-    _write_text(path, yaml.safe_dump(_plain(config), sort_keys=False))
+        write_text(out / ENV_FILE, store.header.env_spec)
+    write_text(path, yaml.safe_dump(_plain(config), sort_keys=False))
 
 
 def save_state(out: Path, state: Mapping[str, Any]) -> None:
     """Write the trainer's state; the previous one stays until the new one is whole."""
-    temporary = out / "trainer" / ".tmp-state.pt"
-    torch.save(dict(state), temporary)
-    os.replace(temporary, out / "trainer" / "state.pt")
+    with written_whole(out / "trainer" / "state.pt") as temporary:
+        torch.save(dict(state), temporary)
 
 
 def load_state(out: Path) -> dict[str, Any] | None:
@@ -113,13 +119,11 @@ class Curve:
             kept = [row for row in rows if int(row["step"]) <= step]
             if kept:
                 self.names = list(kept[0])
-            temporary = self.path.with_name(f".tmp-{CURVE_FILE}")
-            with temporary.open("w", newline="") as file:
+            with written_whole(self.path) as temporary, temporary.open("w", newline="") as file:
                 if self.names:
                     writer = csv.DictWriter(file, self.names)
                     writer.writeheader()
                     writer.writerows(kept)
-            os.replace(temporary, self.path)
 
     def add(self, row: Mapping[str, float]) -> None:
         """Append a row; the first one decides the columns."""
@@ -138,18 +142,15 @@ def export(run: Path, out: Path) -> None:
         FileExistsError: if `out` exists.
         FileNotFoundError: if there is no checkpoint at `run`.
     """
-    if out.exists():
-        raise FileExistsError(f"{out} exists already; choose another folder or remove it.")
+    check_new(out)
     run = resolve_checkpoint(run)
     weights = {name: t.half() if t.is_floating_point() else t for name, t in load_file(run / WEIGHTS).items()}
-    partial = out.with_name(f".tmp-{out.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(run / CONTEXTS, partial / CONTEXTS)
-    for name in (MODEL_CONFIG, CONFIG_FILE, CURVE_FILE, ENV_FILE):
-        if (run / name).is_file():
-            shutil.copyfile(run / name, partial / name)
-    save_file(weights, partial / WEIGHTS)
-    partial.rename(out)
+    with written_whole(out) as partial:
+        shutil.copytree(run / CONTEXTS, partial / CONTEXTS)
+        for name in (MODEL_CONFIG, CONFIG_FILE, CURVE_FILE, ENV_FILE):
+            if (run / name).is_file():
+                shutil.copyfile(run / name, partial / name)
+        save_file(weights, partial / WEIGHTS)
 
 
 def steps_of_data(checkpoint: str | Path) -> int:
@@ -184,9 +185,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".tmp-{path.name}")
-    temporary.write_text(text)
-    os.replace(temporary, path)

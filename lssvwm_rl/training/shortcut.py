@@ -1,7 +1,7 @@
-"""Shortcut training: the network is told how many steps will be taken, and that one long step is two short ones.
+"""Shortcut training: the network hears how many steps will be taken, and learns that one long step is two short ones.
 
-After Frans et al. 2024, "One Step Diffusion via Shortcut Models" (arXiv 2410.12557). Schedules of 1, 2, 4 and 8 steps
-are told apart; that of 8 is trained by flow matching, the shorter ones by self-consistency: the target of one step of k
+After Frans et al. 2024, "One Step Diffusion via Shortcut Models" (arXiv 2410.12557). There are schedules of 1, 2, 4 and
+8 steps; that of 8 is trained by flow matching, the shorter ones by self-consistency: the target of one step of k
 is the frame to which the network's own two steps of 2k lead. That is how 1 or 2 steps come close to 8.
 """
 
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lssvwm_rl.model.flow import FINEST, euler_step, shift_tau
+from lssvwm_rl.model.flow import FINEST, add_noise, euler_step, shift_tau
+from lssvwm_rl.training.noise import Clip
 
 SHARE = 0.25  # of the rows of a batch that learn self-consistency
 
@@ -69,3 +70,28 @@ def shortcut_target(
     landed = euler_step(half, denoise(half, middle, index + 1), middle, end)
     ratio = (tau / (end - tau)).view(*tau.shape, *[1] * (noised.ndim - 2))
     return noised - ratio * (landed - noised)
+
+
+def shortcut_frames(clip: Clip, jump: Shortcut, clean: Tensor, clean_tau: Tensor) -> Tensor:
+    """Targets (B, T, h, w, pixels): the frames, and in rows that jump the frame that two half steps lead to.
+
+    Args:
+        clean: tokens of the clean stream (B, T, h, w, D), at noise level `clean_tau` (B, T).
+    """
+    model, batch, rows = clip.model, clip.batch, jump.rows
+    vectors = None if batch.vectors is None else batch.vectors[rows]
+    start = clip.memory.select(rows)
+
+    @torch.no_grad()
+    def denoise(noised: Tensor, tau: Tensor, steps: Tensor) -> Tensor:
+        pair = torch.stack([model.patch_in(noised).float(), clean[rows]], dim=2)
+        taus = torch.stack([tau, clean_tau[rows]], dim=2)
+        both = torch.stack([steps, torch.full_like(steps, FINEST)], dim=2)
+        hidden, condition, _ = model.run(pair, taus, batch.actions[rows], vectors, start, steps=both)
+        return model.predict(hidden[:, :, :1], condition[:, :, :1])[:, :, 0].float()
+
+    noised = add_noise(clip.x[rows], clip.noise[rows], jump.tau[rows])
+    target = clip.x.clone()
+    target[rows] = shortcut_target(denoise, noised, jump, model.config.noise_shift)
+    torch.clear_autocast_cache()  # which holds weights cast without gradient, in some versions of torch
+    return target

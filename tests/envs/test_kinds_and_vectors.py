@@ -17,12 +17,13 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from lssvwm_envs.dream.env import DreamEnv
 from lssvwm_envs.dream.state import DreamState
 from lssvwm_rl.data.collect import collect
-from lssvwm_rl.model.backbone import KINDS, match_depth
+from lssvwm_rl.model.backbone import match_depth
 from lssvwm_rl.model.checkpoint_files import CONTEXTS
-from lssvwm_rl.model.config import WorldModelConfig
+from lssvwm_rl.model.config import KINDS, WorldModelConfig
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.policy import RandomPolicy
-from lssvwm_rl.training.trainer import TrainConfig, train
+from lssvwm_rl.training.config import TrainConfig
+from lssvwm_rl.training.trainer import train
 from support.small_models import BACKBONE, awake
 
 COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]], np.uint8)
@@ -73,7 +74,7 @@ def compass_run(tmp_path_factory) -> str:
     config = TrainConfig(
         batch_size=16, span=13, steps=250, learning_rate=3e-3, warmup=20, preview_every=0, device="cpu"
     )
-    return str(train(store, folder / "run", model, config))
+    return str(train(store, folder / "run", model, config=config))
 
 
 def test_a_dream_of_a_dict_observation_tells_its_vector(compass_run):

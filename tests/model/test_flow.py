@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from lssvwm_rl.model.flow import FINEST, add_noise, euler_sample, shift_tau, steps_index
 from lssvwm_rl.model.patches import Patches
-from lssvwm_rl.training.noise import MAX_RARITY, TAU_FLOOR, prefix_tau, rarity_weight, sample_tau, velocity_loss
+from lssvwm_rl.training.noise import MAX_RARITY, TAU_FLOOR, rarity_weight, sample_tau, velocity_loss
+from lssvwm_rl.training.prefix import prefix_tau
 from lssvwm_rl.training.shortcut import draw_shortcut, shortcut_target
 
 

@@ -7,7 +7,8 @@ import hashlib
 import numpy as np
 import torch
 
-from lssvwm_rl.model.backbone import KINDS, match_depth
+from lssvwm_rl.model.backbone import match_depth
+from lssvwm_rl.model.config import KINDS
 from lssvwm_rl.model.sketch import SIDE, SKETCH_SIZE, _projections, sketch
 from support.small_models import random_batch, small_model
 

@@ -11,8 +11,8 @@ from gymnasium import spaces
 
 from lssvwm_rl.data.clips import Batch
 from lssvwm_rl.data.store import StoreHeader
-from lssvwm_rl.model.backbone import KINDS, Backbone, BackboneConfig, match_depth
-from lssvwm_rl.model.config import WorldModelConfig
+from lssvwm_rl.model.backbone import Backbone, match_depth
+from lssvwm_rl.model.config import KINDS, BackboneConfig, WorldModelConfig
 from lssvwm_rl.model.flow import add_noise
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.world_model import WorldModel

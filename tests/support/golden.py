@@ -12,7 +12,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,13 @@ import torch
 from lssvwm_agents.planning import CEM, CEMConfig, WorldModelDynamics
 from lssvwm_envs.dream.env import DreamEnv
 from lssvwm_rl.data.clips import clip_batch
-from lssvwm_rl.model.backbone import BackboneConfig
 from lssvwm_rl.model.checkpoints import load_contexts, load_world_model
+from lssvwm_rl.model.config import BackboneConfig
+from lssvwm_rl.training.config import TrainConfig
+from lssvwm_rl.training.objective import ObjectiveConfig
 from lssvwm_rl.training.presets import model_config
 from lssvwm_rl.training.run_folder import CURVE_FILE
-from lssvwm_rl.training.trainer import TrainConfig, train
+from lssvwm_rl.training.trainer import train
 
 CHECKPOINT = "minigrid-memory"
 EPISODE, STEPS = 39, 16  # of the checkpoint's contexts, and how many of its last steps are dreamt
@@ -36,12 +37,8 @@ AHEAD = 2  # steps before the reward, where CEM decides
 FRAMES, STATE, NUMBERS = "frames.png", "state.safetensors", "numbers.json"
 COLUMNS = ("frame", "reward", "continuation", "recall", "total")
 BACKBONE = BackboneConfig(width=64, blocks=(1, 2), scan_head_size=16, attention_head_size=16, condition_width=32)
-TRAININGS: dict[str, dict[str, Any]] = {
-    "two_stream": {},
-    "prefix": {"objective": "prefix"},
-    "mix": {"objective": "mix", "shortcut": True},
-    "stream": {},
-}
+TRAININGS = {"two_stream": "two_stream", "prefix": "prefix", "mix": "mix", "stream": "two_stream"}
+"""Name -> objective; "mix" also learns shortcuts."""
 
 
 @contextmanager
@@ -92,12 +89,13 @@ def decision() -> dict[str, Any]:
 def losses(name: str) -> list[list[float]]:
     """`COLUMNS` of five updates of a small model on the shipped checkpoint's contexts."""
     store = load_contexts(CHECKPOINT)
-    model = replace(model_config("tiny", store.header), backbone=BACKBONE, **TRAININGS[name])
+    model = model_config("tiny", store.header, backbone=BACKBONE, shortcut=name == "mix")
+    objective = ObjectiveConfig(name=TRAININGS[name])
     settings = TrainConfig(
         batch_size=4, span=12, stream=name == "stream", steps=5, log_every=1, preview_every=0, device="cpu", warmup=1
     )
     with tempfile.TemporaryDirectory() as folder:
-        train(store, Path(folder) / "run", model, settings)
+        train(store, Path(folder) / "run", model, objective, settings)
         head, *rows = (Path(folder) / "run" / CURVE_FILE).read_text().splitlines()
     places = [head.split(",").index(column) for column in COLUMNS]
     return [[float(row.split(",")[place]) for place in places] for row in rows]

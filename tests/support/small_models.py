@@ -11,9 +11,8 @@ from torch import nn
 
 from lssvwm_rl.data.clips import Batch
 from lssvwm_rl.data.store import Episode, EpisodeWriter, StoreHeader
-from lssvwm_rl.model.backbone import BackboneConfig
 from lssvwm_rl.model.checkpoint_files import CONTEXTS
-from lssvwm_rl.model.config import WorldModelConfig
+from lssvwm_rl.model.config import BackboneConfig, WorldModelConfig
 from lssvwm_rl.model.world_model import WorldModel
 
 DISCRETE = {"type": "Discrete", "n": 4, "start": 0}
@@ -37,7 +36,6 @@ def small_config(**changes) -> WorldModelConfig:
         backbone=BACKBONE,
         feature_size=12,
         head_width=32,
-        recall_pairs=4,
     )
     return WorldModelConfig(**{**settings, **changes})
 

@@ -8,6 +8,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from lssvwm_rl.data.clips import StreamSampler, hold_out
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
@@ -16,8 +17,10 @@ from lssvwm_rl.model.checkpoints import check_fits
 from lssvwm_rl.model.config import WorldModelConfig
 from lssvwm_rl.model.scan.block import BlockScan
 from lssvwm_rl.model.world_model import WorldModel
-from lssvwm_rl.training.run_folder import export, steps_of_data
-from lssvwm_rl.training.trainer import TrainConfig, train
+from lssvwm_rl.training.config import TrainConfig
+from lssvwm_rl.training.objective import Objective, ObjectiveConfig
+from lssvwm_rl.training.run_folder import CONFIG_FILE, export, steps_of_data
+from lssvwm_rl.training.trainer import train
 from support.small_models import BACKBONE, DISCRETE, awake
 
 MODEL = WorldModelConfig(
@@ -27,7 +30,6 @@ MODEL = WorldModelConfig(
     backbone=BACKBONE,
     feature_size=12,
     head_width=32,
-    recall_pairs=2,
 )
 CONFIG = TrainConfig(batch_size=2, span=6, steps=6, log_every=1, warmup=2, preview_every=0, decay=0.0, device="cpu")
 
@@ -49,17 +51,17 @@ def losses(run) -> list[str]:
 
 
 def test_a_resumed_run_equals_one_without_a_break(store, tmp_path):
-    whole = train(store, tmp_path / "whole", MODEL, CONFIG)
-    part = train(store, tmp_path / "part", MODEL, dataclasses.replace(CONFIG, steps=3))
+    whole = train(store, tmp_path / "whole", MODEL, None, CONFIG)
+    part = train(store, tmp_path / "part", MODEL, None, dataclasses.replace(CONFIG, steps=3))
     assert len(losses(part)) == 3
-    resumed = train(store, tmp_path / "part", MODEL, CONFIG)
+    resumed = train(store, tmp_path / "part", MODEL, None, CONFIG)
     assert losses(resumed) == losses(whole) and len(set(losses(whole))) == 6
     for a, b in zip(*(WorldModel.from_pretrained(r).parameters() for r in (whole, resumed)), strict=True):
         assert torch.equal(a, b)
 
 
 def test_training_learns_and_leaves_a_whole_run_folder(store, tmp_path):
-    run = train(store, tmp_path / "run", MODEL, dataclasses.replace(CONFIG, steps=60, preview_every=60))
+    run = train(store, tmp_path / "run", MODEL, None, dataclasses.replace(CONFIG, steps=60, preview_every=60))
     curve = [float(x) for x in losses(run)]
     assert np.mean(curve[-10:]) < 0.8 * np.mean(curve[:10])
     names = {p.name for p in run.iterdir()}
@@ -69,54 +71,84 @@ def test_training_learns_and_leaves_a_whole_run_folder(store, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(store, tmp_path):
-    run = train(store, tmp_path / "run", MODEL, dataclasses.replace(CONFIG, steps=2))
+    run = train(store, tmp_path / "run", MODEL, None, dataclasses.replace(CONFIG, steps=2))
     state = torch.load(run / "trainer" / "state.pt", weights_only=True)
     state["model"]["patch_in.weight"][0, 0] = float("nan")
     torch.save(state, run / "trainer" / "state.pt")
     before = (run / "model.safetensors").read_bytes()
     with pytest.raises(FloatingPointError, match="The loss is nan at step 2"):
-        train(store, run, MODEL, CONFIG)
+        train(store, run, MODEL, None, CONFIG)
     assert (run / "model.safetensors").read_bytes() == before
 
 
 def test_a_run_can_start_from_other_weights(store, tmp_path):
-    first = train(store, tmp_path / "a", MODEL, dataclasses.replace(CONFIG, steps=3))
+    first = train(store, tmp_path / "a", MODEL, None, dataclasses.replace(CONFIG, steps=3))
     config = dataclasses.replace(CONFIG, steps=1, learning_rate=1e-12)
-    second = train(store, tmp_path / "b", MODEL, config, weights=first)
+    second = train(store, tmp_path / "b", MODEL, None, config, weights=first)
     for a, b in zip(*(WorldModel.from_pretrained(run).parameters() for run in (first, second)), strict=True):
         torch.testing.assert_close(a, b)
     assert steps_of_data(second) == 2 * steps_of_data(first) == 2 * int(store.lengths.sum())
+    moved = train(store, tmp_path / "d", dataclasses.replace(MODEL, noise_shift=1.0), None, config, weights=first)
+    assert WorldModel.from_pretrained(moved).config.noise_shift == 1.0, "which shapes no weights"
     for other in ({"feature_size": 16}, {"shortcut": True}):
         with pytest.raises(ValueError, match=next(iter(other))):
-            train(store, tmp_path / "c", dataclasses.replace(MODEL, **other), config, weights=first)
+            train(store, tmp_path / "c", dataclasses.replace(MODEL, **other), None, config, weights=first)
     assert not (tmp_path / "c").exists()
 
 
 def test_other_runs_and_broken_states_are_refused(store, tmp_path):
-    run = train(store, tmp_path / "run", MODEL, dataclasses.replace(CONFIG, steps=1))
+    run = train(store, tmp_path / "run", MODEL, None, dataclasses.replace(CONFIG, steps=1))
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     with pytest.raises(ValueError, match="train.batch_size 2, not 3"):
-        train(store, run, MODEL, dataclasses.replace(CONFIG, batch_size=3))
+        train(store, run, MODEL, None, dataclasses.replace(CONFIG, batch_size=3))
     with pytest.raises(ValueError, match="is not empty and not a run"):
-        train(store, store.path, MODEL, CONFIG)
+        train(store, store.path, MODEL, None, CONFIG)
     assert before == {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     (run / "trainer" / "state.pt").write_bytes(b"half")
     with pytest.raises(ValueError, match="state.pt is broken"):
-        train(store, run, MODEL, CONFIG)
+        train(store, run, MODEL, None, CONFIG)
 
 
 def test_a_run_of_a_version_without_a_setting_goes_on_with_its_default(store, tmp_path):
-    run = train(store, tmp_path / "run", MODEL, dataclasses.replace(CONFIG, steps=1))
+    run = train(store, tmp_path / "run", MODEL, None, dataclasses.replace(CONFIG, steps=1))
     lines = (run / "config.yaml").read_text().splitlines(keepends=True)
     (run / "config.yaml").write_text("".join(line for line in lines if not line.strip().startswith("stream:")))
-    assert len(losses(train(store, run, MODEL, dataclasses.replace(CONFIG, steps=2)))) == 2
+    assert len(losses(train(store, run, MODEL, None, dataclasses.replace(CONFIG, steps=2)))) == 2
     (run / "config.yaml").write_text("".join(line for line in lines if not line.strip().startswith("stream:")))
     with pytest.raises(ValueError, match="train.stream False, not True"):
-        train(store, run, MODEL, dataclasses.replace(CONFIG, stream=True))
+        train(store, run, MODEL, None, dataclasses.replace(CONFIG, stream=True))
+
+
+def test_a_run_of_version_0_1_goes_on(store, tmp_path):
+    """Its config.yaml had the objective among the model's settings, and some weights had other names."""
+    whole = train(store, tmp_path / "whole", MODEL, None, CONFIG)
+    run = train(store, tmp_path / "run", MODEL, None, dataclasses.replace(CONFIG, steps=3))
+    config = yaml.safe_load((run / CONFIG_FILE).read_text())
+    asked = config.pop("objective")
+    del asked["noise_shift"]
+    config["model"] |= {"readout_size": config["model"].pop("feature_size"), "objective": asked.pop("name"), **asked}
+    (run / CONFIG_FILE).write_text(yaml.safe_dump(config))
+    state = torch.load(run / "trainer" / "state.pt", weights_only=True)
+    names = {"token_features.": "token_readout.", "feature_mlp.": "readout_mlp."}
+    for part in ("model", "ema"):
+        for new, old in names.items():
+            state[part] = {name.replace(new, old): weight for name, weight in state[part].items()}
+    torch.save(state, run / "trainer" / "state.pt")
+    assert losses(train(store, run, MODEL, None, CONFIG)) == losses(whole)
+    config["model"]["recall_weight"] = 2.0
+    (run / CONFIG_FILE).write_text(yaml.safe_dump(config))
+    with pytest.raises(ValueError, match="objective.recall_weight 2.0, not 4.0"):
+        train(store, run, MODEL, None, CONFIG)
+
+
+def test_the_precision_of_a_run_is_what_it_computes_in(store, tmp_path):
+    runs = {p: dataclasses.replace(CONFIG, precision=p, steps=3) for p in ("32-true", "bf16-mixed")}
+    full, mixed = (losses(train(store, tmp_path / p, MODEL, None, config)) for p, config in runs.items())
+    assert full != mixed and [float(x) for x in mixed] == pytest.approx([float(x) for x in full], rel=0.05)
 
 
 def test_an_exported_checkpoint_is_small_and_predicts_alike(store, tmp_path):
-    run = train(store, tmp_path / "run", MODEL, dataclasses.replace(CONFIG, steps=2))
+    run = train(store, tmp_path / "run", MODEL, None, dataclasses.replace(CONFIG, steps=2))
     export(run, tmp_path / "out")
     with pytest.raises(FileExistsError):
         export(run, tmp_path / "out")
@@ -147,20 +179,20 @@ def test_checkpoints_are_found_or_named(tmp_path):
 def test_a_resumed_stream_goes_on_with_its_memory(store, tmp_path, kind):
     model = dataclasses.replace(MODEL, backbone=dataclasses.replace(BACKBONE, kind=kind))
     config = dataclasses.replace(CONFIG, stream=True, span=3)
-    whole = train(store, tmp_path / "whole", model, config)
+    whole = train(store, tmp_path / "whole", model, None, config)
     # At the break both rows are in the middle of an episode, so that the next update needs the saved memory.
     assert not StreamSampler(store, 3, 2, CONFIG.seed, hold_out(store)[0]).batch(4).first[:, 0].any()
-    part = train(store, tmp_path / "part", model, dataclasses.replace(config, steps=4))
-    assert losses(train(store, part, model, config)) == losses(whole)
-    clips = train(store, tmp_path / "clips", model, dataclasses.replace(config, stream=False))
+    part = train(store, tmp_path / "part", model, None, dataclasses.replace(config, steps=4))
+    assert losses(train(store, part, model, None, config)) == losses(whole)
+    clips = train(store, tmp_path / "clips", model, None, dataclasses.replace(config, stream=False))
     assert losses(clips) != losses(whole)
 
 
 def test_stages_and_activation_checkpointing(store, tmp_path):
     config = dataclasses.replace(CONFIG, curriculum=((2, 2), (3, 1)))
     assert [config.span_at(step) for step in range(5)] == [2, 2, 3, 6, 6]
-    plain = train(store, tmp_path / "plain", MODEL, config)
-    again = train(store, tmp_path / "again", MODEL, dataclasses.replace(config, activation_checkpointing=True))
+    plain = train(store, tmp_path / "plain", MODEL, None, config)
+    again = train(store, tmp_path / "again", MODEL, None, dataclasses.replace(config, activation_checkpointing=True))
     assert [float(x) for x in losses(again)] == pytest.approx([float(x) for x in losses(plain)], rel=1e-4)
     refused = (
         ({"curriculum": ((1, 5),)}, "at least 2 frames"),
@@ -174,8 +206,8 @@ def test_stages_and_activation_checkpointing(store, tmp_path):
 
 @pytest.mark.parametrize("objective", ["two_stream", "mix"])
 def test_shortcut_training_runs_and_the_number_of_steps_is_heard(store, tmp_path, objective):
-    model = dataclasses.replace(MODEL, objective=objective, shortcut=True)
-    run = train(store, tmp_path / "run", model, CONFIG)
+    model = dataclasses.replace(MODEL, shortcut=True)
+    run = train(store, tmp_path / "run", model, ObjectiveConfig(name=objective), CONFIG)
     trained = WorldModel.from_pretrained(run)
 
     def frames(steps):
@@ -193,7 +225,7 @@ def test_shortcut_training_runs_and_the_number_of_steps_is_heard(store, tmp_path
 @pytest.mark.parametrize("objective", ["two_stream", "prefix"])
 def test_under_mixed_precision_the_scan_stays_in_fp32_and_every_weight_learns(store, objective):
     torch.manual_seed(0)
-    model = WorldModel(dataclasses.replace(MODEL, objective=objective, shortcut=objective == "two_stream"))
+    model = WorldModel(dataclasses.replace(MODEL, shortcut=objective == "two_stream"))
     awake(model)
     seen = []
     for module in model.modules():
@@ -202,7 +234,8 @@ def test_under_mixed_precision_the_scan_stays_in_fp32_and_every_weight_learns(st
     batch = StreamSampler(store, 6, 4, 0).batch(0)
     memory = model.initial_memory(4)
     with torch.autocast("cpu", torch.bfloat16):
-        losses, after = model.stream_loss(batch, memory, torch.Generator().manual_seed(1))
+        asked = Objective(model, ObjectiveConfig(name=objective))
+        losses, after = asked(batch, memory, torch.Generator().manual_seed(1))
     losses["total"].backward()
     assert set(seen) == {torch.float32}
     assert {t.dtype for t in after.tensors().values()} == {torch.float32, torch.int64}

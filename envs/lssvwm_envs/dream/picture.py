@@ -43,12 +43,12 @@ def heat_map(model: WorldModel, memory: Memory) -> np.ndarray:
     from matplotlib import colormaps
 
     H, W, _ = model.config.frame_shape
-    columns = math.ceil(math.sqrt(len(memory.states)))
-    rows = math.ceil(len(memory.states) / columns)
+    columns = math.ceil(math.sqrt(len(memory.layers)))
+    rows = math.ceil(len(memory.layers) / columns)
     values = np.zeros((memory.batch_size, H, W))
-    layers = zip(memory.states, memory.block_norms(), model.backbone.block_grids(), strict=True)
-    for i, (state, norms, (down, across)) in enumerate(layers):
-        rms = (norms / math.sqrt(state[0, 0].numel())).cpu().numpy()
+    layers = zip(memory.layers, memory.block_norms(), model.backbone.block_grids(), strict=True)
+    for i, (layer, norms, (down, across)) in enumerate(layers):
+        rms = (norms / math.sqrt(layer.state[0, 0].numel())).cpu().numpy()
         blocks = (rms / (1 + rms)).reshape(-1, down, across)
         # Whole pixels that leave no gaps, whatever the sizes: tiles of the picture, then blocks of a tile.
         y, x = divmod(i, columns)

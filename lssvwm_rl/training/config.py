@@ -1,0 +1,68 @@
+"""TrainConfig: how a world model is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lssvwm_rl.training.optimizer import OptimizerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(OptimizerConfig):
+    """Settings of a training; presets fill in what suits their size.
+
+    Raises:
+        ValueError: for numbers out of range, or settings that exclude each other.
+    """
+
+    batch_size: int = 16
+    """Clips per update and device."""
+    span: int = 32
+    """Frames per clip."""
+    curriculum: tuple[tuple[int, int], ...] = ()
+    """Stages (frames per clip, updates) before those of the span, for example 16 1000 32 1000."""
+    stream: bool = False
+    """Clips go on where the last ones ended, with the memory carried (no gradient passes through it), so that the
+    training context is as long as the episodes, at the memory of one clip."""
+    steps: int = 6_000
+    """Updates in all."""
+    minutes: float | None = None
+    """Time in all, resumed sessions included; ends the training if it comes before `steps`."""
+    seed: int = 0
+    """Decides weights, clips and noise."""
+    device: str = "auto"
+    """Lightning Fabric's accelerator: auto, cpu, cuda, ..."""
+    devices: int = 1
+    """How many of them."""
+    precision: str = "32-true"
+    """Lightning Fabric's precision, for example bf16-mixed, which is faster; the scan stays in fp32."""
+    log_every: int = 20
+    """Updates between rows of the learning curve."""
+    measure_every: int = 250
+    """Updates between measurements by callbacks; 0 for none."""
+    preview_every: int = 1_000
+    """Updates between videos of dreams; 0 for none."""
+    activation_checkpointing: bool = False
+    """Run layers again in the backward pass instead of keeping their activations: less memory for more time."""
+    checkpoint_minutes: float = 3.0
+    """Time between checkpoints."""
+
+    def __post_init__(self) -> None:
+        if min(self.batch_size, self.steps, self.devices, self.log_every) < 1 or self.span < 2:
+            raise ValueError(f"batch_size, steps, devices and log_every must be at least 1 and span 2, got {self}.")
+        if self.minutes is not None and self.minutes <= 0:
+            raise ValueError(f"minutes must be positive, got {self.minutes}.")
+        if any(frames < 2 or updates < 1 for frames, updates in self.curriculum):
+            raise ValueError(f"Stages need at least 2 frames and 1 update, got {self.curriculum}.")
+        if self.stream and self.curriculum:
+            raise ValueError("A stream has chunks of one span; leave out either the curriculum or stream.")
+        if self.stream and self.devices > 1:
+            raise ValueError(f"A stream's memory is on one device, not {self.devices}; leave out stream or use one.")
+
+    def span_at(self, step: int) -> int:
+        """Frames per clip at an update."""
+        for frames, updates in self.curriculum:
+            if step < updates:
+                return frames
+            step -= updates
+        return self.span

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gymnasium.envs.registration import register
 
-if TYPE_CHECKING:
-    from lssvwm_rl.data.store import EpisodeStore
-    from lssvwm_rl.model.memory import Memory
-    from lssvwm_rl.model.world_model import WorldModel
-
 __version__ = "0.1.0"
-__all__ = ["EpisodeStore", "Memory", "WorldModel"]
 
+# Strings, so that the lowest floor imports nothing that stands on it. For type checkers see __init__.pyi.
 _HOMES = {
+    "DreamEnv": "lssvwm_envs.dream.env",
+    "DreamVectorEnv": "lssvwm_envs.dream.vector",
     "EpisodeStore": "lssvwm_rl.data.store",
     "Memory": "lssvwm_rl.model.memory",
+    "MemoryObservation": "lssvwm_envs.wrappers",
+    "PlannerPolicy": "lssvwm_agents.planning",
     "WorldModel": "lssvwm_rl.model.world_model",
+    "collect": "lssvwm_rl.data.collect",
+    "load_world_model": "lssvwm_rl.model.checkpoints",
+    "register_checkpoint": "lssvwm_envs",
+    "train": "lssvwm_rl.training.trainer",
 }
+__all__ = sorted(_HOMES)
 
 register(
     id="lssvwm/Dream-v0",
@@ -47,3 +51,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

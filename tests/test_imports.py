@@ -29,9 +29,7 @@ def module_name(path: Path, root: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {
-    module_name(path, root): path for package, root in FLOORS.items() for path in (root / package).rglob("*.py")
-}
+MODULES = {module_name(path, root): path for package, root in FLOORS.items() for path in (root / package).rglob("*.py")}
 
 
 def imported(source: str, modules: set[str]) -> Iterator[str]:

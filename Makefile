@@ -25,17 +25,26 @@ gl = $(1) apt-get update -q && for package in $(GL_PACKAGES); do \
 $(foreach venv,$(VENV) $(KERNELS_VENV),$(shell \
 	[ ! -d $(venv) ] || $(venv)/bin/lssvwm --version >/dev/null 2>&1 || rm -f $(venv)/.installed-*))
 
-.PHONY: demo test test-kernels setup-memory-maze test-memory-maze test-rllib
+.PHONY: demo format lint type test test-kernels setup-memory-maze test-memory-maze test-rllib
 # Several targets install into one environment.
 .NOTPARALLEL:
 
 demo: $(BASE)
 	$(BIN)/lssvwm quickstart
 
-test: $(DEV)
+# Puts the code into the project's form: sorts imports, repairs what ruff can, formats.
+format: $(DEV)
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+type: $(DEV)
 	$(BIN)/mypy
+
+test: lint type
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
 # The CUDA scan kernels: on the GPU if there is one, else on the CPU through Triton's interpreter.

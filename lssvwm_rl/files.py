@@ -21,12 +21,12 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".tmp-{path.name}")
-    _remove(temporary)  # of a process that was killed
+    remove(temporary)  # of a process that was killed
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
-        _remove(temporary)
+        remove(temporary)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -41,7 +41,13 @@ def check_new(path: str | Path) -> None:
         raise FileExistsError(f"{path} exists already; choose another --out or remove it.")
 
 
-def _remove(path: Path) -> None:
+def leftovers(folder: str | Path) -> list[Path]:
+    """What writers that were killed left in a folder."""
+    return list(Path(folder).glob(".tmp-*"))
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all it holds, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
+
+from lssvwm_rl.files import written_whole
 
 MIN_HEIGHT = 224  # pixels; smaller frames are enlarged by whole factors, which keeps pixel art sharp
 FPS = 8
@@ -21,25 +22,21 @@ def write_video(path: str | Path, frames: np.ndarray, fps: int = FPS) -> None:
         ValueError: for another suffix.
     """
     path = Path(path)
-    temporary = path.with_name(f".tmp-{path.name}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".mp4":
-        iio.imwrite(temporary, enlarge(frames, even=True), plugin="pyav", codec="libx264", fps=fps)
-    elif path.suffix == ".gif":
-        temporary.write_bytes(gif(frames, fps))
-    else:
+    if path.suffix not in (".mp4", ".gif"):
         raise ValueError(
             f"Videos are written as .mp4 or .gif, not {path.suffix or 'without a suffix'!r}; rename {path}."
         )
-    os.replace(temporary, path)
+    with written_whole(path) as temporary:
+        if path.suffix == ".mp4":
+            iio.imwrite(temporary, enlarge(frames, even=True), plugin="pyav", codec="libx264", fps=fps)
+        else:
+            temporary.write_bytes(gif(frames, fps))
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
     """Write (H, W, 3) uint8 as png; appears whole or not at all."""
-    path = Path(path)
-    temporary = path.with_name(f".tmp-{path.name}")
-    iio.imwrite(temporary, image, extension=".png")
-    os.replace(temporary, path)
+    with written_whole(path) as temporary:
+        iio.imwrite(temporary, image, extension=".png")
 
 
 def frame_strip(frames: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
@@ -63,5 +60,6 @@ def enlarge(frames: np.ndarray, even: bool = False) -> np.ndarray:
 
 
 def gif(frames: np.ndarray, fps: int) -> bytes:
+    """Frames (T, H, W, C) uint8, enlarged, as the bytes of a GIF that plays for ever."""
     settings: dict[str, Any] = {"extension": ".gif", "duration": 1000 / fps, "loop": 0}
     return iio.imwrite("<bytes>", enlarge(frames), **settings)

@@ -63,7 +63,7 @@ class DMMemoryMaze(gym.Env[np.ndarray, np.int64]):
         for target in self._env.task._targets:
             target._update_activation = MethodType(_update_activation, target)
         self._frame: np.ndarray | None = None
-        self._running = False
+        self._ended = True  # there is no episode yet
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -77,7 +77,7 @@ class DMMemoryMaze(gym.Env[np.ndarray, np.int64]):
         if self._env is None:
             raise ClosedEnvironmentError("The environment is closed; make a new one.")
         self._reseed(int(self.np_random.integers(2**31)))
-        self._running = True
+        self._ended = False
         return self._observe(self._env.reset().observation)
 
     def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -87,14 +87,14 @@ class DMMemoryMaze(gym.Env[np.ndarray, np.int64]):
             gymnasium.error.ResetNeeded: before the first `reset` and after an episode's end.
             gymnasium.error.InvalidAction: if there is no such action.
         """
-        if not self._running:
+        if self._ended:
             raise ResetNeeded("No episode is running; call reset() before step().")
         if not self.action_space.contains(action):
             raise InvalidAction(f"Action {action!r} is not one of 0 to 5.")
         timestep = self._env.step(int(action))
-        self._running = not timestep.last()
+        self._ended = timestep.last()
         frame, info = self._observe(timestep.observation)
-        return frame, float(timestep.reward), False, not self._running, info
+        return frame, float(timestep.reward), False, self._ended, info
 
     def render(self) -> Any:
         """The first-person frame (image_size, image_size, 3) uint8 if `render_mode` is "rgb_array", else None.
@@ -112,7 +112,7 @@ class DMMemoryMaze(gym.Env[np.ndarray, np.int64]):
         """Free MuJoCo's memory; doing so twice is harmless."""
         if self._env is not None:
             self._env.close()
-            self._env, self._running = None, False
+            self._env, self._ended = None, True
 
     def _reseed(self, seed: int) -> None:
         # As the package does on construction, which takes twice as long as a reset. The maze generator cannot be
@@ -143,7 +143,7 @@ class DMMemoryMaze(gym.Env[np.ndarray, np.int64]):
 
 
 def _with_border(image: np.ndarray, color: np.ndarray) -> np.ndarray:
-    """The image inside the border that tells the colour to look for, as wide and dark as in the package."""
+    """The image inside the border that shows the colour to look for, as wide and dark as in the package."""
     width = max(1, int(2 * np.sqrt(len(image) // 64)))
     framed = np.empty_like(image)
     framed[:] = (color * 255 * 0.7).astype(np.uint8)

@@ -31,7 +31,7 @@ def main(args: ImportNpz) -> None:
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from lssvwm_rl.data.offline_npz import import_npz, npz_files
+    from lssvwm_rl.data.importers.npz import import_npz, npz_files
     from lssvwm_rl.data.store import EpisodeStore
 
     files = npz_files(args.source)

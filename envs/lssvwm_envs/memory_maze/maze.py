@@ -191,8 +191,20 @@ def _sky(image_size: int) -> np.ndarray:
 
 @njit(cache=True)
 def _begin(
-    rows, rng, open_cells, wall_styles, floor_styles, x, y, heading, objects, target, wall_kinds, floor_kinds
-):  # fmt: skip
+    rows: np.ndarray,
+    rng: np.ndarray,
+    open_cells: np.ndarray,
+    wall_styles: np.ndarray,
+    floor_styles: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    heading: np.ndarray,
+    objects: np.ndarray,
+    target: np.ndarray,
+    wall_kinds: int,
+    floor_kinds: int,
+) -> None:
+    """Build the mazes of `rows` and place the agents and the objects, from the streams `rng` (N,) uint64."""
     n, K = open_cells.shape[1], objects.shape[1]
     free = np.empty((n * n, 2), np.int64)
     for i in rows:
@@ -217,7 +229,19 @@ def _begin(
 
 
 @njit(cache=True)
-def _act(rows, actions, rng, open_cells, x, y, heading, objects, target, rewards):
+def _act(
+    rows: np.ndarray,
+    actions: np.ndarray,
+    rng: np.ndarray,
+    open_cells: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    heading: np.ndarray,
+    objects: np.ndarray,
+    target: np.ndarray,
+    rewards: np.ndarray,
+) -> None:
+    """Move the agents of `rows`; who reaches the object to find gets a reward of 1 and another one to find."""
     K = objects.shape[1]
     for i in rows:
         x[i], y[i], heading[i] = move(open_cells[i], x[i], y[i], heading[i], actions[i])
@@ -229,9 +253,22 @@ def _act(rows, actions, rng, open_cells, x, y, heading, objects, target, rewards
 
 @njit(cache=True)
 def _draw(
-    open_cells, wall_styles, floor_styles, wall_textures, floor_textures, sky, colors, x, y, heading, objects, target,
-    frames, surfaces,
-):  # fmt: skip
+    open_cells: np.ndarray,
+    wall_styles: np.ndarray,
+    floor_styles: np.ndarray,
+    wall_textures: np.ndarray,
+    floor_textures: np.ndarray,
+    sky: np.ndarray,
+    colors: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    heading: np.ndarray,
+    objects: np.ndarray,
+    target: np.ndarray,
+    frames: np.ndarray,
+    surfaces: np.ndarray | None,
+) -> None:
+    """Draw every maze, as `render` does one."""
     for i in range(len(frames)):
         render(
             open_cells[i], wall_styles[i], floor_styles[i], wall_textures, floor_textures, sky, colors, x[i], y[i],

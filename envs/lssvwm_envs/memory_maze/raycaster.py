@@ -30,9 +30,21 @@ def brightness(depth: float) -> float:
 
 @njit(cache=True)
 def render(
-    open_cells, wall_styles, floor_styles, wall_textures, floor_textures, sky, colors, x, y, angle, objects, target,
-    frame, surfaces,
-):  # fmt: skip
+    open_cells: np.ndarray,
+    wall_styles: np.ndarray,
+    floor_styles: np.ndarray,
+    wall_textures: np.ndarray,
+    floor_textures: np.ndarray,
+    sky: np.ndarray,
+    colors: np.ndarray,
+    x: float,
+    y: float,
+    angle: float,
+    objects: np.ndarray,
+    target: int,
+    frame: np.ndarray,
+    surfaces: np.ndarray | None,
+) -> None:
     """Draw one frame.
 
     Args:
@@ -48,27 +60,41 @@ def render(
         frame: (H, W, 3) uint8, filled.
         surfaces: (H, W) int32, filled with what every pixel shows, see `Mazes.surfaces`; or None.
     """
+    n, fx, fy = open_cells.shape[0], math.cos(angle), math.sin(angle)
+    depths, bottoms = _draw_walls(open_cells, wall_styles, wall_textures, sky, x, y, fx, fy, frame, surfaces)
+    _draw_floor(floor_styles, floor_textures, x, y, fx, fy, bottoms, frame, surfaces)
+    for k in _far_to_near(objects, x, y):
+        _draw_object(objects[k, 0] - x, objects[k, 1] - y, fx, fy, colors[k], depths, frame, surfaces, n, k)
+    _draw_border(colors[target], frame, surfaces)
+
+
+@njit(cache=True)
+def _draw_walls(
+    open_cells: np.ndarray,
+    wall_styles: np.ndarray,
+    textures: np.ndarray,
+    sky: np.ndarray,
+    x: float,
+    y: float,
+    fx: float,
+    fy: float,
+    frame: np.ndarray,
+    surfaces: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the walls and the sky above them; the wall's depth in every column, and the row where its floor begins."""
     H, W = frame.shape[0], frame.shape[1]
-    n = open_cells.shape[0]
-    texels, tiles = wall_textures.shape[1], floor_textures.shape[1]
-    fx, fy = math.cos(angle), math.sin(angle)
-    ahead = np.empty(H)  # depth at which a row meets the floor
-    lights = np.empty(H)
-    for i in range(H // 2, H):
-        ahead[i] = EYE / (((i + 0.5) / H * 2 - 1) * EDGE)
-        lights[i] = brightness(ahead[i])
-    depths = np.empty(W)
+    n, texels = open_cells.shape[0], textures.shape[1]
+    depths, bottoms = np.empty(W), np.empty(W, np.int64)
     for j in range(W):
         u = ((j + 0.5) / W * 2 - 1) * EDGE
-        dx, dy = fx - u * fy, fy + u * fx
-        t, cx, cy, side, along = _wall(open_cells, x, y, dx, dy)
-        depths[j] = t
-        texture = wall_textures[wall_styles[cy + 1, cx + 1, side]]
+        t, cx, cy, side, along = _wall(open_cells, x, y, fx - u * fy, fy + u * fx)
+        texture = textures[wall_styles[cy + 1, cx + 1, side]]
         column = min(int(along * texels), texels - 1)
         light = brightness(t) * (SIDE_SHADE if side >= NORTH else 1.0)
         # Rows of the wall: EYE - WALL_HEIGHT <= v * t < EYE.
         top = max(0, math.ceil(((EYE - WALL_HEIGHT) / t / EDGE + 1) / 2 * H - 0.5))
         bottom = min(H, math.ceil((EYE / t / EDGE + 1) / 2 * H - 0.5))
+        depths[j], bottoms[j] = t, bottom
         for i in range(top):
             frame[i, j, 0], frame[i, j, 1], frame[i, j, 2] = sky[i, 0], sky[i, 1], sky[i, 2]
             if surfaces is not None:
@@ -76,34 +102,66 @@ def render(
         per_row = 2.0 / H * EDGE * t * (texels / WALL_HEIGHT)
         down = (WALL_HEIGHT - EYE + (1.0 / H - 1) * EDGE * t) * (texels / WALL_HEIGHT)
         for i in range(top, bottom):
-            color = texture[min(max(int(down + i * per_row), 0), texels - 1), column]
-            frame[i, j, 0] = np.uint8(color[0] * light + 0.5)
-            frame[i, j, 1] = np.uint8(color[1] * light + 0.5)
-            frame[i, j, 2] = np.uint8(color[2] * light + 0.5)
+            _paint(frame, i, j, texture[min(max(int(down + i * per_row), 0), texels - 1), column], light)
             if surfaces is not None:
                 surfaces[i, j] = ((cy + 1) * (n + 2) + cx + 1) * 5 + side
-        for i in range(bottom, H):
+    return depths, bottoms
+
+
+@njit(cache=True)
+def _draw_floor(
+    styles: np.ndarray,
+    textures: np.ndarray,
+    x: float,
+    y: float,
+    fx: float,
+    fy: float,
+    bottoms: np.ndarray,
+    frame: np.ndarray,
+    surfaces: np.ndarray | None,
+) -> None:
+    """Draw the floor, in every column from the row `bottoms` (W,) down."""
+    H, W = frame.shape[0], frame.shape[1]
+    cells, texels = styles.shape[0], textures.shape[1]
+    ahead, lights = np.empty(H), np.empty(H)
+    for i in range(H // 2, H):
+        ahead[i] = EYE / (((i + 0.5) / H * 2 - 1) * EDGE)  # depth at which the row meets the floor
+        lights[i] = brightness(ahead[i])
+    for j in range(W):
+        u = ((j + 0.5) / W * 2 - 1) * EDGE
+        dx, dy = fx - u * fy, fy + u * fx
+        for i in range(bottoms[j], H):
             px, py = x + ahead[i] * dx + 1, y + ahead[i] * dy + 1
-            u_cell, v_cell = int(px), int(py)
-            color = floor_textures[floor_styles[v_cell, u_cell], int((py - v_cell) * tiles), int((px - u_cell) * tiles)]
-            frame[i, j, 0] = np.uint8(color[0] * lights[i] + 0.5)
-            frame[i, j, 1] = np.uint8(color[1] * lights[i] + 0.5)
-            frame[i, j, 2] = np.uint8(color[2] * lights[i] + 0.5)
+            cx, cy = int(px), int(py)
+            color = textures[styles[cy, cx], int((py - cy) * texels), int((px - cx) * texels)]
+            _paint(frame, i, j, color, lights[i])
             if surfaces is not None:
-                surfaces[i, j] = (v_cell * (n + 2) + u_cell) * 5 + FLOOR
-    for k in _far_to_near(objects, x, y):
-        _draw_object(objects[k, 0] - x, objects[k, 1] - y, fx, fy, colors[k], depths, frame, surfaces, n, k)
+                surfaces[i, j] = (cy * cells + cx) * 5 + FLOOR
+
+
+@njit(cache=True)
+def _draw_border(color: np.ndarray, frame: np.ndarray, surfaces: np.ndarray | None) -> None:
+    """Paint the border, which shows the colour of the object to find."""
+    H, W = frame.shape[0], frame.shape[1]
     border = max(1, H // 32)
     for i in range(H):
         for j in range(W):
             if i < border or i >= H - border or j < border or j >= W - border:
-                frame[i, j, 0], frame[i, j, 1], frame[i, j, 2] = colors[target, 0], colors[target, 1], colors[target, 2]
+                frame[i, j, 0], frame[i, j, 1], frame[i, j, 2] = color[0], color[1], color[2]
                 if surfaces is not None:
                     surfaces[i, j] = NOTHING
 
 
 @njit(cache=True)
-def _wall(open_cells, x, y, dx, dy):
+def _paint(frame: np.ndarray, i: int, j: int, color: np.ndarray, light: float) -> None:
+    """Write a colour (3,) under a light, in grey levels rounded to the nearest, into a pixel."""
+    frame[i, j, 0] = np.uint8(color[0] * light + 0.5)
+    frame[i, j, 1] = np.uint8(color[1] * light + 0.5)
+    frame[i, j, 2] = np.uint8(color[2] * light + 0.5)
+
+
+@njit(cache=True)
+def _wall(open_cells: np.ndarray, x: float, y: float, dx: float, dy: float) -> tuple[float, int, int, int, float]:
     """Depth of the first wall along a ray, its cell, its side, and how far along the side it is hit, from the left."""
     n = open_cells.shape[0]
     cx, cy = int(math.floor(x)), int(math.floor(y))
@@ -132,7 +190,7 @@ def _wall(open_cells, x, y, dx, dy):
 
 
 @njit(cache=True)
-def _far_to_near(objects, x, y):
+def _far_to_near(objects: np.ndarray, x: float, y: float) -> np.ndarray:
     """Indices of the objects, the farthest first: as they are equal spheres, near ones may be drawn over far ones."""
     order = np.arange(len(objects))
     for a in range(1, len(order)):
@@ -144,12 +202,23 @@ def _far_to_near(objects, x, y):
 
 
 @njit(cache=True)
-def _squared(objects, k, x, y):
+def _squared(objects: np.ndarray, k: int, x: float, y: float) -> float:
     return (objects[k, 0] - x) ** 2 + (objects[k, 1] - y) ** 2
 
 
 @njit(cache=True)
-def _draw_object(ox, oy, fx, fy, color, depths, frame, surfaces, n, k):
+def _draw_object(
+    ox: float,
+    oy: float,
+    fx: float,
+    fy: float,
+    color: np.ndarray,
+    depths: np.ndarray,
+    frame: np.ndarray,
+    surfaces: np.ndarray | None,
+    n: int,
+    k: int,
+) -> None:
     """Draw the sphere whose centre is at (ox, oy) from the agent, where it is nearer than the wall."""
     H, W = frame.shape[0], frame.shape[1]
     depth, right, up = ox * fx + oy * fy, oy * fx - ox * fy, OBJECT_HEIGHT - EYE
@@ -171,14 +240,13 @@ def _draw_object(ox, oy, fx, fy, color, depths, frame, surfaces, n, k):
             nx, ny, nz = t * (fx - u * fy) - ox, t * (fy + u * fx) - oy, -v * t - up
             lit = max(0.0, (nx * LIGHT[0] + ny * LIGHT[1] + nz * LIGHT[2]) / OBJECT_RADIUS)
             light = (0.5 + 0.5 * min(1.0, lit)) * brightness(t)
-            for c in range(3):
-                frame[i, j, c] = np.uint8(color[c] * light + 0.5)
+            _paint(frame, i, j, color, light)
             if surfaces is not None:
                 surfaces[i, j] = (n + 2) * (n + 2) * 5 + k
 
 
 @njit(cache=True)
-def _extent(offset, depth, pixels):
+def _extent(offset: float, depth: float, pixels: int) -> tuple[int, int]:
     """Pixels start..stop, across or down, between the tangents at a sphere seen at an offset and a depth."""
     distance = math.sqrt(offset * offset + depth * depth)
     if distance <= OBJECT_RADIUS:

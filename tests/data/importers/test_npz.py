@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lssvwm_rl.cli import main
-from lssvwm_rl.data.offline_npz import import_npz, read_npz
+from lssvwm_rl.data.importers.npz import import_npz, read_npz
 from lssvwm_rl.data.store import EpisodeStore
 
 N, K = 9, 3  # cells per side, targets

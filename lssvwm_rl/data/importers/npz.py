@@ -23,6 +23,9 @@ from lssvwm_rl.spaces import space_to_json
 
 POLICY = "offline npz"  # in the store's header
 POSE = "pose"
+NEEDED = ("image", "action", "reward")
+POSE_PARTS = ("agent_pos", "agent_dir", "maze_layout")  # what a pose is made of
+OPTIONAL = ("terminal", "reset")
 
 
 def npz_files(source: str | Path) -> list[Path]:
@@ -50,44 +53,11 @@ def read_npz(path: str | Path, vector_keys: Sequence[str] = (POSE,)) -> tuple[Ep
     Raises:
         ValueError: if the file cannot be read, lacks an array, or holds something else.
     """
-    keys = [k for k in vector_keys if k != POSE]
-    needed = [
-        "image",
-        "action",
-        "reward",
-        *keys,
-        *(["agent_pos", "agent_dir", "maze_layout"] if POSE in vector_keys else []),
-    ]
-    a = _arrays(Path(path), needed, ["terminal", "reset"])
-    image, action, reward = a["image"], a["action"], a["reward"]
-    rows = len(reward) if reward.ndim == 1 else 0
-
-    def check(good: bool, what: str) -> None:
-        if not good:
-            raise ValueError(f"{path} is not a trajectory: {what}.")
-
-    check(rows >= 2, f"reward must be (T+1,) with T at least 1, got {reward.shape}")
-    check(
-        image.dtype == np.uint8 and image.ndim == 4,
-        f"image must be (T+1, H, W, C) uint8, got {image.shape} {image.dtype}",
-    )
-    for name, array in a.items():
-        check(array.dtype.kind in "biuf", f"{name} must be numbers, got {array.dtype}")
-        check(
-            len(array) == rows if array.ndim else False, f"{name} must have {rows} rows like reward, got {array.shape}"
-        )
-    one_hot = action.ndim == 2 and bool(((action[1:] != 0).sum(1) == 1).all() and (action[1:].sum(1) == 1).all())
-    check(one_hot, f"action must be (T+1, A) one-hot after its first row, got {action.shape} {action.dtype}")
-    check("reset" not in a or not a["reset"][1:].any(), "reset is true in its middle, so it holds several")
-    terminated = "terminal" in a and bool(a["terminal"][-1])
-
-    vectors = {}
-    for key in vector_keys:
-        if key == POSE:
-            check(a["agent_pos"].shape == a["agent_dir"].shape == (rows, 2), "agent_pos and agent_dir must be (T+1, 2)")
-            vectors[key] = np.concatenate([a["agent_pos"] / a["maze_layout"].shape[-1], a["agent_dir"]], axis=1)
-        else:
-            vectors[key] = a[key].reshape(rows, -1)
+    arrays = _arrays(Path(path), vector_keys)
+    _check(path, arrays)
+    vectors = {key: _vector(path, arrays, key) for key in vector_keys}
+    image, action, reward = arrays["image"], arrays["action"], arrays["reward"]
+    terminated = "terminal" in arrays and bool(arrays["terminal"][-1])
     episode = Episode(
         frames=image,
         actions=action[1:].argmax(1).astype(np.int64),
@@ -99,7 +69,7 @@ def read_npz(path: str | Path, vector_keys: Sequence[str] = (POSE,)) -> tuple[Ep
     header = StoreHeader(
         frame_shape=image.shape[1:],
         action_space=space_to_json(Discrete(action.shape[1])),
-        vector_keys={key: v.shape[1] for key, v in vectors.items()},
+        vector_keys={key: vector.shape[1] for key, vector in vectors.items()},
         policy=POLICY,
     )
     return episode, header
@@ -155,9 +125,11 @@ def import_npz(
     return EpisodeStore(out)
 
 
-def _arrays(path: Path, needed: Sequence[str], welcome: Sequence[str]) -> dict[str, np.ndarray]:
+def _arrays(path: Path, vector_keys: Sequence[str]) -> dict[str, np.ndarray]:
+    """The arrays of a file that an episode needs, and those of `OPTIONAL` that it has."""
     if not path.is_file():
         raise ValueError(f"There is no file {path}.")
+    needed = [*NEEDED, *(key for key in vector_keys if key != POSE), *(POSE_PARTS if POSE in vector_keys else ())]
     try:
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
@@ -166,9 +138,41 @@ def _arrays(path: Path, needed: Sequence[str], welcome: Sequence[str]) -> dict[s
             missing = [k for k in needed if k not in archive]
             if missing:
                 raise ValueError(f"it has no {', '.join(missing)}, only {', '.join(archive) or 'nothing'}")
-            return {k: archive[k] for k in [*needed, *welcome] if k in archive}
+            return {k: archive[k] for k in [*needed, *OPTIONAL] if k in archive}
     except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} cannot be read as a trajectory: {error}.") from error
+
+
+def _check(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
+    """Raise ValueError unless the arrays are those of one trajectory."""
+    image, action, reward = arrays["image"], arrays["action"], arrays["reward"]
+    rows = len(reward) if reward.ndim == 1 else 0
+    _require(path, rows >= 2, f"reward must be (T+1,) with T at least 1, got {reward.shape}")
+    is_image = image.dtype == np.uint8 and image.ndim == 4
+    _require(path, is_image, f"image must be (T+1, H, W, C) uint8, got {image.shape} {image.dtype}")
+    for name, array in arrays.items():
+        _require(path, array.dtype.kind in "biuf", f"{name} must be numbers, got {array.dtype}")
+        has_rows = array.ndim > 0 and len(array) == rows
+        _require(path, has_rows, f"{name} must have {rows} rows like reward, got {array.shape}")
+    one_hot = action.ndim == 2 and bool(((action[1:] != 0).sum(1) == 1).all() and (action[1:].sum(1) == 1).all())
+    _require(path, one_hot, f"action must be (T+1, A) one-hot after its first row, got {action.shape} {action.dtype}")
+    is_one = "reset" not in arrays or not arrays["reset"][1:].any()
+    _require(path, is_one, "reset is true in its middle, so it holds several")
+
+
+def _vector(path: str | Path, arrays: dict[str, np.ndarray], key: str) -> np.ndarray:
+    """What a key adds to the frames' vectors, (T+1, V)."""
+    if key != POSE:
+        return arrays[key].reshape(len(arrays[key]), -1)
+    position, direction, layout = (arrays[name] for name in POSE_PARTS)
+    is_pose = position.shape == direction.shape == (len(arrays["reward"]), 2)
+    _require(path, is_pose, "agent_pos and agent_dir must be (T+1, 2)")
+    return np.concatenate([position / layout.shape[-1], direction], axis=1)
+
+
+def _require(path: str | Path, good: bool, what: str) -> None:
+    if not good:
+        raise ValueError(f"{path} is not a trajectory: {what}.")
 
 
 def _same(a: Episode, b: Episode) -> bool:

@@ -1,0 +1,95 @@
+"""An episode as arrays, and what all episodes of a store have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Episode:
+    """T steps: the observation before each and after the last, as Gymnasium gives them."""
+
+    frames: np.ndarray  # (T+1, H, W, C) uint8
+    actions: np.ndarray  # (T,) int64 for Discrete, (T, A) int64 for MultiDiscrete, (T, A) float32 for Box
+    rewards: np.ndarray  # (T,) float32
+    terminated: bool  # at the last step
+    truncated: bool
+    vectors: np.ndarray | None = None  # (T+1, V) float32
+    seed: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("lssvwm-rl", "gymnasium", "numpy", "zarr", "minigrid"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@dataclass(frozen=True)
+class StoreHeader:
+    """What every episode of a store has in common."""
+
+    frame_shape: tuple[int, int, int]
+    action_space: dict[str, Any]  # as `lssvwm_rl.spaces.space_to_json` writes it
+    vector_keys: dict[str, int] = field(default_factory=dict)  # name -> size, in the order of concatenation
+    env_spec: str | None = None  # JSON of a gymnasium EnvSpec
+    policy: str = "unknown"
+    seeds: tuple[int, ...] = ()  # base seeds of the collections; every episode also has its own
+    versions: dict[str, str] = field(default_factory=_versions)
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def vector_size(self) -> int:
+        """Numbers in a frame's vector, 0 if the store has none."""
+        return sum(self.vector_keys.values())
+
+    def to_json(self) -> str:
+        """Strict JSON text."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def load(cls, folder: Path) -> StoreHeader:
+        """Read a store's header.
+
+        Raises:
+            ValueError: if there is none, it is broken, or another format.
+        """
+        path = folder / "header.json"
+        if not path.is_file():
+            raise ValueError(f"No episode store at {folder}: header.json is missing; make one with `lssvwm collect`.")
+        try:
+            d = json.loads(path.read_text())
+            version = d["format_version"]
+            if version != FORMAT_VERSION:
+                raise ValueError(f"format version {version}, this package reads {FORMAT_VERSION}; collect it again")
+            return cls(**{**d, "frame_shape": tuple(d["frame_shape"]), "seeds": tuple(d["seeds"])})
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"Header {path} cannot be used: {error}.") from error
+
+    def check_same_kind(self, other: StoreHeader, folder: Path) -> None:
+        """Raise ValueError unless episodes of `other` may join this store."""
+        for name in ("frame_shape", "action_space", "vector_keys"):
+            ours, theirs = getattr(self, name), getattr(other, name)
+            # Key order of the vectors is the order of their columns.
+            if ours != theirs or (isinstance(ours, dict) and list(ours) != list(theirs)):
+                raise ValueError(f"{folder} holds episodes with {name} {ours}, not {theirs}; choose another folder.")
+        ours, theirs = (json.loads(h.env_spec) if h.env_spec else None for h in (self, other))
+        if ours and theirs and any(ours.get(k) != theirs.get(k) for k in ("id", "kwargs")):
+            raise ValueError(
+                f"{folder} holds episodes of {ours.get('id')}, not {theirs.get('id')}; choose another folder."
+            )

@@ -1,0 +1,1 @@
+"""Trajectories that others recorded, into episode stores: one file per format."""

@@ -1,0 +1,174 @@
+"""A shard: episodes laid end to end along time, as the arrays of one Zarr group.
+
+Frames and vectors have T+1 rows per episode, actions and rewards T. Each array is one file of small chunks, so reading
+a clip touches few bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import ZstdCodec
+
+from lssvwm_rl.data.episode import Episode
+from lssvwm_rl.files import written_whole
+
+CHUNK_BYTES = 256 * 1024  # before compression
+NO_SEED = -1
+
+
+def shard_path(store: Path, number: int) -> Path:
+    """Where a store's shard of that number is."""
+    return store / f"shard-{number:05d}.zarr"
+
+
+def shard_numbers(store: Path) -> list[int]:
+    """The numbers of a store's shards, in order."""
+    return sorted(int(path.stem.split("-")[1]) for path in store.glob("shard-*.zarr"))
+
+
+def write_shard(path: Path, episodes: Sequence[Episode]) -> None:
+    """Write episodes of one kind, at least one; the shard appears whole or not at all.
+
+    Raises:
+        OSError: if there is such a shard already, which another writer made.
+    """
+    with written_whole(path) as temporary:
+        group = zarr.open_group(temporary, mode="w", zarr_format=3)
+        for name in ("frames", "actions", "rewards") + (() if episodes[0].vectors is None else ("vectors",)):
+            _write_array(group, name, np.concatenate([getattr(e, name) for e in episodes]))
+        _write_array(group, "lengths", np.array([len(e) for e in episodes], np.int64))
+        _write_array(group, "terminated", np.array([e.terminated for e in episodes], np.bool_))
+        _write_array(group, "truncated", np.array([e.truncated for e in episodes], np.bool_))
+        seeds = [NO_SEED if e.seed is None else e.seed for e in episodes]
+        _write_array(group, "seeds", np.array(seeds, np.int64))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """An open shard.
+
+    Attributes:
+        name: of its folder.
+        group: its arrays.
+        has_vectors: whether frames have vectors.
+        lengths: (N,) int64, steps of each episode.
+        terminated, truncated: (N,) bool, at the episode's last step.
+        seeds: (N,) int64, `NO_SEED` where unknown.
+    """
+
+    name: str
+    group: zarr.Group
+    has_vectors: bool
+    lengths: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    seeds: np.ndarray
+
+    @classmethod
+    def open(cls, path: Path, has_vectors: bool) -> Shard:
+        """Open one to read.
+
+        Raises:
+            ValueError: if it is broken.
+        """
+        try:
+            group = zarr.open_group(path, mode="r", zarr_format=3)
+            lengths, terminated, truncated, seeds = (
+                _array(group, name)[:] for name in ("lengths", "terminated", "truncated", "seeds")
+            )
+            return cls(path.name, group, has_vectors, lengths, terminated, truncated, seeds)
+        except Exception as error:  # zarr raises many kinds; all mean the same to the user
+            raise ValueError(
+                f"Shard {path} is broken ({error}); remove that folder and collect the rest again."
+            ) from error
+
+    def read(self, k: int, start: int, stop: int) -> Episode:
+        """Frames start..stop (exclusive) of the shard's episode k, with the actions and rewards between them.
+
+        Raises:
+            ValueError: if the shard is broken.
+        """
+        step0 = int(self._starts[k])
+        frame0 = step0 + k  # each earlier episode of the shard has one frame more than steps
+        at_end = stop == int(self.lengths[k]) + 1
+        return Episode(
+            frames=self._rows("frames", frame0 + start, frame0 + stop),
+            actions=self._rows("actions", step0 + start, step0 + stop - 1),
+            rewards=self._rows("rewards", step0 + start, step0 + stop - 1),
+            terminated=at_end and bool(self.terminated[k]),
+            truncated=at_end and bool(self.truncated[k]),
+            vectors=self._rows("vectors", frame0 + start, frame0 + stop) if self.has_vectors else None,
+            seed=self._seed(k),
+        )
+
+    def episodes(self) -> list[Episode]:
+        """All episodes: every array is decoded once and the episodes are views of it.
+
+        Raises:
+            ValueError: if the shard is broken.
+        """
+        steps, count = int(self._starts[-1]), len(self.lengths)
+        frames = self._rows("frames", 0, steps + count)
+        actions, rewards = self._rows("actions", 0, steps), self._rows("rewards", 0, steps)
+        vectors = self._rows("vectors", 0, steps + count) if self.has_vectors else None
+        episodes = []
+        for k in range(count):
+            a, b = int(self._starts[k]), int(self._starts[k + 1])
+            episodes.append(
+                Episode(
+                    frames=frames[a + k : b + k + 1],
+                    actions=actions[a:b],
+                    rewards=rewards[a:b],
+                    terminated=bool(self.terminated[k]),
+                    truncated=bool(self.truncated[k]),
+                    vectors=None if vectors is None else vectors[a + k : b + k + 1],
+                    seed=self._seed(k),
+                )
+            )
+        return episodes
+
+    @functools.cached_property
+    def _starts(self) -> np.ndarray:
+        """(N + 1,) int64, the step at which each episode begins, and the number of all steps."""
+        return np.concatenate([[0], np.cumsum(self.lengths)])
+
+    def _seed(self, k: int) -> int | None:
+        seed = int(self.seeds[k])
+        return None if seed == NO_SEED else seed
+
+    def _rows(self, name: str, start: int, stop: int) -> np.ndarray:
+        try:
+            return _array(self.group, name)[start:stop]
+        except Exception as error:
+            raise ValueError(
+                f"Shard {self.name}: {name} is broken ({error}); remove that folder and collect again."
+            ) from error
+
+
+def _write_array(group: zarr.Group, name: str, data: np.ndarray) -> None:
+    row_bytes = max(1, data.nbytes // len(data))
+    rows = max(1, min(CHUNK_BYTES // row_bytes, len(data)))
+    chunks = (rows, *data.shape[1:])
+    shards = (rows * math.ceil(len(data) / rows), *data.shape[1:])  # one file for the whole array
+    array = group.create_array(
+        name,
+        shape=data.shape,
+        dtype=data.dtype,
+        chunks=chunks,
+        shards=shards,
+        compressors=ZstdCodec(level=3, checksum=True),
+    )
+    array[:] = data
+
+
+def _array(group: zarr.Group, name: str) -> Any:
+    """An array of a shard; slices of it are numpy arrays."""
+    return group[name]

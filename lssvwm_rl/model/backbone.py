@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lssvwm_rl.model.attention.causal import CausalAttention
 from lssvwm_rl.model.attention.local import FrameLocalAttention, KeysValues
+from lssvwm_rl.model.precision import at_least_fp32
 from lssvwm_rl.model.scan.block import BlockScan
 from lssvwm_rl.model.scan.mamba import BACKENDS
 
@@ -109,7 +110,7 @@ class Layer(nn.Module):
     def initial_memory(self, batch_size: int) -> LayerMemory:
         """An empty memory for B rows."""
         weight = self.modulation.weight
-        nothing = weight.new_zeros((batch_size, 0, 1, 1, 1), dtype=torch.float32)
+        nothing = at_least_fp32(weight).new_zeros((batch_size, 0, 1, 1, 1))
         state = nothing if self.scan is None else self.scan.initial_state(batch_size)
         return state, (nothing, nothing) if self.attention is None else self.attention.initial_cache(batch_size)
 

@@ -23,6 +23,7 @@ from lssvwm_rl.model.flow import FINEST, euler_sample, steps_index
 from lssvwm_rl.model.heads import ContinuationHead, RewardHead
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.patches import Patches
+from lssvwm_rl.model.precision import at_least_fp32
 from lssvwm_rl.model.recall import EpisodicRecall
 from lssvwm_rl.model.sketch import SKETCH_SIZE
 from lssvwm_rl.training.objective import clip_losses
@@ -95,6 +96,11 @@ class WorldModel(nn.Module):
         return self.position.device
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights: frames and noise are brought to it."""
+        return self.position.dtype
+
+    @property
     def readout_size(self) -> int:
         """Numbers in `Memory.readout`: the features and a sketch of every scan."""
         return self.config.feature_size + SKETCH_SIZE * len(self.backbone.block_grids())
@@ -102,7 +108,7 @@ class WorldModel(nn.Module):
     def initial_memory(self, batch_size: int) -> Memory:
         """The memory of B rows that have seen nothing."""
         layers = self.backbone.initial_memory(batch_size)
-        features = torch.zeros(batch_size, self.config.feature_size, device=self.device)
+        features = at_least_fp32(self.position).new_zeros(batch_size, self.config.feature_size)
         return self.remember(layers, features, torch.zeros(batch_size, dtype=torch.int64, device=self.device))
 
     @torch.no_grad()
@@ -142,7 +148,7 @@ class WorldModel(nn.Module):
         masks: list[Tensor | None] | None = None,
     ) -> tuple[Memory, Prediction]:
         """As `observe`, without its checks and with the vectors known; masks as in `denoise`."""
-        x = self.patches.from_frames(frames)
+        x = self.patches.from_frames(frames, self.dtype)
         tau = x.new_zeros(*x.shape[:2], 1)
         features, _, layers = self.run(self.patch_in(x)[:, :, None], tau, actions, vectors, memory, masks=masks)
         readout = self.read(features[:, :, 0])
@@ -186,7 +192,7 @@ class WorldModel(nn.Module):
         if len(generators) != memory.batch_size:
             raise ValueError(f"{len(generators)} generators for {memory.batch_size} rows; give one per row.")
         shape = (*self.config.grid, self.patch_in.in_features)
-        noise = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators]).to(self.device)
+        noise = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators]).to(self.position)
         steps = steps_index(denoise_steps)
         masks = self.backbone.masks(memory.frames) if masks is None else masks
         denoise = WorldModel.denoise if self.compiled is None else self.compiled[0]
@@ -344,13 +350,13 @@ class WorldModel(nn.Module):
     def read(self, features: Tensor) -> Tensor:
         """Clean features (..., h, w, D) -> readout (..., R) float32 in [-1, 1]."""
         tokens = F.silu(self.token_readout(F.layer_norm(features, features.shape[-1:], eps=1e-6)))
-        readout = self.readout_mlp(tokens.flatten(-3)).float()
+        readout = at_least_fp32(self.readout_mlp(tokens.flatten(-3)))
         # Without the norm, the heads' growing confidence drives every unit to +-1, and no gradient passes any more.
         return F.layer_norm(readout, readout.shape[-1:], eps=1e-6).tanh()
 
     def predict_vector(self, readout: Tensor, actions: Tensor, none: Tensor) -> Tensor:
         """The vectors (B, T, V) of frames, from the readout (B, T, R) of the frame before each and the action since."""
-        return self.vector_head(torch.cat([readout, self.action_embedding(actions, none)], dim=-1)).float()
+        return at_least_fp32(self.vector_head(torch.cat([readout, self.action_embedding(actions, none)], dim=-1)))
 
     @staticmethod
     def remember(layers: list[LayerMemory], readout: Tensor, frames: Tensor) -> Memory:

@@ -10,6 +10,7 @@ from torch import Tensor
 from lssvwm_rl.data.clips import Batch
 from lssvwm_rl.model.flow import FINEST, add_noise
 from lssvwm_rl.model.memory import Memory
+from lssvwm_rl.model.precision import at_least_fp32
 from lssvwm_rl.training.noise import prefix_tau, rarity_weight, sample_tau, velocity_loss, weighted_error
 from lssvwm_rl.training.recall import draw_pairs, draw_visible
 from lssvwm_rl.training.shortcut import Shortcut, draw_shortcut, shortcut_target
@@ -44,12 +45,12 @@ def clip_losses(
     objective = config.objective
     if objective == "mix":
         objective = OBJECTIVES[int(torch.rand(1, generator=generator, device=model.device) < 0.5)]
-    x = model.patches.from_frames(batch.frames)
+    x = model.patches.from_frames(batch.frames, model.dtype)
     B, T = batch.mask.shape
-    tau = sample_tau((B, T), config.noise_shift, generator, model.device)
-    noise = torch.randn(x.shape, generator=generator, device=model.device)
+    tau = sample_tau((B, T), config.noise_shift, generator, model.device).to(x.dtype)
+    noise = torch.randn(x.shape, generator=generator, device=model.device).to(x.dtype)
     # Patches are embedded linearly, so they are noised after it, where a frame is much smaller.
-    tokens, noise_tokens = model.patch_in(x).float(), model.patch_in(noise).float()
+    tokens, noise_tokens = at_least_fp32(model.patch_in(x)), at_least_fp32(model.patch_in(noise))
     target, steps = x, None
     if objective == "two_stream":
         clean_tau = _context_tau(model, B, generator)[:, None].expand(B, T)
@@ -121,11 +122,11 @@ def _shortcut(
 
     @torch.no_grad()
     def denoise(noised: Tensor, tau: Tensor, steps: Tensor) -> Tensor:
-        pair = torch.stack([model.patch_in(noised).float(), clean[rows]], dim=2)
+        pair = torch.stack([at_least_fp32(model.patch_in(noised)), clean[rows]], dim=2)
         taus = torch.stack([tau, clean_tau[rows]], dim=2)
         both = torch.stack([steps, torch.full_like(steps, FINEST)], dim=2)
         features, condition, _ = model.run(pair, taus, batch.actions[rows], vectors, start, steps=both)
-        return model.predict(features[:, :, :1], condition[:, :, :1])[:, :, 0].float()
+        return at_least_fp32(model.predict(features[:, :, :1], condition[:, :, :1])[:, :, 0])
 
     noised = add_noise(x[rows], noise[rows], jump.tau[rows])
     target = x.clone()
@@ -135,7 +136,7 @@ def _shortcut(
 
 
 def _context_tau(model: WorldModel, batch_size: int, generator: torch.Generator) -> Tensor:
-    draw = torch.rand(2, batch_size, generator=generator, device=model.device)
+    draw = torch.rand(2, batch_size, generator=generator, device=model.device).to(model.dtype)
     return torch.where(draw[0] < 0.5, model.config.context_noise * draw[1], 0.0)
 
 

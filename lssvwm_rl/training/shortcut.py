@@ -46,7 +46,7 @@ def draw_shortcut(tau: Tensor, shift: float, generator: torch.Generator) -> Shor
     steps = torch.full_like(tau, FINEST, dtype=torch.int64)
     steps[rows] = index
     tau = tau.clone()
-    tau[rows] = shift_tau(1 - place / count, shift)
+    tau[rows] = shift_tau(1 - place.to(tau.dtype) / count, shift)
     return Shortcut(rows, steps, place, tau)
 
 
@@ -64,7 +64,7 @@ def shortcut_target(
     """
     index = jump.steps[jump.rows]
     count = 2**index
-    tau, middle, end = (shift_tau(1 - (jump.place + part) / count, shift) for part in (0.0, 0.5, 1.0))
+    tau, middle, end = (shift_tau(1 - (jump.place + part).to(noised.dtype) / count, shift) for part in (0.0, 0.5, 1.0))
     half = euler_step(noised, denoise(noised, tau, index + 1), tau, middle)
     landed = euler_step(half, denoise(half, middle, index + 1), middle, end)
     ratio = (tau / (end - tau)).view(*tau.shape, *[1] * (noised.ndim - 2))

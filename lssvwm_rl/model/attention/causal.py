@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lssvwm_rl.model.attention.local import KeysValues, project
+from lssvwm_rl.model.precision import at_least_fp32
 
 ROTARY_BASE = 10_000.0
 
@@ -42,7 +43,8 @@ class CausalAttention(nn.Module):
 
     def initial_cache(self, batch_size: int) -> KeysValues:
         """Keys and values of no frames, (B, 0, h*w, heads, P)."""
-        keys = self.qkv.weight.new_zeros((batch_size, 0, self.tokens, self.heads, self.head_size), dtype=torch.float32)
+        shape = (batch_size, 0, self.tokens, self.heads, self.head_size)
+        keys = at_least_fp32(self.qkv.weight).new_zeros(shape)
         return keys, keys.clone()
 
     def mask(self, frames: Tensor, T: int, S: int) -> Tensor:
@@ -93,14 +95,14 @@ class CausalAttention(nn.Module):
             attn_mask=mask,
         )
         y = y.transpose(1, 2).unflatten(1, (S, T, n)).transpose(1, 2).reshape(tokens.shape)
-        return self.out_proj(y), (seen[0].float(), seen[1].float()) if write else cache
+        return self.out_proj(y), (at_least_fp32(seen[0]), at_least_fp32(seen[1])) if write else cache
 
     def _rotate(self, x: Tensor, frames: Tensor) -> Tensor:
         """Turn (2, B, T, S*n, heads, P) by the number of each frame."""
         number = frames[:, None] + torch.arange(x.shape[2], device=x.device)
         angle = (number[..., None] * self.frequencies)[:, :, None, None]  # (B, T, 1, 1, P/2)
         cos, sin = angle.cos(), angle.sin()
-        a, b = x.float().chunk(2, dim=-1)
+        a, b = at_least_fp32(x).chunk(2, dim=-1)
         return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
 
 

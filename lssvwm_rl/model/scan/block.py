@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from lssvwm_rl.model.precision import at_least_fp32
 from lssvwm_rl.model.scan import mamba, ssd
 
 
@@ -72,9 +73,9 @@ class BlockScan(nn.Module):
         self.y_norm = nn.Parameter(torch.ones(self.heads, head_size))
 
     def initial_state(self, batch_size: int) -> Tensor:
-        """Zeros (B, n_blocks, heads, P, N), fp32."""
+        """Zeros (B, n_blocks, heads, P, N), of the parameters' dtype but at least fp32."""
         shape = (batch_size, self.n_blocks, self.heads, self.head_size, self.state_size)
-        return torch.zeros(shape, device=self.A_log.device, dtype=torch.float32)
+        return at_least_fp32(self.A_log).new_zeros(shape)
 
     def forward(
         self, tokens: Tensor, state: Tensor, write: bool = True, address: Tensor | None = None
@@ -83,7 +84,7 @@ class BlockScan(nn.Module):
 
         Args:
             tokens: (B, T, S, h, w, D); S = 1 (one stream that writes) or 2 (stream 0 noised reads, stream 1 writes).
-            state: (B, n_blocks, heads, P, N) fp32.
+            state: (B, n_blocks, heads, P, N), as `initial_state` makes it.
             write: whether the frames stay in the state; False needs T = S = 1.
             address: (B, T, address_size), where the frames write to the state and read from it; None without.
 
@@ -98,14 +99,14 @@ class BlockScan(nn.Module):
             i=rows, j=columns, p=b_h, q=b_w,
         )  # fmt: skip
         gate, x, B, C, dt = blocks.split(self.splits, dim=-1)
-        with torch.autocast(tokens.device.type, enabled=False):  # the scan stays in fp32
-            x = x.float().unflatten(-1, (self.heads, self.head_size))
-            dt = F.softplus(dt.float() + self.dt_bias)
-            A = -torch.exp(self.A_log.float())
-            B, C = B.float(), C.float()
+        with torch.autocast(tokens.device.type, enabled=False):  # the scan stays in at least fp32
+            x = at_least_fp32(x).unflatten(-1, (self.heads, self.head_size))
+            dt = F.softplus(at_least_fp32(dt) + self.dt_bias)
+            A = -torch.exp(at_least_fp32(self.A_log))
+            B, C = at_least_fp32(B), at_least_fp32(C)
             if address is not None:
                 # The same for writes and reads: before anything is learnt, a frame reads what was written near by.
-                angles = F.linear(address.float(), self.frequencies)
+                angles = F.linear(address.to(self.frequencies.dtype), self.frequencies)
                 place = self.address_gain * torch.cat([angles.sin(), angles.cos()], dim=-1)
                 place = place.repeat_interleave(self.n_blocks, dim=0)[:, :, None, None]
                 B, C = B + place, C + place

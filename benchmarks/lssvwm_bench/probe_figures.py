@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lssvwm_bench.results import markdown_table, new_figure
-from lssvwm_rl.measures.probe import HIDDEN, POSE, PRIVILEGED, ProbeReport, told
+from lssvwm_rl.measures.probe import HIDDEN, POSE, PRIVILEGED, ProbeReport, hidden_values
 from lssvwm_rl.measures.trial import Trial
 from lssvwm_rl.pictures import MIN_HEIGHT
 
@@ -64,7 +64,7 @@ def probe_video(trial: Trial, report: ProbeReport) -> np.ndarray:
     On the map that is read, cells are the brighter the likelier they are floor; objects are shown where they would be
     from the agent's true place.
     """
-    layout, targets, position, direction = (told(trial, key) for key in HIDDEN)
+    layout, targets, position, direction = (hidden_values(trial, key) for key in HIDDEN)
     across = np.stack([-direction[:, 1], direction[:, 0]], axis=1)
     read = position[:, None] + report.objects[..., :1] * direction[:, None] + report.objects[..., 1:] * across[:, None]
     pictures = []

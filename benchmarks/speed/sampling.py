@@ -17,9 +17,9 @@ import tyro
 
 from lssvwm_rl.data.clips import hold_out
 from lssvwm_rl.data.store import EpisodeStore
-from lssvwm_rl.measures.psnr import predict_every_frame
-from lssvwm_rl.measures.rollouts import psnr
+from lssvwm_rl.measures.psnr import psnr
 from lssvwm_rl.model.checkpoints import load_world_model
+from lssvwm_rl.model.predict import predict_every_frame
 from lssvwm_rl.training.cpu import tune_process
 
 

@@ -57,10 +57,11 @@ def run_one(args: Args, objective: str, pose: bool, seed: int) -> dict[str, floa
     from lssvwm_envs.minigrid.recall import pose_surfaces
     from lssvwm_rl.data.clips import hold_out
     from lssvwm_rl.data.store import EpisodeStore
-    from lssvwm_rl.measures.psnr import predict_every_frame, psnr_by_mask
+    from lssvwm_rl.measures.psnr import psnr_by_mask
     from lssvwm_rl.measures.revisit import revisit_masks
     from lssvwm_rl.measures.rollouts import rollout_psnr
     from lssvwm_rl.model.checkpoints import load_world_model
+    from lssvwm_rl.model.predict import predict_every_frame
     from lssvwm_rl.training.config import TrainConfig
     from lssvwm_rl.training.objective import ObjectiveConfig
     from lssvwm_rl.training.presets import model_config
@@ -83,7 +84,8 @@ def run_one(args: Args, objective: str, pose: bool, seed: int) -> dict[str, floa
     tile = store.header.frame_shape[0] // 3
     masks = [revisit_masks(pose_surfaces(np.asarray(e.vectors), size, tile), reach) for e in episodes]
     trained = load_world_model(run)
-    result = psnr_by_mask(predict_every_frame(trained, episodes), episodes, masks, NAMES)
+    real, masks = [e.frames[1:] for e in episodes], [mask[1:] for mask in masks]
+    result = psnr_by_mask(predict_every_frame(trained, episodes), real, masks, NAMES)
     result["free, 32 steps"] = rollout_psnr(trained, episodes[:16], horizon=32, context_length=16)["dream"]
     with (run / "learning_curve.csv").open() as file:
         result["updates"] = int(file.read().splitlines()[-1].split(",")[0])

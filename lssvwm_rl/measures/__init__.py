@@ -1,1 +1,1 @@
-"""Measures of a world model: frames, memory, cost, and the report that shows them."""
+"""Measures of a world model: numbers in, numbers out; what draws, writes or plays is elsewhere."""

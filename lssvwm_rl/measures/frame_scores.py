@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from lssvwm_rl.measures.psnr import decibels
+from lssvwm_rl.measures.psnr import decibels, squared_error
 from lssvwm_rl.measures.revisit import IGNORED, NAMES, NO_SURFACE, revisit_masks, sight_ages
 from lssvwm_rl.measures.trial import Trial
 
@@ -59,8 +59,7 @@ def score_frames(predicted: np.ndarray, real: np.ndarray, revisits: Revisits | N
     over_frames = np.zeros((2, predicted.shape[1]))  # error and SSIM
     over_classes, over_ages = np.zeros((3, CLASSES)), np.zeros((3, bins.count))  # error, SSIM and pixels
     for i, (ours, theirs) in enumerate(zip(predicted, real, strict=True)):
-        error = np.square(ours.astype(np.float32) - theirs).mean(axis=-1)
-        ssim = ssim_images(ours, theirs)
+        error, ssim = squared_error(ours, theirs), ssim_images(ours, theirs)
         over_frames += [values.sum(axis=(1, 2), dtype=np.float64) for values in (error, ssim)]
         if revisits is not None:
             over_classes += _sums(revisits.masks[i], CLASSES, error, ssim)

@@ -10,6 +10,7 @@ import torch
 
 from lssvwm_rl.data.clips import Batch, clip_batch
 from lssvwm_rl.data.store import Episode, StoreHeader
+from lssvwm_rl.model.predict import observe_batch
 from lssvwm_rl.model.world_model import WorldModel
 
 
@@ -44,7 +45,7 @@ def memory_reward_accuracy(model: WorldModel, episodes: Sequence[Episode], batch
     for batch, last in _batches(episodes, batch_size, model.device):
         rows = torch.arange(len(last), device=model.device)
         frames, actions = batch.frames[rows, last][:, None], batch.actions[rows, last][:, None]
-        _, prediction = model.observe(model.initial_memory(len(last)), batch.frames, batch.actions, batch.vectors)
+        _, prediction = observe_batch(model, batch)
         remembered.append(prediction.reward[rows, last])
         vectors = None if batch.vectors is None else batch.vectors[rows, last][:, None]
         _, prediction = model.observe(model.initial_memory(len(last)), frames, actions, vectors)

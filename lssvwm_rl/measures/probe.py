@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from lssvwm_rl.data.clips import clip_batch
 from lssvwm_rl.measures.trial import Trial
+from lssvwm_rl.model.predict import observe_batch
 from lssvwm_rl.model.world_model import WorldModel
 
 HIDDEN = ("maze_layout", "targets_pos", "agent_pos", "agent_dir")  # what a trial has to tell
 # Names of features that no model reads: all that is hidden, and the agent's place alone, which is no memory of the maze
 # but tells which way its middle is.
 PRIVILEGED, POSE = "privileged", "pose alone"
-CHUNK = 100  # frames observed at a time
 POINTS = 25  # of the curves over time
 
 
@@ -103,18 +103,10 @@ def read_memory(subject: Subject, trials: Sequence[Trial]) -> Tensor:
     Raises:
         ValueError: if frames, actions or vectors are not the model's.
     """
-    model = subject.model
-    frames = len(trials[0].episode.frames)
-    batch = clip_batch([trial.episode for trial in trials], frames)
-    vectors = _vectors(subject, trials) if model.config.vector_size else None
-    memory, parts = model.initial_memory(len(trials)), []
-    for start in range(0, frames, CHUNK):
-        chunk = slice(start, start + CHUNK)
-        given = None if vectors is None else vectors[:, chunk].to(model.device)
-        images, actions = batch.frames[:, chunk].to(model.device), batch.actions[:, chunk].to(model.device)
-        memory, prediction = model.observe(memory, images, actions, given)
-        parts.append(prediction.features.cpu())
-    return torch.cat(parts, dim=1)
+    batch = clip_batch([trial.episode for trial in trials], len(trials[0].episode.frames))
+    vectors = _vectors(subject, trials) if subject.model.config.vector_size else None
+    _, prediction = observe_batch(subject.model, replace(batch, vectors=vectors))
+    return prediction.features.cpu()
 
 
 def prepare(groups: Iterable[Sequence[Trial]], subjects: Sequence[Subject]) -> Probed:
@@ -126,7 +118,7 @@ def prepare(groups: Iterable[Sequence[Trial]], subjects: Sequence[Subject]) -> P
     features: dict[str, list[Tensor]] = {name: [] for name in (*(s.name for s in subjects), POSE, PRIVILEGED)}
     layouts, objects = [], []
     for trials in groups:
-        hidden = {key: np.stack([told(trial, key) for trial in trials]) for key in HIDDEN}
+        hidden = {key: np.stack([hidden_values(trial, key) for trial in trials]) for key in HIDDEN}
         E, T = hidden["maze_layout"].shape[:2]
         flat = [torch.from_numpy(hidden[key].reshape(E, T, -1).astype(np.float32)) for key in HIDDEN]
         for subject in subjects:
@@ -217,7 +209,7 @@ def probe_features(
     """Train linear and MLP probes of all features on some worlds and test them on others.
 
     Scores are means over the second half of the test episodes, when there has been time to see the maze. "accuracy" is
-    the share of the layout's cells that are told right, "distance" the mean distance in cells between where an object
+    the share of the layout's cells that are read right, "distance" the mean distance in cells between where an object
     is, seen from the agent, and where the probe reads it.
 
     Raises:
@@ -243,11 +235,11 @@ def probe_features(
     return ProbeReport(rows, pictures[0].view(T, n, n).numpy(), pictures[1].view(T, -1, 2).numpy())
 
 
-def told(trial: Trial, key: str) -> np.ndarray:
-    """What is hidden under a key, (T, ...).
+def hidden_values(trial: Trial, key: str) -> np.ndarray:
+    """What a trial's environment hid from the agent under a key, (T, ...).
 
     Raises:
-        ValueError: if the trial does not tell.
+        ValueError: if it did not say.
     """
     if key not in trial.hidden:
         known = ", ".join(sorted(trial.hidden)) or "nothing"
@@ -261,7 +253,9 @@ def _vectors(subject: Subject, trials: Sequence[Trial]) -> Tensor:
     """(B, T, V) float32."""
     frames = len(trials[0].episode.frames)
     parts = [
-        np.concatenate([np.zeros((frames, 0)), *(told(t, k).reshape(frames, -1) for k in subject.vector_keys)], axis=1)
+        np.concatenate(
+            [np.zeros((frames, 0)), *(hidden_values(t, k).reshape(frames, -1) for k in subject.vector_keys)], axis=1
+        )
         for t in trials
     ]
     vectors = torch.from_numpy(np.stack(parts).astype(np.float32))

@@ -1,4 +1,4 @@
-"""Retrieval: frames predicted from a memory of all real frames before, judged where only memory can help."""
+"""PSNR of uint8 frames: of all pixels, or of those of a class."""
 
 from __future__ import annotations
 
@@ -7,31 +7,20 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lssvwm_rl.data.store import Episode
-from lssvwm_rl.model.predict import predict_frames
-from lssvwm_rl.model.world_model import WorldModel
 
-
-def predict_every_frame(model: WorldModel, episodes: Sequence[Episode], denoise_steps: int = 4) -> list[np.ndarray]:
-    """Every frame but the first, dreamt from the real frames before it (teacher-forced), all episodes side by side.
-
-    The vector of the predicted frame, if the model has vectors, is given as it was: pose-conditioned prediction.
-
-    Returns:
-        Per episode (T, H, W, C) uint8, the predictions of frames 1..T.
-    """
-    predicted = predict_frames(model, episodes, 1, False, denoise_steps, rows=len(episodes))
-    return [predicted[i, : len(e)] for i, e in enumerate(episodes)]
+def psnr(predicted: np.ndarray, real: np.ndarray) -> float:
+    """PSNR in dB of uint8 frames (..., H, W, C), from the error over all of them."""
+    return decibels(float(squared_error(predicted, real).mean()))
 
 
 def psnr_by_mask(
-    predicted: Sequence[np.ndarray], episodes: Sequence[Episode], masks: Sequence[np.ndarray], names: Mapping[int, str]
+    predicted: Sequence[np.ndarray], real: Sequence[np.ndarray], masks: Sequence[np.ndarray], names: Mapping[int, str]
 ) -> dict[str, float]:
     """PSNR in dB over the pixels of each class.
 
     Args:
-        predicted: as `predict_every_frame` gives them.
-        masks: per episode the class of every pixel of frames 0..T, (T+1, H, W).
+        predicted, real: per episode uint8 frames (T, H, W, C).
+        masks: per episode the class of every pixel, (T, H, W).
         names: of the classes.
 
     Returns:
@@ -39,18 +28,23 @@ def psnr_by_mask(
     """
     errors = {value: 0.0 for value in names}
     counts = {value: 0 for value in names}
-    for frames, episode, mask in zip(predicted, episodes, masks, strict=True):
-        error = np.square(frames.astype(np.float64) - episode.frames[1:]).mean(axis=-1)
+    for ours, theirs, mask in zip(predicted, real, masks, strict=True):
+        error = squared_error(ours, theirs)
         for value in names:
-            chosen = mask[1:] == value
+            chosen = mask == value
             errors[value] += float(error[chosen].sum())
             counts[value] += int(chosen.sum())
     return {name: decibels(errors[v] / counts[v]) if counts[v] else math.nan for v, name in names.items()}
 
 
-def decibels(squared_error: float) -> float:
+def squared_error(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """Squared error of every pixel, the channels' mean: uint8 (..., H, W, C) -> (..., H, W) float64."""
+    return np.square(predicted.astype(np.int32) - real).mean(axis=-1)
+
+
+def decibels(error: float) -> float:
     """PSNR of a mean squared error of uint8 values; of none at all, 138 dB (`EXACT`)."""
-    return 10 * math.log10(255**2 / max(squared_error, 1e-9))
+    return 10 * math.log10(255**2 / max(error, 1e-9))
 
 
 EXACT = decibels(0.0)

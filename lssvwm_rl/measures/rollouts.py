@@ -1,22 +1,15 @@
-"""Frame metrics of dreams against reality."""
+"""PSNR of dreams against reality, and of copying the last real frame."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from lssvwm_rl.data.store import Episode
+from lssvwm_rl.measures.psnr import psnr
 from lssvwm_rl.model.predict import dream
 from lssvwm_rl.model.world_model import WorldModel
-
-
-def psnr(predicted: np.ndarray, real: np.ndarray) -> float:
-    """PSNR in dB of uint8 frames (..., H, W, C), from the error over all, which no perfect frame makes infinite."""
-    a, b = (torch.from_numpy(np.ascontiguousarray(x)).float() for x in (predicted, real))
-    return float(peak_signal_noise_ratio(a, b, data_range=255.0))
 
 
 def one_step_psnr(model: WorldModel, episodes: Sequence[Episode], denoise_steps: int = 4) -> dict[str, float]:

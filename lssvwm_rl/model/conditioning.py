@@ -72,7 +72,7 @@ class ActionEmbedding(nn.Module):
             none: (B, T) bool, True where no action led into the frame; the entry of `actions` there is ignored.
         """
         if self.continuous:
-            embedded = self.embed((actions.float() - self.centre) / self.half_range)
+            embedded = self.embed((actions.to(self.centre.dtype) - self.centre) / self.half_range)
         else:
             components = actions if actions.ndim == none.ndim + 1 else actions[..., None]
             valid = torch.where(none[..., None], -self.firsts + 0 * components, components) + self.firsts

@@ -8,6 +8,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from lssvwm_rl.model.precision import at_least_fp32
+
 
 @dataclass(frozen=True)
 class Patches:
@@ -22,11 +24,11 @@ class Patches:
         """(..., H, W, C) -> (..., h, w, height * width * C), any dtype."""
         return rearrange(images, "... (h p) (w q) c -> ... h w (p q c)", p=self.height, q=self.width)
 
-    def from_frames(self, frames: Tensor) -> Tensor:
-        """uint8 (..., H, W, C) -> float32 (..., h, w, pixels) in [-1, 1]."""
-        return self.cut(frames).float() / 127.5 - 1
+    def from_frames(self, frames: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """uint8 (..., H, W, C) -> (..., h, w, pixels) in [-1, 1], of the model's dtype."""
+        return self.cut(frames).to(dtype) / 127.5 - 1
 
     def to_frames(self, patches: Tensor) -> Tensor:
         """Inverse of `from_frames`, rounded and clamped."""
-        pixels = ((patches.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        pixels = ((at_least_fp32(patches) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         return rearrange(pixels, "... h w (p q c) -> ... (h p) (w q) c", p=self.height, q=self.width)

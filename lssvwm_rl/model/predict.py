@@ -1,17 +1,98 @@
-"""Frames predicted after a context: each from the real frames before it, or all of them dreamt in one go."""
+"""Observing contexts and rolling out: the one place that reads real frames in chunks and predicts those that follow."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from lssvwm_rl.data.clips import clip_batch
+from lssvwm_rl.data.clips import Batch, clip_batch
 from lssvwm_rl.data.store import Episode
-from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.model.memory import Memory
+from lssvwm_rl.model.world_model import Prediction, WorldModel
 
-OBSERVED = 32  # context frames observed at a time, which bounds the activations of long contexts
+OBSERVED = 32  # frames observed at a time, which bounds the activations of long contexts
+
+
+def observe_batch(model: WorldModel, batch: Batch, frames: int | None = None) -> tuple[Memory, Prediction]:
+    """Observe real frames from an empty memory, `OBSERVED` at a time.
+
+    Args:
+        batch: B clips on any device; without vectors, a model that has some predicts them.
+        frames: T, how many of each clip; all if None. Padding is observed like frames: no prediction before it depends
+            on it, but the memory after it does.
+
+    Returns:
+        The memory after frame T, and what the heads read from each frame, (B, T), on the model's device.
+
+    Raises:
+        ValueError: if the batch does not fit the model.
+    """
+    frames = batch.mask.shape[1] if frames is None else frames
+    memory, parts = model.initial_memory(len(batch.mask)), []
+    for start in range(0, frames, OBSERVED):
+        chunk = slice(start, min(frames, start + OBSERVED))
+        vectors = None if batch.vectors is None else batch.vectors[:, chunk].to(model.device)
+        images, actions = batch.frames[:, chunk].to(model.device), batch.actions[:, chunk].to(model.device)
+        memory, prediction = model.observe(memory, images, actions, vectors)
+        parts.append(prediction)
+    return memory, Prediction(*(torch.cat(field, dim=1) for field in zip(*parts, strict=True)))
+
+
+def observe_episodes(model: WorldModel, episodes: Sequence[Episode]) -> Memory:
+    """Memories after the last frames of N episodes, in their order; those of one length are observed side by side."""
+    lengths = [len(e.frames) for e in episodes]
+    order = sorted(range(len(episodes)), key=lengths.__getitem__)
+    memories = []
+    for length, rows in groupby(order, key=lengths.__getitem__):
+        batch = clip_batch([episodes[i] for i in rows], length)
+        memories.append(observe_batch(model, batch)[0])
+    return Memory.concatenate(memories).select(torch.tensor(order).argsort())
+
+
+@torch.no_grad()
+def roll_out(
+    model: WorldModel,
+    memory: Memory,
+    actions: Tensor,
+    generators: Sequence[torch.Generator],
+    denoise_steps: int = 4,
+    vectors: Tensor | None = None,
+    real: Tensor | None = None,
+) -> np.ndarray:
+    """Frames that follow a memory.
+
+    Args:
+        memory: B rows; left as it is.
+        actions: (B, F) or (B, F, A), the one that leads into each frame.
+        generators: noise of each row, on the model's device.
+        denoise_steps: network passes per frame.
+        vectors: (B, F, V) of the frames that are predicted; the model predicts them itself if None.
+        real: (B, F, H, W, C) uint8, with which the memory goes on (teacher-forced; a model that has vectors needs them
+            then); it goes on with the predictions if None (free-running).
+
+    Returns:
+        (B, F, H, W, C) uint8.
+    """
+    B, F = actions.shape[:2]
+    predicted = np.empty((B, F, *model.config.frame_shape), np.uint8)
+    for t in range(F):
+        now = slice(t, t + 1)
+        action = actions[:, now].to(model.device)
+        if real is None and vectors is None:
+            step = model.imagine(memory, action[:, 0], generators, denoise_steps)
+            frame, memory = step.frame, step.memory
+        else:
+            given = None if vectors is None else vectors[:, now].to(model.device)
+            masks = model.backbone.masks(memory.frames)
+            frame = model.imagine_frame(memory, action[:, 0], given, generators, denoise_steps, masks)
+            seen = frame[:, None] if real is None else real[:, now].to(model.device)
+            memory, _ = model.commit(memory, seen, action, given, masks)
+        predicted[:, t] = frame.cpu().numpy()
+    return predicted
 
 
 def predict_frames(
@@ -30,9 +111,7 @@ def predict_frames(
     Args:
         episodes: N; shorter ones are padded behind.
         context: real frames observed before.
-        free_running: whether the memory goes on with what was predicted, instead of with the real frames
-            (teacher-forced).
-        denoise_steps: network passes per frame.
+        free_running: whether the memory goes on with what was predicted, instead of with the real frames.
         rows: episodes predicted side by side.
 
     Returns:
@@ -50,40 +129,28 @@ def predict_frames(
             f"The model takes vectors of {model.config.vector_size} numbers, the episodes have {size}; record the "
             "vectors it was trained with."
         )
-    starts = range(0, len(episodes), rows)
-    return np.concatenate(
-        [_predict(model, episodes[i : i + rows], i, longest, context, free_running, denoise_steps) for i in starts]
-    )
+    parts = []
+    for start in range(0, len(episodes), rows):
+        batch = clip_batch(episodes[start : start + rows], longest)
+        memory, _ = observe_batch(model, batch, context)
+        noise, actions = _generators(model, start, len(batch.mask)), batch.actions[:, context:]
+        vectors = None if batch.vectors is None or not model.config.vector_size else batch.vectors[:, context:]
+        real = None if free_running else batch.frames[:, context:]
+        parts.append(roll_out(model, memory, actions, noise, denoise_steps, vectors, real))
+    return np.concatenate(parts)
 
 
-@torch.no_grad()
-def _predict(
-    model: WorldModel,
-    episodes: Sequence[Episode],
-    first_seed: int,
-    longest: int,
-    context: int,
-    free_running: bool,
-    denoise_steps: int,
-) -> np.ndarray:
-    batch = clip_batch(episodes, longest).to(model.device)
-    given = batch.vectors if model.config.vector_size else None
-    memory = model.initial_memory(len(episodes))
-    for start in range(0, context, OBSERVED):
-        piece = slice(start, min(context, start + OBSERVED))
-        vectors = None if given is None else given[:, piece]
-        memory, _ = model.observe(memory, batch.frames[:, piece], batch.actions[:, piece], vectors)
-    generators = [torch.Generator(model.device).manual_seed(first_seed + i) for i in range(len(episodes))]
-    predicted = np.empty((len(episodes), longest - context, *model.config.frame_shape), np.uint8)
-    for t in range(context, longest):
-        now = slice(t, t + 1)
-        vectors = None if given is None else given[:, now]
-        masks = model.backbone.masks(memory.frames)
-        frame = model.imagine_frame(memory, batch.actions[:, t], vectors, generators, denoise_steps, masks)
-        predicted[:, t - context] = frame.cpu().numpy()
-        seen = frame[:, None] if free_running else batch.frames[:, now]
-        memory, _ = model.commit(memory, seen, batch.actions[:, now], vectors, masks)
-    return predicted
+def predict_every_frame(model: WorldModel, episodes: Sequence[Episode], denoise_steps: int = 4) -> list[np.ndarray]:
+    """Every frame but the first, each predicted from the real frames before it, all episodes side by side.
+
+    Returns:
+        Per episode (T, H, W, C) uint8, the predictions of frames 1..T.
+
+    Raises:
+        ValueError: as `predict_frames`.
+    """
+    predicted = predict_frames(model, episodes, 1, False, denoise_steps, rows=len(episodes))
+    return [predicted[i, : len(e)] for i, e in enumerate(episodes)]
 
 
 def dream(
@@ -91,7 +158,7 @@ def dream(
 ) -> np.ndarray:
     """Frames dreamt after the episode's first `context_length` real ones, led by the episode's own actions.
 
-    Where the episode has no more actions, its own are repeated from the start.
+    Where the episode has no more actions, its own are repeated from the start. Vectors are predicted.
 
     Returns:
         (steps, H, W, C) uint8.
@@ -103,19 +170,10 @@ def dream(
         raise ValueError(
             f"A context of {context_length} frames does not fit an episode of {len(episode.frames)}; choose less."
         )
-    batch = clip_batch([episode], len(episode.frames)).to(model.device)
-    context = slice(0, context_length)
-    vectors = None if batch.vectors is None else batch.vectors[:, context]
-    memory, _ = model.observe(model.initial_memory(1), batch.frames[:, context], batch.actions[:, context], vectors)
-    generators = [torch.Generator(model.device).manual_seed(seed)]
-    moves = batch.actions[:, 1:]
-    frames = []
-    for t in range(steps):
-        action = moves[:, (context_length - 1 + t) % moves.shape[1]]
-        step = model.imagine(memory, action, generators, denoise_steps)
-        memory = step.memory
-        frames.append(step.frame[0].cpu().numpy())
-    return np.stack(frames) if frames else np.zeros((0, *model.config.frame_shape), np.uint8)
+    batch = clip_batch([episode], len(episode.frames))
+    memory, _ = observe_batch(model, batch, context_length)
+    moves = [(context_length - 1 + t) % len(episode) for t in range(steps)]
+    return roll_out(model, memory, batch.actions[:, 1:][:, moves], _generators(model, seed, 1), denoise_steps)[0]
 
 
 def dream_video(
@@ -132,3 +190,8 @@ def dream_video(
     if missing:
         real = np.concatenate([real, np.repeat(real[-1:] // 3, missing, axis=0)])
     return np.concatenate([real, dreamt], axis=2)
+
+
+def _generators(model: WorldModel, seed: int, rows: int) -> list[torch.Generator]:
+    """Noise of every row i, seeded by seed + i."""
+    return [torch.Generator(model.device).manual_seed(seed + i) for i in range(rows)]

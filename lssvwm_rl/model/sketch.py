@@ -22,13 +22,13 @@ def sketch(state: Tensor, layer: int) -> Tensor:
     (Johnson & Lindenstrauss 1984), so what can be told apart in the states can be told apart in the sketch.
 
     Args:
-        state: (B, n_blocks, heads, P, N) float32.
+        state: (B, n_blocks, heads, P, N), fp32 or fp64.
         layer: every layer has projections of its own; they are the same on every machine.
 
     Returns:
-        (B, SKETCH_SIZE) float32.
+        (B, SKETCH_SIZE) of the state's dtype.
     """
-    u, v, signs = _projections(layer, tuple(state.shape[1:]), state.device)
+    u, v, signs = (part.to(state.dtype) for part in _projections(layer, tuple(state.shape[1:]), state.device))
     readings = torch.einsum("bnhpa,hpc->bnhca", torch.einsum("bnhpk,hka->bnhpa", state, v), u)
     return torch.einsum("bnhca,nhca->bca", readings, signs).flatten(1) / math.sqrt(state[0].numel())
 

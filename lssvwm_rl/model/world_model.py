@@ -22,6 +22,7 @@ from lssvwm_rl.model.flow import FINEST, euler_sample, steps_index
 from lssvwm_rl.model.heads import ContinuationHead, RewardHead
 from lssvwm_rl.model.memory import LayerMemory, Memory
 from lssvwm_rl.model.patches import Patches
+from lssvwm_rl.model.precision import at_least_fp32
 from lssvwm_rl.model.recall import EpisodicRecall
 from lssvwm_rl.model.sketch import SKETCH_SIZE
 
@@ -93,13 +94,18 @@ class WorldModel(nn.Module):
         return self.position.device
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights: frames and noise are brought to it."""
+        return self.position.dtype
+
+    @property
     def readout_size(self) -> int:
         """Numbers in `Memory.readout`: the features and a sketch of every scan."""
         return self.config.feature_size + SKETCH_SIZE * len(self.backbone.block_grids())
 
     def initial_memory(self, batch_size: int) -> Memory:
         """The memory of B rows that have seen nothing."""
-        features = self.position.new_zeros(batch_size, self.config.feature_size)
+        features = at_least_fp32(self.position).new_zeros(batch_size, self.config.feature_size)
         frames = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
         return Memory(self.backbone.initial_memory(batch_size), features, frames)
 
@@ -140,7 +146,7 @@ class WorldModel(nn.Module):
         masks: Masks | None = None,
     ) -> tuple[Memory, Prediction]:
         """As `observe`, without its checks and with the vectors known; masks as in `denoise`."""
-        x = self.patches.from_frames(frames)
+        x = self.patches.from_frames(frames, self.dtype)
         tau = x.new_zeros(*x.shape[:2], 1)
         hidden, _, layers = self.run(self.patch_in(x)[:, :, None], tau, actions, vectors, memory, masks=masks)
         features = self.features_of(hidden[:, :, 0])
@@ -184,7 +190,7 @@ class WorldModel(nn.Module):
         if len(generators) != memory.batch_size:
             raise ValueError(f"{len(generators)} generators for {memory.batch_size} rows; give one per row.")
         shape = (*self.config.grid, self.patch_in.in_features)
-        noise = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators]).to(self.device)
+        noise = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators]).to(self.position)
         steps = steps_index(denoise_steps)
         masks = self.backbone.masks(memory.frames) if masks is None else masks
         denoise = WorldModel.denoise if self.compiled is None else self.compiled[0]
@@ -319,13 +325,13 @@ class WorldModel(nn.Module):
     def features_of(self, hidden: Tensor) -> Tensor:
         """What heads read: hidden tokens of the clean stream (..., h, w, D) -> features (..., R) float32 in [-1, 1]."""
         tokens = F.silu(self.token_features(F.layer_norm(hidden, hidden.shape[-1:], eps=1e-6)))
-        features = self.feature_mlp(tokens.flatten(-3)).float()
+        features = at_least_fp32(self.feature_mlp(tokens.flatten(-3)))
         # Without the norm, the heads' growing confidence drives every unit to +-1, and no gradient passes any more.
         return F.layer_norm(features, features.shape[-1:], eps=1e-6).tanh()
 
     def predict_vector(self, features: Tensor, actions: Tensor, none: Tensor) -> Tensor:
         """Vectors (B, T, V) of frames, from the features (B, T, R) of the frame before each and the action since."""
-        return self.vector_head(torch.cat([features, self.action_embedding(actions, none)], dim=-1)).float()
+        return at_least_fp32(self.vector_head(torch.cat([features, self.action_embedding(actions, none)], dim=-1)))
 
     def _check(self, memory: Memory, frames: Tensor, actions: Tensor) -> None:
         if tuple(frames.shape[2:]) != self.config.frame_shape or frames.dtype != torch.uint8:

@@ -102,12 +102,17 @@ def rarity_weight(frames: Tensor, mask: Tensor, power: float) -> Tensor:
     Returns:
         (B, T, H, W) float32.
     """
+    # A colour is its channels' three highest bits, as one number: 512 colours of RGB.
     levels = frames >> 5
     colour = levels[..., 0].int()
     for channel in range(1, frames.shape[-1]):
         colour = (colour << 3).add_(levels[..., channel])
+    # p, each colour's share of the real frames' pixels; padding is not counted.
     counts = torch.bincount(colour[mask].flatten(), minlength=8 ** frames.shape[-1])
     share = counts.float() / counts.sum().clamp(min=1)
+    # w = p ** -power; a colour that is nowhere has no weight. The mean weight over pixels is sum(p * w).
     weight = torch.where(counts > 0, share.clamp(min=1e-9) ** -power, 0.0)
+    # A colour of a pixel or two must not outweigh all else: at most MAX_RARITY times the mean.
     weight = weight.clamp(max=MAX_RARITY * (share * weight).sum())
+    # Divided by the mean of what is left after that, so that it is 1, and looked up for every pixel.
     return (weight / (share * weight).sum().clamp(min=1e-9))[colour]

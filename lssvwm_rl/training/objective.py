@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lssvwm_rl.data.clips import Batch
 from lssvwm_rl.model.memory import Memory
+from lssvwm_rl.model.precision import at_least_fp32
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.training import prefix, two_stream
 from lssvwm_rl.training.noise import Clip, Noised, rarity_weight, sample_tau, velocity_loss
@@ -106,11 +107,11 @@ class Objective(nn.Module):
             draw = 1 - float(torch.rand(1, generator=generator, device=model.device))
             way = ways[min(int(draw * len(ways)), len(ways) - 1)]
         shift = model.config.noise_shift if config.noise_shift is None else config.noise_shift
-        x = model.patches.from_frames(batch.frames)
-        tau = sample_tau(batch.mask.shape, shift, generator, model.device)
-        noise = torch.randn(x.shape, generator=generator, device=model.device)
+        x = model.patches.from_frames(batch.frames, model.dtype)
+        tau = sample_tau(batch.mask.shape, shift, generator, model.device).to(x.dtype)
+        noise = torch.randn(x.shape, generator=generator, device=model.device).to(x.dtype)
         # Patches are embedded linearly, so they are noised after it, where a frame is much smaller.
-        tokens, noise_tokens = model.patch_in(x).float(), model.patch_in(noise).float()
+        tokens, noise_tokens = at_least_fp32(model.patch_in(x)), at_least_fp32(model.patch_in(noise))
         clip = Clip(model, batch, memory, x, noise, tokens, noise_tokens, tau, config.context_noise)
         return way(clip, generator), clip
 

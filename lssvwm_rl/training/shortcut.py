@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lssvwm_rl.model.flow import FINEST, add_noise, euler_step, shift_tau
+from lssvwm_rl.model.precision import at_least_fp32
 from lssvwm_rl.training.noise import Clip
 
 SHARE = 0.25  # of the rows of a batch that learn self-consistency
@@ -47,7 +48,7 @@ def draw_shortcut(tau: Tensor, shift: float, generator: torch.Generator) -> Shor
     steps = torch.full_like(tau, FINEST, dtype=torch.int64)
     steps[rows] = index
     tau = tau.clone()
-    tau[rows] = shift_tau(1 - place / count, shift)
+    tau[rows] = shift_tau(1 - place.to(tau.dtype) / count, shift)
     return Shortcut(rows, steps, place, tau)
 
 
@@ -65,7 +66,7 @@ def shortcut_target(
     """
     index = jump.steps[jump.rows]
     count = 2**index
-    tau, middle, end = (shift_tau(1 - (jump.place + part) / count, shift) for part in (0.0, 0.5, 1.0))
+    tau, middle, end = (shift_tau(1 - (jump.place + part).to(noised.dtype) / count, shift) for part in (0.0, 0.5, 1.0))
     half = euler_step(noised, denoise(noised, tau, index + 1), tau, middle)
     landed = euler_step(half, denoise(half, middle, index + 1), middle, end)
     ratio = (tau / (end - tau)).view(*tau.shape, *[1] * (noised.ndim - 2))
@@ -84,11 +85,11 @@ def shortcut_frames(clip: Clip, jump: Shortcut, clean: Tensor, clean_tau: Tensor
 
     @torch.no_grad()
     def denoise(noised: Tensor, tau: Tensor, steps: Tensor) -> Tensor:
-        pair = torch.stack([model.patch_in(noised).float(), clean[rows]], dim=2)
+        pair = torch.stack([at_least_fp32(model.patch_in(noised)), clean[rows]], dim=2)
         taus = torch.stack([tau, clean_tau[rows]], dim=2)
         both = torch.stack([steps, torch.full_like(steps, FINEST)], dim=2)
         hidden, condition, _ = model.run(pair, taus, batch.actions[rows], vectors, start, steps=both)
-        return model.predict(hidden[:, :, :1], condition[:, :, :1])[:, :, 0].float()
+        return at_least_fp32(model.predict(hidden[:, :, :1], condition[:, :, :1])[:, :, 0])
 
     noised = add_noise(clip.x[rows], clip.noise[rows], jump.tau[rows])
     target = clip.x.clone()

@@ -37,5 +37,5 @@ def noised(clip: Clip, generator: torch.Generator) -> Noised:
 
 def _context_tau(clip: Clip, generator: torch.Generator) -> Tensor:
     """(B,) noise level of the clean stream: none in half of the clips, which keeps long dreams from drifting."""
-    draw = torch.rand(2, len(clip.tau), generator=generator, device=clip.tau.device)
+    draw = torch.rand(2, len(clip.tau), generator=generator, device=clip.tau.device).to(clip.tau.dtype)
     return torch.where(draw[0] < 0.5, clip.context_noise * draw[1], 0.0)

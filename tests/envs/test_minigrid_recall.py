@@ -65,7 +65,7 @@ def test_psnr_is_that_of_the_chosen_pixels(episodes):
         chosen = mask[1:] == MEMORY
         frames[chosen] = frames[chosen] ^ 16  # an error of 16 in every channel
     names = {NEVER: "never", MEMORY: "memory", WINDOW: "window"}
-    result = psnr_by_mask(wrong, episodes, masks, names)
+    result = psnr_by_mask(wrong, [e.frames[1:] for e in episodes], [mask[1:] for mask in masks], names)
     assert result["memory"] == pytest.approx(20 * np.log10(255 / 16))
     assert result["window"] > 100 and result["never"] > 100
 

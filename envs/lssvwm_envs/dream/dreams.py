@@ -18,10 +18,10 @@ from torch import Tensor
 from lssvwm_envs.dream.model_cache import shared_fingerprint, shared_model
 from lssvwm_envs.dream.state import DreamState
 from lssvwm_envs.observation import Observation, make_observation
-from lssvwm_rl.data.clips import clip_batch
 from lssvwm_rl.data.store import Episode, EpisodeStore
 from lssvwm_rl.model.checkpoints import check_fits, load_contexts
 from lssvwm_rl.model.memory import Memory
+from lssvwm_rl.model.predict import observe_episodes
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.spaces import action_layout, space_from_json
 
@@ -280,15 +280,8 @@ class Dreams:
 
 
 def observe_contexts(model: WorldModel, contexts: Sequence[Episode]) -> Memory:
-    """Memories after the contexts' last frames; contexts of one length share a call."""
-    memories: list[Memory | None] = [None] * len(contexts)
-    for length in sorted({len(c.frames) for c in contexts}):
-        rows = [i for i, c in enumerate(contexts) if len(c.frames) == length]
-        batch = clip_batch([contexts[i] for i in rows], length).to(model.device)
-        memory, _ = model.observe(model.initial_memory(len(rows)), batch.frames, batch.actions, batch.vectors)
-        for k, i in enumerate(rows):
-            memories[i] = memory.select(torch.tensor([k]))
-    return Memory.concatenate([m for m in memories if m is not None])
+    """Memories after the contexts' last frames."""
+    return observe_episodes(model, contexts)
 
 
 def check_actions(actions: Any, space: gym.Space) -> np.ndarray:

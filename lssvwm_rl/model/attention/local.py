@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lssvwm_rl.model.precision import at_least_fp32
+
 KeysValues = tuple[Tensor, Tensor]
 """Keys and values of past frames, each (B, M, h*w, heads, P), oldest first."""
 
@@ -46,7 +48,7 @@ class FrameLocalAttention(nn.Module):
     def initial_cache(self, batch_size: int) -> KeysValues:
         """Zero keys and values of k - 1 frames; what lies before an episode is masked by the frame counter."""
         shape = (batch_size, self.window - 1, self.tokens, self.heads, self.head_size)
-        keys = torch.zeros(shape, device=self.bias.device, dtype=torch.float32)
+        keys = at_least_fp32(self.bias).new_zeros(shape)
         return keys, keys.clone()
 
     def mask(self, frames: Tensor, T: int, S: int) -> Tensor:
@@ -98,7 +100,7 @@ class FrameLocalAttention(nn.Module):
                 parts.append(_attend(q[:, first:], k[:, first:], v[:, first:], self._bias(S)[None]))
             y = torch.cat(parts, dim=1)
         y = self.out_proj(y.view(tokens.shape))
-        return y, (seen_k[:, T:].float(), seen_v[:, T:].float()) if write else cache
+        return y, (at_least_fp32(seen_k[:, T:]), at_least_fp32(seen_v[:, T:])) if write else cache
 
     def _bias(self, S: int) -> Tensor:
         """(heads, S*n, (k-1+S)*n), past frames first; -inf for the other stream."""

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from lssvwm_rl.model.precision import at_least_fp32
 from lssvwm_rl.model.scan import mamba, ssd
 
 
@@ -26,6 +27,7 @@ class BlockScan(nn.Module):
         head_size: P; expand * width must be a multiple of it.
         expand: inner width over D.
         backend: of the scan, see `mamba.resolve_backend`.
+        address_size: numbers per frame that say where to write and read, 0 for none; needs an even state_size.
 
     Raises:
         ValueError: if a size does not divide what it has to.
@@ -57,12 +59,12 @@ class BlockScan(nn.Module):
         self.in_proj = nn.Linear(width, sum(self.splits), bias=False)
         self.out_proj = nn.Linear(inner, width, bias=False)
         if address_size:
-            # Random Fourier features (Rahimi & Recht 2007), of which half of the pairs know differences of a tenth.
+            # Random Fourier features (Rahimi & Recht 2007); half of the pairs tell differences of a tenth apart.
             scale = 8 * torch.exp(torch.rand(state_size // 2, 1) * math.log(4))
             self.frequencies = nn.Parameter(scale * torch.randn(state_size // 2, address_size))
             self.address_gain = nn.Parameter(torch.tensor(2.0))
-        # As in Mamba-2, dt is log-uniform in [0.001, 0.1]; A is so in [-16, -1/64] instead of uniform in [-16, -1],
-        # where most heads forget within some tens of tokens.
+        # dt is log-uniform in [0.001, 0.1], as in Mamba-2. There A is uniform in [-16, -1], with which most heads forget
+        # within some tens of tokens; here it is log-uniform in [-16, -1/64].
         self.A_log = nn.Parameter(torch.empty(self.heads).uniform_(math.log(1 / 64), math.log(16)))
         dt = torch.exp(torch.rand(self.heads) * (math.log(0.1) - math.log(0.001)) + math.log(0.001))
         self.dt_bias = nn.Parameter(dt + torch.log(-torch.expm1(-dt)))  # inverse of softplus
@@ -72,9 +74,9 @@ class BlockScan(nn.Module):
         self.y_norm = nn.Parameter(torch.ones(self.heads, head_size))
 
     def initial_state(self, batch_size: int) -> Tensor:
-        """Zeros (B, n_blocks, heads, P, N), fp32."""
+        """Zeros (B, n_blocks, heads, P, N), of the parameters' dtype but at least fp32."""
         shape = (batch_size, self.n_blocks, self.heads, self.head_size, self.state_size)
-        return torch.zeros(shape, device=self.A_log.device, dtype=torch.float32)
+        return at_least_fp32(self.A_log).new_zeros(shape)
 
     def forward(
         self, tokens: Tensor, state: Tensor, write: bool = True, address: Tensor | None = None
@@ -83,7 +85,7 @@ class BlockScan(nn.Module):
 
         Args:
             tokens: (B, T, S, h, w, D); S = 1 (one stream that writes) or 2 (stream 0 noised reads, stream 1 writes).
-            state: (B, n_blocks, heads, P, N) fp32.
+            state: (B, n_blocks, heads, P, N), as `initial_state` makes it.
             write: whether the frames stay in the state; False needs T = S = 1.
             address: (B, T, address_size), where the frames write to the state and read from it; None without.
 
@@ -98,20 +100,21 @@ class BlockScan(nn.Module):
             i=rows, j=columns, p=b_h, q=b_w,
         )  # fmt: skip
         gate, x, B, C, dt = blocks.split(self.splits, dim=-1)
-        with torch.autocast(tokens.device.type, enabled=False):  # the scan stays in fp32
-            x = x.float().unflatten(-1, (self.heads, self.head_size))
-            dt = F.softplus(dt.float() + self.dt_bias)
-            A = -torch.exp(self.A_log.float())
-            B, C = B.float(), C.float()
+        with torch.autocast(tokens.device.type, enabled=False):  # the scan stays in at least fp32
+            x = at_least_fp32(x).unflatten(-1, (self.heads, self.head_size))
+            dt = F.softplus(at_least_fp32(dt) + self.dt_bias)
+            A = -torch.exp(at_least_fp32(self.A_log))
+            B, C = at_least_fp32(B), at_least_fp32(C)
             if address is not None:
-                # The same for writes and reads: before anything is learnt, a frame reads what was written near by.
-                angles = F.linear(address.float(), self.frequencies)
+                # The same for writes and reads: before anything is learnt, a frame reads what was written nearby.
+                angles = F.linear(address.to(self.frequencies.dtype), self.frequencies)
                 place = self.address_gain * torch.cat([angles.sin(), angles.cos()], dim=-1)
                 place = place.repeat_interleave(self.n_blocks, dim=0)[:, :, None, None]
                 B, C = B + place, C + place
             B, C = self.B_norm(B), self.C_norm(C)
             inner_state = state.flatten(0, 1)
-            scans = ssd if mamba.resolve_backend(self.backend, x.device) == "torch" else mamba
+            kernels = mamba.resolve_backend(self.backend, x.device) == "mamba" and x.dtype == torch.float32
+            scans = mamba if kernels else ssd
             if streams == 2:
                 y, inner_state = scans.read_then_scan(x, dt, A, B, C, inner_state)
             else:

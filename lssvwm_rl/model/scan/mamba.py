@@ -1,7 +1,8 @@
 """The scans of `ssd.py` on the Triton kernels of `mamba-ssm` (extra `cuda`): backend "mamba".
 
-Same arguments, same results. Tensors are fp32; on the device Triton multiplies fp32 matrices in TF32 (about three
-decimal digits) unless TRITON_F32_DEFAULT=ieee. TRITON_INTERPRET=1 runs the kernels on the CPU, slowly, for tests.
+Same arguments, same results. Tensors are fp32 (models in fp64 use `ssd.py`); on the device Triton multiplies fp32
+matrices in TF32 (about three decimal digits) unless TRITON_F32_DEFAULT=ieee. TRITON_INTERPRET=1 runs the kernels on the
+CPU, slowly, for tests.
 """
 
 from __future__ import annotations

@@ -172,8 +172,12 @@ def _scan_chunk(
 class _ScanChunk(torch.autograd.Function):
     """`_scan_chunk` with its derivative by hand, since memory traffic is what a scan costs.
 
-    The pairwise decays (Z, H, R, Q) are made again in the backward pass and not kept, and their logarithms' gradients
-    need no pass over pairs: a read's is dy . y and a write's is -written . dwritten, each summed over P.
+    With r for `read_decay`, d for `decay`, w for `written`, h for `state` and L for the last write, and per head::
+
+        y_i   = exp(r_i) h C_i + sum_j [j visible to i] exp(r_i - d_j) (C_i . B_j) w_j
+        h_end = exp(d_L) h     + sum_j                  exp(d_L - d_j) w_j B_j^T
+
+    The pairwise decays exp(r_i - d_j), (Z, H, R, Q), are made again in the backward pass and not kept.
     """
 
     @staticmethod
@@ -181,11 +185,14 @@ class _ScanChunk(torch.autograd.Function):
         C, read_decay, B, written, decay, state, visible = inputs
         Z, Q, H, P = written.shape
         from_start, to_end = read_decay.exp()[..., None], (decay[:, -1:] - decay).exp()[..., None]
+        # What was there at the chunk's start: h C_i, for all heads in one product.
         flat_state = state.reshape(Z, H * P, -1)
         carried = torch.bmm(C, flat_state.transpose(1, 2)).view(Z, -1, H, P)
+        # What was written within the chunk: weights of pairs times writes.
         scores = _scores(C, B, visible)
         within = _pairwise(read_decay, decay).mul_(scores) @ written.transpose(1, 2)  # (Z, H, R, P)
         y = torch.addcmul(within.transpose(1, 2), carried, from_start)
+        # The state at the end: the first one decayed, and every write decayed from its own time on.
         kept = decay[:, -1].exp()[..., None, None] * state
         weighted = (written * to_end).view(Z, Q, H * P)
         last = torch.baddbmm(kept.view(Z, H * P, -1), weighted.transpose(1, 2), B).view_as(state)
@@ -200,22 +207,28 @@ class _ScanChunk(torch.autograd.Function):
         Z, Q, H, P = written.shape
         from_start, to_end = read_decay.exp()[..., None], (decay[:, -1:] - decay).exp()[..., None]
         flat_state, flat_dlast = state.reshape(Z, H * P, -1), dlast.reshape(Z, H * P, -1)
-        # What passed through the chunk's first state, and into its last.
+        # 1. Through the first term of y, exp(r_i) h C_i: what C_i and h get from dy.
         read = (dy * from_start).view(Z, -1, H * P)
-        weighted = (written * to_end).view(Z, Q, H * P)
         dC = torch.bmm(read, flat_state)
-        dB = torch.bmm(weighted, flat_dlast)
+        # 2. Through h_end: h gets exp(d_L) dh_end, in one product with what it got in step 1; B_j gets
+        #    exp(d_L - d_j) dh_end^T w_j, and w_j gets dh_end B_j, decayed in step 4.
         kept = decay[:, -1].exp()[..., None, None] * dlast
         dstate = torch.baddbmm(kept.view(Z, H * P, -1), read.transpose(1, 2), C).view_as(state)
+        weighted = (written * to_end).view(Z, Q, H * P)
+        dB = torch.bmm(weighted, flat_dlast)
         dwritten = torch.bmm(B, flat_dlast.transpose(1, 2)).view(Z, Q, H, P)
-        # What stayed within the chunk.
+        # 3. Through the second term of y, whose weights are exp(r_i - d_j) scores_ij. The scores C_i . B_j are shared by
+        #    the heads, so their gradient is the sum over heads of exp(r_i - d_j) dy_i . w_j, where j is visible to i.
         dy_heads, written_heads = dy.transpose(1, 2).contiguous(), written.transpose(1, 2)
         pairwise = _pairwise(read_decay, decay)
         dscores = (dy_heads @ written_heads.transpose(2, 3)).mul_(pairwise).sum(dim=1).masked_fill_(~visible, 0)
-        within = pairwise.mul_(scores).transpose(2, 3) @ dy_heads  # (Z, H, Q, P)
-        dwritten = torch.addcmul(within.transpose(1, 2), dwritten, to_end)
         dC = dC.baddbmm_(dscores, B)
         dB = dB.baddbmm_(dscores.transpose(1, 2), C)
+        # 4. w_j gets the same weights, transposed, times dy; and its part of step 2, decayed to the end.
+        within = pairwise.mul_(scores).transpose(2, 3) @ dy_heads  # (Z, H, Q, P)
+        dwritten = torch.addcmul(within.transpose(1, 2), dwritten, to_end)
+        # 5. Logarithms of decays need no pass over pairs. All of y_i is proportional to exp(r_i), so r_i gets dy_i . y_i.
+        #    d_j occurs as exp(-d_j) w_j alone, so it gets -w_j . dw_j; and d_L also as the factor exp(d_L) of all h_end.
         dread_decay = (dy * y).sum(dim=-1)
         ddecay = -(written * dwritten).sum(dim=-1)
         ddecay[:, -1] += (dlast * last).sum(dim=(2, 3))

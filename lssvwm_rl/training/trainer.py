@@ -79,17 +79,8 @@ def train(
     clips = StreamSampler(*draws) if config.stream else ClipSampler(*draws)
     preview = store[max(held_out or train_episodes, key=lambda i: store.lengths[i])]
     log = Log(out, config, preview, run.step, on_progress) if fabric.is_global_zero else None
-    measured: dict[str, float] = {}
     with _stop_signals() as stopped:
-        while run.done < 1 and not stopped.is_set():
-            step = run.step
-            if callbacks and config.measure_every and (step % config.measure_every == 0 or not measured):
-                measured = {k: v for call in callbacks for k, v in call(run.averaged, step).items()}
-            batch = clips.batch(step) if isinstance(clips, StreamSampler) else clips.batch(step, config.span_at(step))
-            losses = run.update(batch.to(fabric.device))
-            if log is not None:
-                log.updated(run.step, run.seconds, run.done, int(batch.mask.sum()), losses, measured, run.averaged)
-            run.checkpoint_if_due()
+        _go_on(run, clips, callbacks, log, stopped)
     run.checkpoint()
     if log is not None:
         log.close()
@@ -200,6 +191,26 @@ class _Run:
             state["memory"] = self.memory.tensors()
         run_folder.save_state(self.out, {**state, "step": self.step, "seconds": self.seconds})
         self.averaged.save_pretrained(self.out)
+
+
+def _go_on(
+    run: _Run,
+    clips: ClipSampler | StreamSampler,
+    callbacks: Sequence[Callback],
+    log: Log | None,
+    stopped: threading.Event,
+) -> None:
+    """Update until the training is done or a signal stops it."""
+    config, measured = run.config, dict[str, float]()
+    while run.done < 1 and not stopped.is_set():
+        step = run.step
+        if callbacks and config.measure_every and (step % config.measure_every == 0 or not measured):
+            measured = {k: v for call in callbacks for k, v in call(run.averaged, step).items()}
+        batch = clips.batch(step) if isinstance(clips, StreamSampler) else clips.batch(step, config.span_at(step))
+        losses = run.update(batch.to(run.fabric.device))
+        if log is not None:
+            log.updated(run.step, run.seconds, run.done, int(batch.mask.sum()), losses, measured, run.averaged)
+        run.checkpoint_if_due()
 
 
 def _data_of(store: EpisodeStore, weights: str | Path | None) -> dict[str, Any]:

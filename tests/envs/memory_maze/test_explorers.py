@@ -9,13 +9,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from lssvwm_envs.memory_maze.explorers import WALKS, MazeExplorer, MazeView, distances
 
 from lssvwm_bench.trials import record_trials
 from lssvwm_bench.walks import there_and_back
 from lssvwm_envs.explorers import explorer_named, make_explorer
 from lssvwm_envs.make import image_envs
 from lssvwm_envs.memory_maze.env import MemoryMazeEnv
-from lssvwm_envs.memory_maze.explorers import WALKS, MazeExplorer, MazeView, distances
 from lssvwm_envs.memory_maze.kinematics import HEADINGS, LEFT, RIGHT
 
 ENV_ID, N, STEPS, SIZE = "lssvwm/MemoryMaze-9x9-v0", 16, 1000, 9

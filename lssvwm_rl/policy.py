@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.vector import VectorEnv
 
 from lssvwm_rl.spaces import space_from_json, space_to_json
 
@@ -16,6 +18,10 @@ class Policy(Protocol):
     def predict(
         self, observation: Any, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = False
     ) -> tuple[np.ndarray, Any]: ...
+
+
+PolicyFactory = Callable[[VectorEnv, int], Policy]
+"""Makes a policy for environments and a seed."""
 
 
 class RandomPolicy:
@@ -32,3 +38,22 @@ class RandomPolicy:
         """One action per row of `observation`, an array or a dict of arrays."""
         batch = next(iter(observation.values())) if isinstance(observation, dict) else observation
         return np.stack([np.asarray(self.action_space.sample()) for _ in range(len(batch))]), state
+
+
+class GivenActions:
+    """Actions that are known beforehand, which play an episode again in an environment that its seed decides."""
+
+    def __init__(self, actions: np.ndarray) -> None:
+        """`actions` are (steps, N[, A])."""
+        self.actions = actions
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = False
+    ) -> tuple[np.ndarray, Any]:
+        """The actions (N[, A]) of the next step; the state is how many were taken.
+
+        Raises:
+            IndexError: if all were taken.
+        """
+        taken = 0 if state is None else state
+        return self.actions[taken], taken + 1

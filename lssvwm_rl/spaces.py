@@ -1,8 +1,9 @@
-"""Gymnasium spaces as JSON, and the array layout of frames and actions that follows from a space."""
+"""Gymnasium spaces as JSON, the array layout of actions that follows from a space, and what an observation holds."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -106,6 +107,28 @@ def image_shape(space: gym.Space) -> tuple[int, ...]:
 def image_of(observation: Any, key: str | None) -> Any:
     """The image in an observation, single or batched; `key` is what `image_key` found."""
     return observation if key is None else observation[key]
+
+
+def read_vector(key: str, observation: Any, info: dict[str, Any], n: int) -> np.ndarray:
+    """(n, size) float32 of a key of the observation or of `info`; after a partial reset only its rows mean anything.
+
+    Raises:
+        ValueError: if neither has the key, or what it holds is not numeric.
+    """
+    value = observation.get(key) if isinstance(observation, dict) else None
+    value = info.get(key) if value is None else value
+    if value is None:
+        names = sorted({*(observation if isinstance(observation, dict) else ()), *(k for k in info if k[0] != "_")})
+        raise ValueError(f"There is no vector {key!r}; observation and info have {', '.join(names) or 'no keys'}.")
+    try:
+        return np.asarray(value, np.float32).reshape(n, -1)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"The vector {key!r} is not numeric ({error}); name another key.") from error
+
+
+def read_vectors(keys: Sequence[str], observation: Any, info: dict[str, Any], n: int) -> np.ndarray:
+    """(n, V) float32, the vectors of several keys side by side, see `read_vector`."""
+    return np.concatenate([np.zeros((n, 0), np.float32), *(read_vector(k, observation, info, n) for k in keys)], axis=1)
 
 
 def _bounds_to_json(bounds: np.ndarray) -> Any:

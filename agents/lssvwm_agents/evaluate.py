@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+from lssvwm_rl.data.play import Start, play
 from lssvwm_rl.data.splits import split_seed
 from lssvwm_rl.policy import Policy
 
@@ -98,61 +97,35 @@ def evaluate_policy(
         progress: called with (finished episodes, all episodes).
 
     Raises:
-        ValueError: if `episodes` or `num_envs` is below 1.
+        ValueError: if `episodes` or `num_envs` is below 1, or an action is not in the action space.
     """
     if episodes < 1 or num_envs < 1:
         raise ValueError(f"Need at least one episode and one environment, not {episodes} and {num_envs}.")
     num_envs = min(num_envs, episodes)
+    worlds = [split_seed("test", seed + j) for j in range(episodes)]
     returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
+    episode, finished = np.arange(num_envs), 0
+    first_actions: list[np.ndarray] = []
     started = time.perf_counter()
-    envs: VectorEnv = SyncVectorEnv(
-        [partial(_seeded, make_env, split_seed("test", seed + i), num_envs) for i in range(num_envs)],
-        autoreset_mode=AutoresetMode.NEXT_STEP,
-    )
+    envs: VectorEnv = SyncVectorEnv([make_env] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
     try:
         envs = wrap_vector(envs) if wrap_vector else envs
-        observation, _ = envs.reset()
         actor = policy if hasattr(policy, "predict") else policy(envs)
-        first_actions: list[Any] = []
-        episode = np.arange(num_envs)
-        first, done = np.ones(num_envs, bool), np.zeros(num_envs, bool)
-        state: Any = None
-        finished = 0
-        while finished < episodes:
-            actions, state = actor.predict(observation, state, first, deterministic)
-            observation, rewards, terminated, truncated, _ = envs.step(actions)
-            # Where the step before ended an episode, this one was the reset: its action was ignored.
-            counted = ~done & (episode < episodes)
-            returns[episode[counted]] += rewards[counted]
-            lengths[episode[counted]] += 1
+        queues = [iter(worlds[i::num_envs]) for i in range(num_envs)]
+        for event in play(envs, actor, queues, deterministic):
+            if isinstance(event, Start):
+                continue
+            returns[episode[event.rows]] += event.rewards[event.rows]
+            lengths[episode[event.rows]] += 1
             if episode[0] == 0:
-                first_actions.append(actions[0])
-            first, done = done, terminated | truncated
-            ended = counted & done
-            episode[ended] += num_envs
-            if ended.any():
-                finished += int(ended.sum())
-                if progress:
-                    progress(finished, episodes)
+                first_actions.append(event.actions[0])
+            episode[event.ended] += num_envs
+            finished += int(event.ended.sum())
+            if event.ended.any() and progress:
+                progress(finished, episodes)
     finally:
         envs.close()
     return EvaluationResult(returns, lengths, time.perf_counter() - started, np.stack(first_actions))
-
-
-@contextmanager
-def progress_bar(description: str) -> Iterator[Callable[..., None]]:
-    """A rich progress bar with time left, as a function of (done, total[, mean return][, note])."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[note]}")) as bar:
-        task = bar.add_task(description, total=None, note="")
-
-        def update(done: int, total: int, mean_return: float | None = None, note: str = "") -> None:
-            note = note if mean_return is None else f"return {mean_return:.3f}"
-            bar.update(task, completed=min(done, total), total=total, note=note)
-
-        yield update
 
 
 def print_results(title: str, results: Mapping[str, EvaluationResult]) -> None:
@@ -178,20 +151,3 @@ def write_results(path: Path, about: Mapping[str, Any], results: Mapping[str, Ev
     with path.open("x") as file:
         json.dump({**about, "results": {name: r.to_json() for name, r in results.items()}}, file, indent=2)
         file.write("\n")
-
-
-def _seeded(make_env: Callable[[], gym.Env], first_seed: int, stride: int) -> gym.Env:
-    return _SeededEpisodes(make_env(), first_seed, stride)
-
-
-class _SeededEpisodes(gym.Wrapper):
-    """Resets episode k with seed `first_seed + k * stride`, whoever asks for the reset."""
-
-    def __init__(self, env: gym.Env, first_seed: int, stride: int) -> None:
-        super().__init__(env)
-        self._next_seed = first_seed
-        self._stride = stride
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        seed, self._next_seed = self._next_seed, self._next_seed + self._stride
-        return self.env.reset(seed=seed, options=options)

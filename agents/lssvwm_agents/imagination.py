@@ -16,6 +16,7 @@ from lssvwm_agents.policies import check_new, save_policy
 from lssvwm_envs.make import make_image_env
 from lssvwm_envs.sb3 import DreamVecEnv, GymVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
+from lssvwm_rl.progress import Update
 from lssvwm_rl.spaces import image_key
 
 Progress = Callable[[int, int, float], None]
@@ -74,6 +75,11 @@ class DreamTrainConfig(PPOConfig):
 
 IMAGE_PPO = PPOConfig(num_envs=8, rollout_steps=128, batch_size=512)
 """Of the baseline on real images."""
+
+
+def shown_on(bar: Update) -> Progress:
+    """What shows the progress of PPO on a bar, with the mean return beside it."""
+    return lambda done, total, mean_return: bar(done, total, f"return {mean_return:.3f}")
 
 
 def train_in_dream(

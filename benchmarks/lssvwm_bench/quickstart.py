@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from lssvwm_agents.evaluate import EvaluationResult, evaluate_policy, progress_bar
-from lssvwm_agents.imagination import IMAGE_PPO, DreamTrainConfig, train_in_dream, train_on_images
+from lssvwm_agents.evaluate import EvaluationResult, evaluate_policy
+from lssvwm_agents.imagination import IMAGE_PPO, DreamTrainConfig, shown_on, train_in_dream, train_on_images
 from lssvwm_agents.planning import CEMConfig, PlannerPolicy
 from lssvwm_agents.policies import load_policy, save_policy
 from lssvwm_bench.quickstart_report import write_report
@@ -32,6 +32,7 @@ from lssvwm_rl.model.checkpoints import load_world_model
 from lssvwm_rl.model.predict import dream_video
 from lssvwm_rl.pictures import enlarge, frame_strip, write_image, write_video
 from lssvwm_rl.policy import Policy, RandomPolicy
+from lssvwm_rl.progress import progress_bar
 from lssvwm_rl.training.cpu import tune_process
 from lssvwm_rl.training.log import Progress
 from lssvwm_rl.training.presets import PRESETS, model_config
@@ -244,7 +245,7 @@ def _agent(out: Path, config: QuickstartConfig) -> dict[str, Any]:
     policy = out / "agent"
     shutil.rmtree(policy, ignore_errors=True)  # of an interrupted phase
     with progress_bar("PPO in the dream") as bar:
-        train_in_dream(config.checkpoint, settings, policy, bar)
+        train_in_dream(config.checkpoint, settings, policy, shown_on(bar))
     return {"dreamt_steps": config.dream_steps, "real_steps": 0}
 
 
@@ -253,7 +254,7 @@ def _images(out: Path, config: QuickstartConfig) -> dict[str, Any]:
     policy = out / "image-agent"
     shutil.rmtree(policy, ignore_errors=True)
     with progress_bar("PPO on images") as bar:
-        model = train_on_images(config.env, replace(IMAGE_PPO, total_steps=steps), bar)
+        model = train_on_images(config.env, replace(IMAGE_PPO, total_steps=steps), shown_on(bar))
     save_policy(model, policy, env_id=config.env)
     return {"real_steps": steps}
 

@@ -6,25 +6,28 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from matplotlib.figure import Figure
 
 from lssvwm_agents.evaluate import EvaluationResult
 from lssvwm_agents.planning import PlannerPolicy
 from lssvwm_agents.policies import check_reads, load_policy
 from lssvwm_bench.results import markdown_table, new_figure
+from lssvwm_envs.explorers.maze_walks import seek
+from lssvwm_envs.explorers.mazes import MazeExplorer
 from lssvwm_envs.memory_maze.env import MemoryMazeEnv
-from lssvwm_envs.memory_maze.explorers import MazeExplorer, seek
 from lssvwm_envs.wrappers import VectorMemoryObservation
+from lssvwm_rl.data.play import play
 from lssvwm_rl.data.splits import split_seed
 from lssvwm_rl.model.checkpoints import check_fits, load_world_model
 from lssvwm_rl.model.world_model import WorldModel
-from lssvwm_rl.policy import Policy, RandomPolicy
+from lssvwm_rl.policy import GivenActions, Policy, RandomPolicy
 from lssvwm_rl.spaces import image_shape, space_to_json
 
 MAX_PICTURES = 250  # frames of the video
@@ -109,19 +112,16 @@ def replay(env: gym.Env, seed: int, actions: np.ndarray) -> np.ndarray | None:
         seed: of the world, counted inside the test split, as in `evaluate_policy`.
         actions: (steps, ...), all of the episode's.
     """
+    envs = SyncVectorEnv([lambda: env], autoreset_mode=AutoresetMode.DISABLED)
     try:
         if env.render_mode != "rgb_array":
             return None
         every = math.ceil((len(actions) + 1) / MAX_PICTURES)
-        env.reset(seed=split_seed("test", seed))
-        pictures: list[Any] = [env.render()]
-        for t, action in enumerate(actions, start=1):
-            env.step(action)
-            if t % every == 0:
-                pictures.append(env.render())
+        events = play(envs, GivenActions(actions[:, None]), [iter([split_seed("test", seed)])])
+        pictures: list[Any] = [env.render() for t, _ in enumerate(islice(events, len(actions) + 1)) if t % every == 0]
         return np.stack(pictures)
     finally:
-        env.close()
+        envs.close()
 
 
 def _fitting_model(checkpoint: str, env: gym.Env, name: str, device: str) -> WorldModel:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from gymnasium.vector import SyncVectorEnv, VectorEnv
+from gymnasium.vector import VectorEnv
 
+from lssvwm_envs.make import single_envs
+from lssvwm_rl.data.play import Start, Step, play
 from lssvwm_rl.data.splits import split_seed
 from lssvwm_rl.data.store import Episode
 from lssvwm_rl.measures.trial import Trial
-from lssvwm_rl.policy import Policy
-from lssvwm_rl.spaces import action_layout, image_key
+from lssvwm_rl.policy import PolicyFactory
+from lssvwm_rl.spaces import action_layout, image_key, image_of, read_vectors
 
 
 @runtime_checkable
@@ -24,9 +28,29 @@ class ShowsSurfaces(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class _View:
+    """What N worlds show at one time."""
+
+    frames: np.ndarray
+    surfaces: np.ndarray | None
+    hidden: dict[str, np.ndarray]
+    vectors: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Move:
+    """What N policies did at one time, and what came of it."""
+
+    actions: np.ndarray
+    rewards: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+
+
 def record_trials(
     make_envs: Callable[[int], VectorEnv],
-    policy_factory: Callable[[VectorEnv, int], Policy],
+    policy_factory: PolicyFactory,
     count: int,
     steps: int,
     seed: int = 0,
@@ -45,57 +69,53 @@ def record_trials(
     Raises:
         ValueError: if an episode ends before, or a vector key is unknown.
     """
+    seeds = [split_seed(split, seed + i) for i in range(count)]
     envs = make_envs(count)
     try:
-        seeds: Any = [split_seed(split, seed + i) for i in range(count)]
-        image = image_key(envs.single_observation_space)
         _, dtype = action_layout(envs.single_action_space)
-        policy = policy_factory(envs, seed)
-        observation, info = envs.reset(seed=seeds)
-        frames, surfaces, hidden = [_image(observation, image)], [_surfaces(envs)], [_hidden(observation, info, image)]
-        actions, rewards, ends = [], [], []
-        state: Any = None
-        start = np.ones(count, bool)
-        for t in range(steps):
-            action, state = policy.predict(observation, state=state, episode_start=start)
-            start = np.zeros(count, bool)
-            observation, reward, terminated, truncated, info = envs.step(action)
-            if t < steps - 1 and (terminated | truncated).any():
-                raise ValueError(
-                    f"An episode ended after {t + 1} steps, {steps} are needed; ask for fewer or make the environment "
-                    "with more steps."
-                )
-            frames.append(_image(observation, image))
-            surfaces.append(_surfaces(envs))
-            hidden.append(_hidden(observation, info, image))
-            actions.append(np.asarray(action, dtype))
-            rewards.append(np.asarray(reward, np.float32))
-            ends.append((terminated, truncated))
+        events = play(envs, policy_factory(envs, seed), [iter([world]) for world in seeds])
+        views, moves = [], []
+        for event in islice(events, steps + 1):
+            views.append(_view(envs, event, vector_keys))
+            if isinstance(event, Step):
+                moves.append(_Move(np.array(event.actions, dtype), np.array(event.rewards, np.float32),
+                                   event.terminated, event.truncated))  # fmt: skip
+                if len(moves) < steps and event.ended.any():
+                    raise ValueError(
+                        f"An episode ended after {len(moves)} steps, {steps} are needed; ask for fewer or make the "
+                        "environment with more steps."
+                    )
     finally:
         envs.close()
-    unknown = set(vector_keys) - set(hidden[0])
-    if unknown:
-        raise ValueError(f"There is no vector {unknown.pop()!r}; there are {', '.join(sorted(hidden[0])) or 'none'}.")
-    return [
-        Trial(
-            episode=Episode(
-                frames=np.stack([f[i] for f in frames]),
-                actions=np.stack([a[i] for a in actions]),
-                rewards=np.array([r[i] for r in rewards], np.float32),
-                terminated=bool(ends[-1][0][i]),
-                truncated=bool(ends[-1][1][i]),
-                vectors=_vectors([{k: h[k][i] for k in vector_keys} for h in hidden]) if vector_keys else None,
-                seed=seeds[i],
-            ),
-            surfaces=None if surfaces[0] is None else np.stack([s[i] for s in surfaces]),
-            hidden={k: np.stack([h[k][i] for h in hidden]) for k in hidden[0]},
-        )
-        for i in range(count)
-    ]
+    return [_trial(i, world, views, moves) for i, world in enumerate(seeds)]
 
 
-def _image(observation: Any, key: str | None) -> np.ndarray:
-    return (observation if key is None else observation[key]).copy()
+def _view(envs: VectorEnv, event: Start | Step, vector_keys: Sequence[str]) -> _View:
+    image = image_key(envs.single_observation_space)
+    return _View(
+        frames=image_of(event.observation, image).copy(),
+        surfaces=_surfaces(envs),
+        hidden=_hidden(event.observation, event.info, image),
+        vectors=read_vectors(vector_keys, event.observation, event.info, envs.num_envs),
+    )
+
+
+def _trial(i: int, world: int, views: Sequence[_View], moves: Sequence[_Move]) -> Trial:
+    """What happened in row i."""
+    surfaces = [view.surfaces[i] for view in views if view.surfaces is not None]
+    return Trial(
+        episode=Episode(
+            frames=np.stack([view.frames[i] for view in views]),
+            actions=np.stack([move.actions[i] for move in moves]),
+            rewards=np.stack([move.rewards[i] for move in moves]),
+            terminated=bool(moves[-1].terminated[i]),
+            truncated=bool(moves[-1].truncated[i]),
+            vectors=np.stack([view.vectors[i] for view in views]) if views[0].vectors.size else None,
+            seed=world,
+        ),
+        surfaces=np.stack(surfaces) if surfaces else None,
+        hidden={key: np.stack([view.hidden[key][i] for view in views]) for key in views[0].hidden},
+    )
 
 
 def _hidden(observation: Any, info: dict[str, Any], image: str | None) -> dict[str, np.ndarray]:
@@ -105,15 +125,9 @@ def _hidden(observation: Any, info: dict[str, Any], image: str | None) -> dict[s
     return {k: v.copy() for k, v in arrays.items() if v.dtype.kind in "biuf"}
 
 
-def _vectors(rows: list[dict[str, np.ndarray]]) -> np.ndarray:
-    return np.stack([np.concatenate([np.ravel(v) for v in row.values()]) for row in rows]).astype(np.float32)
-
-
-def _surfaces(envs: VectorEnv) -> Any:
-    """(N, H, W) int32 or None."""
-    inner: Any = envs.unwrapped
-    if isinstance(inner, SyncVectorEnv):
-        singles = [env.unwrapped for env in inner.envs]
-        shown = [env.surfaces() for env in singles if isinstance(env, ShowsSurfaces)]
-        return np.stack(shown) if len(shown) == len(singles) else None
-    return inner.surfaces() if isinstance(inner, ShowsSurfaces) else None
+def _surfaces(envs: VectorEnv) -> np.ndarray | None:
+    """(N, H, W) int32, or None where the environments do not tell."""
+    if isinstance(envs.unwrapped, ShowsSurfaces):
+        return envs.unwrapped.surfaces()
+    shown = [env.surfaces() for env in single_envs(envs) if isinstance(env, ShowsSurfaces)]
+    return np.stack(shown) if len(shown) == envs.num_envs else None

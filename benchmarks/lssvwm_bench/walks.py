@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -11,16 +11,18 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from lssvwm_bench.lineup import Lineup
-from lssvwm_envs.explorers import LastingActions, OutAndBack, explorer_named, make_explorer
+from lssvwm_envs.explorers import make_explorer
+from lssvwm_envs.explorers.lasting import LastingActions
+from lssvwm_envs.explorers.maze_view import are_mazes
+from lssvwm_envs.explorers.maze_walks import patrol, restless
+from lssvwm_envs.explorers.mazes import MazeExplorer
+from lssvwm_envs.explorers.out_and_back import OutAndBack, are_recall_rooms
 from lssvwm_envs.make import make_image_env
-from lssvwm_envs.memory_maze.explorers import WALKS, MazeExplorer, are_mazes, patrol, restless
-from lssvwm_envs.minigrid.recall import MiniGridRecall
 from lssvwm_rl.model.checkpoints import check_fits
-from lssvwm_rl.policy import Policy
+from lssvwm_rl.policy import Policy, PolicyFactory
 from lssvwm_rl.spaces import image_shape, space_to_json
 
 CELL_STEPS = 16  # steps per cell of a way there and back, with its turns, at most
-Explorer = Callable[[VectorEnv, int], Policy]
 
 
 def trial_environment(
@@ -49,20 +51,7 @@ def trial_environment(
     return env_id, kwargs
 
 
-def named(policy: str) -> Explorer:
-    """The scripted policy of that name.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    explorer = explorer_named(policy)
-    if explorer is None:
-        names = ", ".join(["random", *WALKS])
-        raise ValueError(f"There is no scripted policy {policy!r}; use one of {names}.")
-    return explorer
-
-
-def there_and_back(context: int) -> Explorer:
+def there_and_back(context: int) -> PolicyFactory:
     """Walks along a way and back for a context of so many frames, then once more the same way, with what was seen
     coming into view exactly as before; in MiniGridRecall once there, then back; elsewhere, where nothing leads back,
     whatever explores."""
@@ -71,20 +60,18 @@ def there_and_back(context: int) -> Explorer:
     def make(envs: VectorEnv, seed: int) -> Policy:
         if are_mazes(envs):
             return MazeExplorer(envs, seed, partial(patrol, cells=(2, max(2, context // CELL_STEPS)), wait=steps))
-        unwrapped: list[Any] = [env.unwrapped for env in getattr(envs, "envs", ())]
-        if unwrapped and all(isinstance(env, MiniGridRecall) for env in unwrapped):
-            return OutAndBack(unwrapped, seed, (steps, steps))
+        if are_recall_rooms(envs):
+            return OutAndBack(envs, seed, (steps, steps))
         return make_explorer(envs, seed)
 
     return make
 
 
-def then_restless(explorer: Explorer, context: int) -> Explorer:
+def then_restless(explorer: PolicyFactory, context: int) -> PolicyFactory:
     """Another policy for a context of so many frames, then random actions, each held for some steps."""
 
     def make(envs: VectorEnv, seed: int) -> Policy:
-        lasting = LastingActions(envs.single_action_space, envs.num_envs, seed)
-        after = MazeExplorer(envs, seed, restless) if are_mazes(envs) else lasting
+        after = MazeExplorer(envs, seed, restless) if are_mazes(envs) else LastingActions(envs, seed)
         return _Then(explorer(envs, seed), after, context - 1)
 
     return make
@@ -93,7 +80,7 @@ def then_restless(explorer: Explorer, context: int) -> Explorer:
 class _Then:
     """One policy for some steps, then another."""
 
-    def __init__(self, first: Policy, second: Policy, steps: int):
+    def __init__(self, first: Policy, second: Policy, steps: int) -> None:
         self.first, self.second, self.steps = first, second, steps
 
     def predict(

@@ -104,8 +104,6 @@ def play_vector(num_envs: int) -> Play:
 def collected(args: Args, policy: str) -> str:
     """One row of the table: frames/s of a collection that is compressed and written."""
     explorer = explorer_named(policy)
-    if explorer is None:
-        raise ValueError(f"There is no explorer {policy!r}.")
     steps = gym.make(MAZE).unwrapped.mazes.config.steps  # type: ignore[attr-defined]
     episodes = -(-args.frames // (steps + 1))
     with tempfile.TemporaryDirectory() as folder:

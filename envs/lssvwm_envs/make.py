@@ -55,6 +55,12 @@ def image_envs(env_id: str, **kwargs: Any) -> Callable[[int], VectorEnv]:
     return make
 
 
+def single_envs(envs: VectorEnv) -> list[Any]:
+    """The unwrapped environments of a SyncVectorEnv; none of a vector environment of another form."""
+    inner = envs.unwrapped
+    return [env.unwrapped for env in inner.envs] if isinstance(inner, SyncVectorEnv) else []
+
+
 def _is_minigrid(env_id: str) -> bool:
     name = env_id.split(":")[-1].split("/")[-1]
     return name.startswith(("MiniGrid", "BabyAI-"))

@@ -15,11 +15,10 @@ from gymnasium.vector.utils import batch_space
 from lssvwm_envs.dream.model_cache import shared_fingerprint, shared_model
 from lssvwm_envs.observation import make_observation, observation_space
 from lssvwm_envs.rows import autoreset_mode_of, reset_mask, row_of
-from lssvwm_rl.data.collect import read_vector
 from lssvwm_rl.model.checkpoint_files import CONTEXTS, resolve_checkpoint
 from lssvwm_rl.model.checkpoints import check_fits, load_contexts
 from lssvwm_rl.model.memory import Memory
-from lssvwm_rl.spaces import action_layout, image_key, image_shape, space_from_json, space_to_json
+from lssvwm_rl.spaces import action_layout, image_key, image_shape, read_vector, space_from_json, space_to_json
 
 Kind = Literal["memory", "both"]
 E = TypeVar("E", gym.Env, VectorEnv)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -29,16 +30,15 @@ def main(args: ImportNpz) -> None:
         FileExistsError: if the store holds other episodes.
         ValueError: if a file cannot be used, or the store holds episodes of another kind.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from lssvwm_rl.data.importers.npz import import_npz, npz_files
     from lssvwm_rl.data.store import EpisodeStore
+    from lssvwm_rl.progress import progress_bar
 
     files = npz_files(args.source)
     have = len(EpisodeStore(args.out)) if (args.out / "header.json").exists() else 0
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar:
-        task = bar.add_task(str(args.source), total=len(files), completed=have)
-        store = import_npz(args.source, args.out, args.vector, on_episode=lambda _: bar.advance(task))
+    numbers = count(have + 1)
+    with progress_bar(str(args.source)) as progress:
+        progress(have, len(files))
+        store = import_npz(args.source, args.out, args.vector, on_episode=lambda _: progress(next(numbers), len(files)))
     steps = int(store.lengths.sum())
     print(f"{args.out}: {len(store)} episodes, {steps} steps, {store.lengths.mean():.1f} per episode.")

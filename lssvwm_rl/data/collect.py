@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from gymnasium.vector import VectorEnv
 
+from lssvwm_rl.data.play import Start, Step, play
 from lssvwm_rl.data.splits import SPLITS, split_seed
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
-from lssvwm_rl.policy import Policy
-from lssvwm_rl.spaces import action_layout, image_key, space_to_json
+from lssvwm_rl.policy import PolicyFactory
+from lssvwm_rl.spaces import action_layout, image_key, image_of, image_shape, read_vector, read_vectors, space_to_json
 
 
 def collect(
     make_envs: Callable[[int], VectorEnv],
-    policy_factory: Callable[[VectorEnv, int], Policy],
+    policy_factory: PolicyFactory,
     out: str | Path,
     episodes: int,
     num_envs: int = 16,
@@ -32,11 +34,10 @@ def collect(
     """Fill the store at `out` up to `episodes` episodes; what is there already is kept and counted.
 
     Episodes are those of the seeds `seed`, `seed + 1`, ... of the split, leaving out seeds the store already has.
-    Every started episode is finished, so short episodes are not favoured.
+    Every started episode is finished, so short episodes are not favoured. Returns the store.
 
     Args:
-        make_envs: makes so many environments with autoreset disabled; an observation is a uint8 image or a Dict with
-            one.
+        make_envs: makes so many environments with autoreset disabled and one image in an observation.
         policy_factory: called with the vector environment and a seed.
         out: folder of the store, made if missing.
         episodes: how many the store shall hold in the end.
@@ -44,13 +45,9 @@ def collect(
         seed: of the first episode, counted inside the split, and the policy's.
         split: "train", "validation" or "test", see `splits`.
         vector_keys: keys of the Dict observation or of `info` recorded as the episodes' vectors, in this order.
-        env_spec: JSON of the EnvSpec, for the header.
-        policy_name: for the header.
+        env_spec, policy_name: for the header, the first as JSON of an EnvSpec.
         on_episode: called after each finished episode.
         shard_episodes: episodes per shard.
-
-    Returns:
-        The store.
 
     Raises:
         ValueError: for unfit spaces, unknown vector keys, or a store of another kind at `out`.
@@ -58,44 +55,21 @@ def collect(
     if episodes < 1 or num_envs < 1:
         raise ValueError(f"episodes and num_envs must be at least 1, got {episodes} and {num_envs}.")
     out = Path(out)
-    stored = EpisodeStore(out) if (out / "header.json").exists() else None
-    have = 0 if stored is None else len(stored)
-    if stored is not None and stored.header.policy != policy_name:
-        raise ValueError(
-            f"{out} was collected with policy {stored.header.policy!r}, not {policy_name!r}; use another folder."
-        )
-    split_seed(split, seed)  # says what is wrong with either before anything is made
-    strangers = [] if stored is None else [s for s in stored.seeds.tolist() if s >= 0 and s not in SPLITS[split]]
-    if strangers:
-        raise ValueError(
-            f"{out} holds world {strangers[0]:,}, which is not of the split {split!r}; use another folder or split."
-        )
-    missing = max(0, episodes - have)
+    stored = _stored(out, split, seed, policy_name)
+    used: Sequence[int] = [] if stored is None else stored.seeds.tolist()
+    missing = max(0, episodes - len(used))
     num_envs = max(1, min(num_envs, missing))
-    seeds = _unused_seeds(split, seed, () if stored is None else stored.seeds, missing)
-    # Sub-environments are reset here and not by autoreset, so that every episode has its own seed and no reset looks
-    # like a transition.
+    seeds = _unused_seeds(split, seed, used, max(1, missing))
     envs = make_envs(num_envs)
     try:
-        image = image_key(envs.single_observation_space)
-        _, action_dtype = action_layout(envs.single_action_space)
-        running = [next(seeds, None) for _ in range(num_envs)]
-        observation: Any
-        seeds_now: Any = running  # VectorEnv takes a list as well as a number, its annotation does not say so
-        observation, info = envs.reset(seed=seeds_now)
-        header = StoreHeader(
-            frame_shape=_frames(observation, image).shape[1:],
-            action_space=space_to_json(envs.single_action_space),
-            vector_keys={key: read_vector(key, observation, info, num_envs).shape[1] for key in vector_keys},
-            env_spec=env_spec,
-            policy=policy_name,
-            seeds=(split_seed(split, seed),),
-        )
+        events = play(envs, policy_factory(envs, seed), [seeds] * num_envs)
+        start = next(events)
+        header = _header(envs, start, vector_keys, env_spec, policy_name, split_seed(split, seed))
         if stored is not None:
             stored.header.check_same_kind(header, out)
-        policy = policy_factory(envs, seed)
+        played = islice(_episodes(envs, chain([start], events), vector_keys), missing)
         with EpisodeWriter(out, header, shard_episodes) as writer:
-            for episode in _episodes(envs, policy, observation, info, image, vector_keys, action_dtype, running, seeds):
+            for episode in played:
                 writer.add(episode)
                 if on_episode is not None:
                     on_episode(episode)
@@ -104,8 +78,30 @@ def collect(
     return EpisodeStore(out)
 
 
-def _unused_seeds(split: str, k: int, used: Sequence[int] | np.ndarray, count: int) -> Iterator[int]:
-    taken = {int(s) for s in used}
+def _stored(out: Path, split: str, seed: int, policy_name: str) -> EpisodeStore | None:
+    """What is at `out` already.
+
+    Raises:
+        ValueError: if other episodes are, or for an unknown split or a seed that is not in it.
+    """
+    split_seed(split, seed)
+    if not (out / "header.json").exists():
+        return None
+    stored = EpisodeStore(out)
+    if stored.header.policy != policy_name:
+        raise ValueError(
+            f"{out} was collected with policy {stored.header.policy!r}, not {policy_name!r}; use another folder."
+        )
+    strangers = [s for s in stored.seeds.tolist() if s >= 0 and s not in SPLITS[split]]
+    if strangers:
+        raise ValueError(
+            f"{out} holds world {strangers[0]:,}, which is not of the split {split!r}; use another folder or split."
+        )
+    return stored
+
+
+def _unused_seeds(split: str, k: int, used: Iterable[int], count: int) -> Iterator[int]:
+    taken = set(used)
     while count > 0:
         seed = split_seed(split, k)
         if seed not in taken:
@@ -114,15 +110,32 @@ def _unused_seeds(split: str, k: int, used: Sequence[int] | np.ndarray, count: i
         k += 1
 
 
+def _header(
+    envs: VectorEnv, start: Start | Step, vector_keys: Sequence[str], env_spec: str | None, policy_name: str, seed: int
+) -> StoreHeader:
+    height, width, channels = image_shape(envs.single_observation_space)
+    sizes = {key: read_vector(key, start.observation, start.info, envs.num_envs).shape[1] for key in vector_keys}
+    return StoreHeader(
+        frame_shape=(height, width, channels),
+        action_space=space_to_json(envs.single_action_space),
+        vector_keys=sizes,
+        env_spec=env_spec,
+        policy=policy_name,
+        seeds=(seed,),
+    )
+
+
+@dataclass(frozen=True)
 class _Track:
     """One episode while it is being played."""
 
-    def __init__(self, frame: np.ndarray, vector: np.ndarray):
-        self.frames, self.vectors = [frame], [vector]
-        self.actions: list[np.ndarray] = []
-        self.rewards: list[float] = []
+    seed: int
+    frames: list[np.ndarray]
+    vectors: list[np.ndarray]
+    actions: list[np.ndarray] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
 
-    def episode(self, terminated: bool, truncated: bool, seed: int) -> Episode:
+    def episode(self, terminated: bool, truncated: bool) -> Episode:
         return Episode(
             frames=np.stack(self.frames),
             actions=np.stack(self.actions),
@@ -130,79 +143,26 @@ class _Track:
             terminated=terminated,
             truncated=truncated,
             vectors=np.stack(self.vectors) if self.vectors[0].size else None,
-            seed=seed,
+            seed=self.seed,
         )
 
 
-def _episodes(
-    envs: VectorEnv,
-    policy: Policy,
-    observation: Any,
-    info: dict[str, Any],
-    image: str | None,
-    vector_keys: Sequence[str],
-    action_dtype: np.dtype,
-    running: list[int | None],
-    seeds: Iterator[int],
-) -> Iterator[Episode]:
-    """Step until every seed's episode is finished; `running[i]` is sub-environment i's seed, None if it has no more."""
-    n = envs.num_envs
-
-    def seen() -> tuple[np.ndarray, np.ndarray]:
-        vectors = [read_vector(key, observation, info, n) for key in vector_keys]
-        return _frames(observation, image).copy(), np.concatenate([np.zeros((n, 0), np.float32), *vectors], axis=1)
-
-    rewards: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
-    tracks = [_Track(frame, vector) for frame, vector in zip(*seen(), strict=True)]
-    state: Any = None
-    episode_start = np.ones(n, bool)
-    while any(s is not None for s in running):
-        actions, state = policy.predict(observation, state=state, episode_start=episode_start)
-        _check_actions(actions, envs)
-        observation, rewards, terminated, truncated, info = envs.step(actions)
-        frames, vectors = seen()
-        done = terminated | truncated
-        for i, track in enumerate(tracks):
+def _episodes(envs: VectorEnv, events: Iterable[Start | Step], vector_keys: Sequence[str]) -> Iterator[Episode]:
+    """Episodes in the order in which they end."""
+    image, (_, action_dtype) = image_key(envs.single_observation_space), action_layout(envs.single_action_space)
+    tracks: dict[int, _Track] = {}
+    for event in events:
+        frames = image_of(event.observation, image).copy()
+        vectors = read_vectors(vector_keys, event.observation, event.info, envs.num_envs)
+        ended = np.zeros(envs.num_envs, bool) if isinstance(event, Start) else event.ended
+        for i in np.flatnonzero(event.rows).tolist():
+            if isinstance(event, Start):
+                tracks[i] = _Track(int(event.seeds[i]), [frames[i]], [vectors[i]])
+                continue
+            track = tracks[i]
             track.frames.append(frames[i])
             track.vectors.append(vectors[i])
-            track.actions.append(np.asarray(actions[i], dtype=action_dtype))
-            track.rewards.append(float(rewards[i]))
-            current = running[i]
-            if done[i] and current is not None:
-                yield track.episode(bool(terminated[i]), bool(truncated[i]), current)
-                running[i] = next(seeds, None)
-        episode_start = done
-        if done.any():
-            reset_seeds: Any = [running[i] if done[i] else None for i in range(n)]
-            observation, info = envs.reset(seed=reset_seeds, options={"reset_mask": done})
-            frames, vectors = seen()
-            for i in np.flatnonzero(done).tolist():
-                tracks[i] = _Track(frames[i], vectors[i])
-
-
-def _frames(observation: Any, image: str | None) -> np.ndarray:
-    return observation if image is None else observation[image]
-
-
-def read_vector(key: str, observation: Any, info: dict[str, Any], n: int) -> np.ndarray:
-    """(n, size) float32 of a key of the observation or of `info`; after a partial reset only its rows mean anything.
-
-    Raises:
-        ValueError: if neither has the key, or what it holds is not numeric.
-    """
-    value = observation.get(key) if isinstance(observation, dict) else None
-    value = info.get(key) if value is None else value
-    if value is None:
-        names = sorted({*(observation if isinstance(observation, dict) else ()), *(k for k in info if k[0] != "_")})
-        raise ValueError(f"There is no vector {key!r}; observation and info have {', '.join(names) or 'no keys'}.")
-    try:
-        return np.asarray(value, np.float32).reshape(n, -1)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"The vector {key!r} is not numeric ({error}); name another key.") from error
-
-
-def _check_actions(actions: np.ndarray, envs: VectorEnv) -> None:
-    if len(actions) != envs.num_envs or not all(envs.single_action_space.contains(a) for a in np.asarray(actions)):
-        raise ValueError(f"The policy gave actions {actions}, which are not in {envs.single_action_space}.")
+            track.actions.append(np.asarray(event.actions[i], dtype=action_dtype))
+            track.rewards.append(float(event.rewards[i]))
+            if ended[i]:
+                yield track.episode(bool(event.terminated[i]), bool(event.truncated[i]))

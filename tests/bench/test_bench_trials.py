@@ -12,8 +12,8 @@ import torch
 
 from lssvwm_bench.lineup import load_lineup
 from lssvwm_bench.trials import record_trials
-from lssvwm_bench.walks import named, then_restless, there_and_back
-from lssvwm_envs.explorers import make_explorer
+from lssvwm_bench.walks import then_restless, there_and_back
+from lssvwm_envs.explorers import explorer_named, make_explorer
 from lssvwm_envs.make import image_envs, make_image_env
 from lssvwm_rl.cli import main
 from lssvwm_rl.data.collect import collect
@@ -179,8 +179,8 @@ def test_the_way_back_is_the_way_out(mazes):
 @pytest.mark.parametrize("env_id", [MAZE, RECALL])
 def test_a_continuation_is_random_after_the_context(env_id):
     context, envs = 20, image_envs(env_id, max_steps=60)
-    explored = record_trials(envs, named("explore"), 3, 60)
-    continued = record_trials(envs, then_restless(named("explore"), context), 3, 60)
+    explored = record_trials(envs, explorer_named("explore"), 3, 60)
+    continued = record_trials(envs, then_restless(explorer_named("explore"), context), 3, 60)
     for a, b in zip(explored, continued, strict=True):
         np.testing.assert_array_equal(a.episode.frames[:context], b.episode.frames[:context])
         assert (a.episode.actions[context - 1 :] != b.episode.actions[context - 1 :]).any()

@@ -111,7 +111,9 @@ def test_evaluation_plays_test_worlds_alone(num_envs):
     )
     assert len(result.returns) == 5 and (result.lengths == 12).all()
     seeds = [seed for seed, _ in notes]
-    assert set(seeds) >= {split_seed("test", 20 + k) for k in range(5)} and len(set(seeds)) == len(seeds)
+    assert set(seeds) == {split_seed("test", 20 + k) for k in range(5)}, "these worlds and no other"
+    counted = len(seeds) - (-5 % num_envs)  # a row without an episode left repeats its last one, which is not counted
+    assert len(set(seeds)) == counted == 5
     assert all(seed in SPLITS["test"] for seed in seeds)
     assert all(np.array_equal(maze, layout(seed)) for seed, maze in notes)
 
@@ -119,7 +121,6 @@ def test_evaluation_plays_test_worlds_alone(num_envs):
 @pytest.mark.parametrize("split", [None, "train", "validation", "test"])
 def test_trials_are_of_test_worlds_unless_said_otherwise(split):
     explorer = explorer_named("wander")
-    assert explorer is not None
     asked = {} if split is None else {"split": split}
     trials = record_trials(image_envs(MAZE, **MAZE_SETTINGS), explorer, 3, 12, seed=4, vector_keys=("pose",), **asked)
     for k, trial in enumerate(trials):
@@ -132,7 +133,6 @@ def test_trials_are_of_test_worlds_unless_said_otherwise(split):
 
 def test_trials_are_the_same_in_gymnasiums_vector():
     explorer = explorer_named("explore")
-    assert explorer is not None
     native = image_envs(MAZE, **MAZE_SETTINGS)
 
     def synchronous(count: int):

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lssvwm_envs.explorers import MemoryWalker, make_explorer
+from lssvwm_envs.explorers import make_explorer
+from lssvwm_envs.explorers.memory_walker import MemoryWalker
 from lssvwm_envs.make import image_envs, make_image_env
 from lssvwm_rl.data.clips import ClipSampler, StreamSampler, clip_batch, hold_out
 from lssvwm_rl.data.collect import collect
@@ -155,7 +156,7 @@ def test_unknown_vectors_are_named(tmp_path):
 def test_the_walker_shows_the_object_and_ends_either_way(blind, low, high):
     envs = image_envs(ENV_ID)(1)
     env = envs.envs[0].unwrapped
-    walker = make_explorer(envs, 0, blind)
+    walker = make_explorer(envs, 0, blind=blind)
     assert isinstance(walker, MemoryWalker)
     outcomes, looked = [], []
     for seed in range(60):

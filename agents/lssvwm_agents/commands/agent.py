@@ -67,8 +67,8 @@ def main(args: AgentTrain | AgentEval) -> None:
 
 
 def _train(args: AgentTrain) -> None:
-    from lssvwm_agents.evaluate import progress_bar
-    from lssvwm_agents.imagination import DreamTrainConfig, train_in_dream
+    from lssvwm_agents.imagination import DreamTrainConfig, shown_on, train_in_dream
+    from lssvwm_rl.progress import progress_bar
 
     config = DreamTrainConfig(
         total_steps=args.steps,
@@ -79,7 +79,7 @@ def _train(args: AgentTrain) -> None:
         device=args.device,
     )
     with progress_bar("PPO in the dream") as progress:
-        train_in_dream(args.checkpoint, config, args.out, progress)
+        train_in_dream(args.checkpoint, config, args.out, shown_on(progress))
     print(f"Policy written to {args.out}.")
 
 
@@ -88,12 +88,13 @@ def _evaluate(args: AgentEval) -> None:
 
     import torch
 
-    from lssvwm_agents.evaluate import evaluate_policy, print_results, progress_bar, write_results
+    from lssvwm_agents.evaluate import evaluate_policy, print_results, write_results
     from lssvwm_agents.policies import check_new, check_reads, load_policy
     from lssvwm_envs.make import make_image_env
     from lssvwm_envs.wrappers import VectorMemoryObservation
     from lssvwm_rl.model.checkpoints import check_fits, load_world_model
     from lssvwm_rl.policy import Policy, RandomPolicy
+    from lssvwm_rl.progress import progress_bar
     from lssvwm_rl.spaces import image_shape, space_to_json
 
     if args.out is not None:

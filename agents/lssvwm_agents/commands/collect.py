@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from lssvwm_envs.explorers import explorer_named, explorer_names
 from lssvwm_rl.data.splits import Split
+from lssvwm_rl.policy import PolicyFactory
+
+
+def _policies() -> str:
+    return f"One of {', '.join(explorer_names())}, or the folder of a policy written by `lssvwm agent train`."
 
 
 @dataclass(frozen=True)
@@ -21,9 +28,7 @@ class Collect:
     """Folder of the store."""
     episodes: int = 1000
     """Episodes that the store shall hold in the end."""
-    policy: str = "explore"
-    """random, explore, the folder of a policy written by `lssvwm agent train`; for MemoryMaze also wander, frontier,
-    oracle, walk-back, patrol, look-around."""
+    policy: Annotated[str, tyro.conf.arg(help=_policies())] = "explore"
     vector: tuple[str, ...] = ()
     """Low-dimensional keys of the observation or of info to record, for example pose."""
     num_envs: int = 16
@@ -40,39 +45,28 @@ def main(args: Collect) -> None:
     """Collect.
 
     Raises:
-        ValueError: if the environment has no image, or the store holds other episodes.
+        ValueError: if the environment has no image, the store holds other episodes, or there is no such explorer or
+            none for this environment.
         FileNotFoundError: if there is no such policy.
         gymnasium.error.Error: if there is no such environment.
     """
-    from gymnasium.vector import VectorEnv
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from lssvwm_envs.explorers import explorer_named
     from lssvwm_envs.make import image_envs, make_image_env
     from lssvwm_rl.cli import json_value
     from lssvwm_rl.data.collect import collect
     from lssvwm_rl.data.store import EpisodeStore
-    from lssvwm_rl.policy import Policy
+    from lssvwm_rl.progress import progress_bar
 
-    explorer = explorer_named(args.policy)
-    if explorer is None:
-        from lssvwm_agents.policies import load_policy
-
-        policy = load_policy(args.policy)
-
-        def explorer(envs: VectorEnv, seed: int) -> Policy:
-            return policy
-
+    policy_factory = _policy_factory(args.policy)
     kwargs = {name: json_value(text) for name, text in args.env_kwargs.items()}
     with make_image_env(args.env, **kwargs) as env:
         spec = None if env.spec is None else env.spec.to_json()
     have = len(EpisodeStore(args.out)) if (args.out / "header.json").exists() else 0
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar:
-        task = bar.add_task(args.env, total=args.episodes, completed=have)
+    numbers = count(have + 1)
+    with progress_bar(args.env) as progress:
+        progress(have, args.episodes)
         store = collect(
             image_envs(args.env, **kwargs),
-            explorer,
+            policy_factory,
             args.out,
             args.episodes,
             args.num_envs,
@@ -81,7 +75,17 @@ def main(args: Collect) -> None:
             args.vector,
             spec,
             args.policy,
-            on_episode=lambda _: bar.advance(task),
+            on_episode=lambda _: progress(next(numbers), args.episodes),
         )
     steps = int(store.lengths.sum())
     print(f"{args.out}: {len(store)} episodes, {steps} steps, {store.lengths.mean():.1f} per episode.")
+
+
+def _policy_factory(policy: str) -> PolicyFactory:
+    """The explorer of that name, or the policy in that folder."""
+    if policy in explorer_names() or not ("/" in policy or Path(policy).exists()):
+        return explorer_named(policy)
+    from lssvwm_agents.policies import load_policy
+
+    saved = load_policy(policy)
+    return lambda envs, seed: saved

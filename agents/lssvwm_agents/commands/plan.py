@@ -42,12 +42,13 @@ def main(args: Plan) -> None:
         FileNotFoundError: if there is no such checkpoint.
         gymnasium.error.Error: if there is no such environment.
     """
-    from lssvwm_agents.evaluate import evaluate_policy, print_results, progress_bar, write_results
+    from lssvwm_agents.evaluate import evaluate_policy, print_results, write_results
     from lssvwm_agents.planning import CEMConfig, PlannerPolicy
     from lssvwm_agents.policies import check_new
     from lssvwm_envs.make import make_image_env
     from lssvwm_rl.model.checkpoints import check_fits, load_world_model
     from lssvwm_rl.policy import Policy, RandomPolicy
+    from lssvwm_rl.progress import progress_bar
     from lssvwm_rl.spaces import image_shape, space_to_json
 
     if args.out is not None:

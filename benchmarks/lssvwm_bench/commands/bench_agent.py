@@ -45,11 +45,12 @@ def main(args: BenchAgent) -> None:
 
     import torch
 
-    from lssvwm_agents.evaluate import evaluate_policy, progress_bar
+    from lssvwm_agents.evaluate import evaluate_policy
     from lssvwm_bench.results import check_new_folder, write_results
     from lssvwm_bench.returns import contenders, replay, return_plot, return_table
     from lssvwm_envs.make import make_image_env
     from lssvwm_rl.cli import json_value
+    from lssvwm_rl.progress import progress_bar
 
     check_new_folder(args.out)
     if args.planner != (args.checkpoint is not None):

@@ -51,7 +51,8 @@ def main(args: BenchProbe) -> None:
     from lssvwm_bench.probe_figures import probe_plot, probe_table, probe_video
     from lssvwm_bench.results import check_new_folder, write_results
     from lssvwm_bench.trials import record_trials
-    from lssvwm_bench.walks import named, trial_environment
+    from lssvwm_bench.walks import trial_environment
+    from lssvwm_envs.explorers import explorer_named
     from lssvwm_envs.make import image_envs
     from lssvwm_rl.cli import json_value
     from lssvwm_rl.measures.probe import Subject, prepare, probe_features
@@ -61,7 +62,7 @@ def main(args: BenchProbe) -> None:
     if args.episodes < 4 or args.steps < 2:
         raise ValueError(f"Use at least 4 --episodes and 2 --steps, not {args.episodes} and {args.steps}.")
     tune_process()
-    explorer, lineup = named(args.policy), load_lineup(args.checkpoints, args.device)
+    explorer, lineup = explorer_named(args.policy), load_lineup(args.checkpoints, args.device)
     given = {key: json_value(text) for key, text in args.env_kwargs.items()}
     env, kwargs = trial_environment(lineup, args.env, given, args.steps)
     make_envs = image_envs(env, **kwargs)

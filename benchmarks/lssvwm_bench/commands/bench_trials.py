@@ -83,7 +83,8 @@ def main(args: BenchRetrieval | BenchReasoning | BenchLong) -> None:
     from lssvwm_bench.long import drift_plot, drift_table, measure_drift
     from lssvwm_bench.results import check_new_folder, write_results
     from lssvwm_bench.trials import record_trials
-    from lssvwm_bench.walks import named, then_restless, there_and_back, trial_environment
+    from lssvwm_bench.walks import then_restless, there_and_back, trial_environment
+    from lssvwm_envs.explorers import explorer_named
     from lssvwm_envs.make import image_envs
     from lssvwm_rl.cli import json_value
     from lssvwm_rl.pictures import write_image
@@ -94,14 +95,14 @@ def main(args: BenchRetrieval | BenchReasoning | BenchLong) -> None:
     config = DreamTrials(args.context, denoise_steps=args.denoise_steps, batch=args.batch)
     if isinstance(args, BenchRetrieval):
         name, frames = "retrieval", args.context if args.back is None else args.back
-        explorer = there_and_back(args.context) if args.policy is None else named(args.policy)
+        explorer = there_and_back(args.context) if args.policy is None else explorer_named(args.policy)
         config = dataclasses.replace(config, reach=args.reach)
     elif isinstance(args, BenchReasoning):
         name, frames = "reasoning", args.steps
-        explorer = then_restless(named(args.policy or "explore"), args.context)
+        explorer = then_restless(explorer_named(args.policy or "explore"), args.context)
         config = dataclasses.replace(config, reach=args.reach, modes=(FREE_RUNNING,))
     else:
-        name, frames, explorer = "long", args.steps, named(args.policy or "explore")
+        name, frames, explorer = "long", args.steps, explorer_named(args.policy or "explore")
     if min(frames, args.trials) < 1:
         raise ValueError(f"Predicted frames and trials must be at least 1, not {frames} and {args.trials}.")
     lineup, steps = load_lineup(args.checkpoints, args.device), args.context + frames - 1

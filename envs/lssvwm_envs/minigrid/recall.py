@@ -31,7 +31,7 @@ class MiniGridRecall(MiniGridEnv):
         ValueError: for a smaller size.
     """
 
-    def __init__(self, size: int = 9, max_steps: int = 63, **kwargs: Any):
+    def __init__(self, size: int = 9, max_steps: int = 63, **kwargs: Any) -> None:
         if size < 5:
             raise ValueError(f"The room must be at least 5 tiles wide, got {size}.")
         space = MissionSpace(mission_func=lambda: "look around")
@@ -56,7 +56,7 @@ class MiniGridRecall(MiniGridEnv):
 
 
 def visible_tiles(pose: np.ndarray, size: int) -> np.ndarray:
-    """Grid coordinates (..., VIEW, VIEW, 2) of the tiles in frames, from poses (..., 4) of `minigrid.PoseInfo`."""
+    """Grid coordinates (..., VIEW, VIEW, 2) of the tiles in frames, from poses (..., 4) of `make.PoseInfo`."""
     return _tiles(np.rint(pose[..., :2] * size).astype(int), np.rint(pose[..., 2:]).astype(int))
 
 

@@ -13,11 +13,15 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from lssvwm_bench.trials import record_trials
 from lssvwm_bench.walks import there_and_back
 from lssvwm_envs.explorers import explorer_named, make_explorer
+from lssvwm_envs.explorers.maze_view import MazeView
+from lssvwm_envs.explorers.maze_walks import mixed
+from lssvwm_envs.explorers.mazes import MazeExplorer
 from lssvwm_envs.make import image_envs
+from lssvwm_envs.memory_maze.distances import distances
 from lssvwm_envs.memory_maze.env import MemoryMazeEnv
-from lssvwm_envs.memory_maze.explorers import WALKS, MazeExplorer, MazeView, distances
 from lssvwm_envs.memory_maze.kinematics import HEADINGS, LEFT, RIGHT
 
+WALKS = ("explore", "wander", "frontier", "oracle", "walk-back", "patrol", "look-around", "restless")
 ENV_ID, N, STEPS, SIZE = "lssvwm/MemoryMaze-9x9-v0", 16, 1000, 9
 
 
@@ -35,9 +39,7 @@ class Walked:
 def walked(policy: str) -> Walked:
     envs = image_envs(ENV_ID, image_size=16)(N)
     mazes = envs.unwrapped.mazes
-    explorer = explorer_named(policy)
-    assert explorer is not None
-    walker = explorer(envs, 3)
+    walker = explorer_named(policy)(envs, 3)
     observation, _ = envs.reset(seed=0)
     state, actions, rewards = None, [], []
     cells = [np.column_stack([mazes.y, mazes.x]).astype(int)]
@@ -65,7 +67,7 @@ def test_walks_keep_to_actions_that_exist(policy):
     assert ((walk.actions >= 0) & (walk.actions < 6)).all()
     assert len(np.unique(walk.actions)) >= 3 and len(np.unique(walk.actions, axis=1).T) == N
     moved = (np.diff(walk.cells, axis=0) != 0).any(axis=2)
-    if policy != "explore":  # of which a few are random
+    if policy not in ("explore", "restless"):  # of which a few are random, or all
         longest = max(np.diff(np.flatnonzero(np.r_[True, row, True])).max() for row in moved.T)
         assert longest < 80, "steps in the same cell, longer than a whole turn and back"
 
@@ -126,9 +128,7 @@ def test_walks_depend_on_the_seeds_alone(policy):
 
     def actions(envs, env_seed: int, seed: int = 5) -> np.ndarray:
         """Of two episodes, (140, n)."""
-        explorer = explorer_named(policy)
-        assert explorer is not None
-        walker, state, taken = explorer(envs, seed), None, []
+        walker, state, taken = explorer_named(policy)(envs, seed), None, []
         observation, _ = envs.reset(seed=env_seed)
         start = np.ones(envs.num_envs, bool)
         for _ in range(140):
@@ -151,11 +151,13 @@ def test_walks_depend_on_the_seeds_alone(policy):
 
 def test_names_find_walks_and_others_are_refused():
     envs = image_envs(ENV_ID, image_size=16)(2)
-    assert isinstance(make_explorer(envs, 0), MazeExplorer)
-    assert explorer_named("sleepwalk") is None
+    explorer = make_explorer(envs, 0)
+    assert isinstance(explorer, MazeExplorer) and explorer.walk is mixed
+    with pytest.raises(ValueError, match="no scripted policy 'sleepwalk'"):
+        explorer_named("sleepwalk")
     others = image_envs("MiniGrid-MemoryS7-v0")(1)
     with pytest.raises(ValueError, match="not a MemoryMaze"):
-        MazeExplorer(others, 0)
+        MazeExplorer(others, 0, mixed)
 
 
 def test_ways_are_shortest():

@@ -106,9 +106,7 @@ def test_a_reward_is_for_the_shown_object_and_for_nothing_else(policy):
     n = 12
     envs = gym.make_vec("lssvwm/MemoryMaze-7x7-v0", n, image_size=16, max_steps=200, objects=4)
     mazes: Mazes = envs.unwrapped.mazes
-    explorer = explorer_named(policy)
-    assert explorer is not None
-    walker = explorer(envs, 0)
+    walker = explorer_named(policy)(envs, 0)
     observation, _ = envs.reset(seed=0)
     state, start = None, np.ones(n, bool)
     rewarded = passed = 0

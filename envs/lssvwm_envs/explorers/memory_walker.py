@@ -1,120 +1,22 @@
-"""Scripted policies for data collection: worlds are only worth learning from if the data shows what matters."""
+"""Walks through MiniGrid-Memory with something to remember."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from gymnasium.vector import VectorEnv
+from minigrid.envs import MemoryEnv
 
-from lssvwm_rl.policy import Policy, RandomPolicy
+from lssvwm_envs.explorers.registry import explorer, made_of
+from lssvwm_envs.make import single_envs
 
 LEFT, RIGHT, FORWARD = 0, 1, 2
 DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 Pose = tuple[int, int, int]  # x, y, direction
-
-
-def explorer_named(name: str) -> Callable[[VectorEnv, int], Policy] | None:
-    """What makes the scripted policy of that name for some environments: "random", "explore", or a walk of
-    `memory_maze.explorers.WALKS`; None if there is none.
-    """
-    from lssvwm_envs.memory_maze.explorers import WALKS, MazeExplorer
-
-    if name == "random":
-        return lambda envs, seed: RandomPolicy(envs.single_action_space, seed)
-    if name == "explore":
-        return make_explorer
-    return partial(MazeExplorer, walk=WALKS[name]) if name in WALKS else None
-
-
-def make_explorer(envs: VectorEnv, seed: int, blind: float = 0.2) -> Policy:
-    """The explorer that suits the environments: privileged walkers for MemoryMaze, MiniGrid-Memory and MiniGridRecall,
-    otherwise lasting actions.
-
-    `blind` is the first walker's.
-    """
-    from minigrid.envs import MemoryEnv
-
-    from lssvwm_envs.memory_maze.explorers import MazeExplorer, are_mazes
-    from lssvwm_envs.minigrid.recall import MiniGridRecall
-
-    if are_mazes(envs):
-        return MazeExplorer(envs, seed)
-    unwrapped: list[Any] = [env.unwrapped for env in getattr(envs, "envs", ())]
-    if unwrapped and all(isinstance(env, MiniGridRecall) for env in unwrapped):
-        return OutAndBack(unwrapped, seed)
-    if unwrapped and all(isinstance(env, MemoryEnv) for env in unwrapped):
-        return MemoryWalker(unwrapped, seed, blind)
-    return LastingActions(envs.single_action_space, envs.num_envs, seed)
-
-
-class LastingActions:
-    """Random actions that last: a Discrete action is held a few steps, a Box action drifts. Goes further than noise."""
-
-    HOLD = 0.6  # probability of keeping the action, and the drift's correlation
-
-    def __init__(self, action_space: gym.Space, num_envs: int, seed: int):
-        self.space, self.num_envs = action_space, num_envs
-        self.rng = np.random.default_rng(seed)
-        self.space.seed(seed)
-
-    def predict(
-        self, observation: Any, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = False
-    ) -> tuple[np.ndarray, Any]:
-        """Actions (n[, A]); the state is what was done before."""
-        fresh = np.stack([self.space.sample() for _ in range(self.num_envs)])
-        if state is None:
-            return fresh, fresh
-        if isinstance(self.space, spaces.Box):
-            actions = self.HOLD * state + (1 - self.HOLD**2) ** 0.5 * fresh
-            actions = np.clip(actions, self.space.low, self.space.high).astype(fresh.dtype)
-        else:
-            keep = (self.rng.random(self.num_envs) < self.HOLD).reshape(-1, *[1] * (fresh.ndim - 1))
-            actions = np.where(keep, state, fresh)
-        return actions, actions
-
-
-class OutAndBack:
-    """Wanders off for some steps, turns round and walks back the same way, over and over: what was seen returns.
-
-    A walk depends only on the policy's and the environment's seed.
-
-    Args:
-        envs: unwrapped MiniGrid environments.
-        seed: of the walks.
-        steps: fewest and most steps of a way out.
-    """
-
-    def __init__(self, envs: list[Any], seed: int, steps: tuple[int, int] = (8, 16)):
-        self.envs, self.seed, self.steps = envs, seed, steps
-
-    def predict(
-        self, observation: Any, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = False
-    ) -> tuple[np.ndarray, Any]:
-        """Actions (n,) int64; the state is what is left of every sub-environment's plan."""
-        start = np.ones(len(self.envs), bool) if state is None or episode_start is None else episode_start
-        plans: list[Any] = [None] * len(self.envs) if state is None else state
-        plans = [self._plans(env) if new else plan for env, new, plan in zip(self.envs, start, plans, strict=True)]
-        return np.array([next(plan) for plan in plans]), plans
-
-    def _plans(self, env: Any) -> Iterator[int]:
-        rng = np.random.default_rng([self.seed, env.np_random_seed % 2**63])
-        mirrored = {LEFT: RIGHT, RIGHT: LEFT, FORWARD: FORWARD}
-        while True:
-            way = []
-            for _ in range(rng.integers(self.steps[0], self.steps[1] + 1)):
-                x, y = env.front_pos
-                free = 0 < x < env.width - 1 and 0 < y < env.height - 1
-                way.append(FORWARD if free and rng.random() < 0.7 else int(rng.choice([LEFT, RIGHT])))
-                yield way[-1]
-            turn = int(rng.choice([LEFT, RIGHT]))
-            yield from (turn, turn, *(mirrored[action] for action in reversed(way)))
 
 
 @dataclass
@@ -128,6 +30,7 @@ class _Walk:
     random_rate: float
 
 
+@explorer("memory-walker", suits=made_of(MemoryEnv))
 class MemoryWalker:
     """Walks MiniGrid-Memory so that there is something to remember, reading the simulator's state.
 
@@ -136,14 +39,14 @@ class MemoryWalker:
     20 % of the walks take 0 / 10 / 50 % random steps. A walk depends only on the policy's and the environment's seed.
 
     Args:
-        envs: unwrapped MiniGrid-Memory environments.
+        envs: a SyncVectorEnv of MiniGrid-Memory environments.
         seed: of the walks.
         blind: share of the walks that go to an end without looking at the object first. Without any, a model never
             learns that ignorance does not pay, and an agent trained in its dream does not look either.
     """
 
-    def __init__(self, envs: list[Any], seed: int, blind: float = 0.2):
-        self.envs, self.seed, self.blind = envs, seed, blind
+    def __init__(self, envs: VectorEnv, seed: int, blind: float = 0.2) -> None:
+        self.envs, self.seed, self.blind = single_envs(envs), seed, blind
         self.views: dict[tuple[int, int], frozenset[Pose]] = {}
 
     def predict(

@@ -1,0 +1,91 @@
+"""Explorers by name: a decorated one can be collected with, and names that do not fit are one sentence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from minigrid.minigrid_env import MiniGridEnv
+
+from lssvwm_envs.explorers import explorer, explorer_named, explorer_names, made_of, make_explorer, registry
+from lssvwm_envs.explorers.lasting import LastingActions
+from lssvwm_envs.explorers.memory_walker import MemoryWalker
+from lssvwm_envs.explorers.out_and_back import OutAndBack
+from lssvwm_envs.make import image_envs
+from lssvwm_rl.cli import main
+from lssvwm_rl.data.store import EpisodeStore
+
+MINIGRID, RECALL, MAZE = "MiniGrid-MemoryS7-v0", "lssvwm/MiniGridRecall-v0", "lssvwm/MemoryMaze-5x5-v0"
+ANY = ["explore", "lasting", "random"]
+WALKS = ["frontier", "look-around", "mixed", "oracle", "patrol", "restless", "walk-back", "wander"]
+
+
+@pytest.fixture
+def new_names(monkeypatch):
+    """What the test registers is forgotten after it."""
+    monkeypatch.setattr(registry, "EXPLORERS", dict(registry.EXPLORERS))
+
+
+@pytest.mark.usefixtures("new_names")
+def test_a_decorated_class_or_function_is_collected_with(tmp_path, capsys):
+    @explorer("spin", suits=made_of(MiniGridEnv))
+    class Spin:
+        def __init__(self, envs, seed):
+            self.count = envs.num_envs
+
+        def predict(self, observation, state=None, episode_start=None, deterministic=False):
+            return np.zeros(self.count, np.int64), state
+
+    @explorer("still")
+    def still(envs, seed):
+        return Spin(envs, seed)
+
+    for name in ("spin", "still"):
+        out = tmp_path / name
+        words = ["--episodes", "2", "--num-envs", "2", "--env-kwargs", "max_steps", "5", "--policy", name]
+        main(["collect", MINIGRID, "--out", str(out), *words])
+        store = EpisodeStore(out)
+        assert store.header.policy == name and store.lengths.tolist() == [5, 5]
+        assert not np.concatenate([episode.actions for episode in store]).any()
+    with pytest.raises(SystemExit):
+        main(["collect", MAZE, "--out", str(tmp_path / "maze"), "--policy", "spin"])
+    assert "'spin' does not suit" in capsys.readouterr().err and not (tmp_path / "maze").exists()
+    with pytest.raises(ValueError, match="'spin' already; choose another name"):
+        explorer("spin")(Spin)
+    with pytest.raises(SystemExit):
+        main(["collect", "--help"])
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert all(name in shown for name in [*ANY, *WALKS, "memory-walker", "out-and-back", "spin", "still"])
+
+
+@pytest.mark.parametrize(
+    ("env_id", "own"), [(MINIGRID, ["memory-walker"]), (RECALL, ["out-and-back"]), (MAZE, WALKS),
+                        ("MiniGrid-Empty-5x5-v0", [])]
+)  # fmt: skip
+def test_every_environment_has_explorers_that_suit_it(env_id, own):
+    envs = image_envs(env_id)(2)
+    assert explorer_names(envs) == sorted([*ANY, *own])
+    for name in explorer_names():
+        if name not in explorer_names(envs):
+            with pytest.raises(ValueError, match=f"'{name}' does not suit .*; use one of {', '.join(ANY[:1])}"):
+                explorer_named(name)(envs, 0)
+            continue
+        observation, _ = envs.reset(seed=0)
+        actions, _ = explorer_named(name)(envs, 0).predict(observation, None, np.ones(2, bool))
+        assert envs.action_space.contains(actions)
+    envs.close()
+
+
+def test_explore_is_what_suits():
+    kinds = {MINIGRID: MemoryWalker, RECALL: OutAndBack, "MiniGrid-Empty-5x5-v0": LastingActions}
+    for env_id, kind in kinds.items():
+        assert isinstance(make_explorer(image_envs(env_id)(2), 0), kind)
+    walker = make_explorer(image_envs(MINIGRID)(1), 0, blind=0.5)
+    assert isinstance(walker, MemoryWalker) and walker.blind == 0.5
+
+
+def test_an_unknown_name_lists_all(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["collect", MINIGRID, "--out", str(tmp_path / "s"), "--policy", "sleepwalk"])
+    error = capsys.readouterr().err
+    assert "no scripted policy 'sleepwalk'" in error and error.count("\n") == 1
+    assert all(name in error for name in explorer_names()) and not list(tmp_path.iterdir())

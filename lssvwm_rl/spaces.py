@@ -108,6 +108,20 @@ def image_of(observation: Any, key: str | None) -> Any:
     return observation if key is None else observation[key]
 
 
+def images_of(observation: Any) -> Any:
+    """The images in a batch of observations of an unknown space: the array itself, or the one of uint8 in a dict.
+
+    Raises:
+        ValueError: if a dict holds no (n, H, W, C) uint8 or more than one.
+    """
+    if not isinstance(observation, dict):
+        return observation
+    images = [part for part in observation.values() if part.dtype == np.uint8 and part.ndim == 4]
+    if len(images) != 1:
+        raise ValueError(f"The observation ({', '.join(observation)}) must hold one image, not {len(images)}.")
+    return images[0]
+
+
 def _bounds_to_json(bounds: np.ndarray) -> Any:
     # Strict JSON has no infinity, so infinite bounds are strings; uniform bounds shrink to one number.
     def plain(value: Any) -> Any:

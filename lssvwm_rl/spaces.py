@@ -103,12 +103,7 @@ def image_shape(space: gym.Space) -> tuple[int, ...]:
     return tuple(image.shape)
 
 
-def image_of(observation: Any, key: str | None) -> Any:
-    """The image in an observation, single or batched; `key` is what `image_key` found."""
-    return observation if key is None else observation[key]
-
-
-def images_of(observation: Any) -> Any:
+def find_images(observation: Any) -> Any:
     """The images in a batch of observations of an unknown space: the array itself, or the one of uint8 in a dict.
 
     Raises:
@@ -120,6 +115,11 @@ def images_of(observation: Any) -> Any:
     if len(images) != 1:
         raise ValueError(f"The observation ({', '.join(observation)}) must hold one image, not {len(images)}.")
     return images[0]
+
+
+def image_of(observation: Any, key: str | None) -> Any:
+    """The image in an observation, single or batched; `key` is what `image_key` found."""
+    return observation if key is None else observation[key]
 
 
 def _bounds_to_json(bounds: np.ndarray) -> Any:

@@ -158,9 +158,8 @@ def _train(policy: str, envs: VecEnv, config: PPOConfig, progress: Update | None
             seed=config.seed,
             device="cpu",  # the policy is small: on an accelerator it would wait for copies
         )
-        return model.learn(
-            config.total_steps, None if progress is None else _ShowProgress(progress, config.total_steps)
-        )
+        show = None if progress is None else _ShowProgress(progress, config.total_steps)
+        return model.learn(config.total_steps, show)
     finally:
         envs.close()
 

@@ -13,7 +13,7 @@ from lssvwm_agents.planning.dynamics import Dynamics
 from lssvwm_agents.planning.planner import P, Planner
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.world_model import WorldModel
-from lssvwm_rl.spaces import action_layout, images_of, space_from_json
+from lssvwm_rl.spaces import action_layout, find_images, space_from_json
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class PlannerPolicy(Generic[P]):
         return replace(state, memory=memory, plan=initial.plan.where(start, state.plan))
 
     def _frames(self, observation: Any) -> np.ndarray:
-        images = images_of(observation)
+        images = find_images(observation)
         expected = tuple(self.model.config.frame_shape)
         if images.shape[1:] != expected or images.dtype != np.uint8:
             raise ValueError(

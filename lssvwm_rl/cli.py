@@ -38,7 +38,6 @@ COMMANDS = {
     ),
     "plan": ("lssvwm_agents.commands.plan:Plan", "play an environment by planning in the world model"),
     "agent train": ("lssvwm_agents.commands.agent:AgentTrain", "train an agent inside the world model"),
-    "agent eval": ("lssvwm_agents.commands.agent:AgentEval", "play an environment with a trained agent"),
 }
 """Command -> (where its options are, what it does). Strings, so that each floor is imported only when it is called."""
 
@@ -60,14 +59,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(0 if wanted and words else 2)
     module_name, options = COMMANDS[name][0].split(":")
     module = importlib.import_module(module_name)
+    import gymnasium as gym
     import tyro
 
-    args = tyro.cli(getattr(module, options), args=words[len(name.split()) :], prog=f"lssvwm {name}")
-    import gymnasium as gym
-
-    # What users get wrong is a sentence; everything else is a bug and keeps its traceback.
+    # What users get wrong is a sentence, also where a nested config refuses it; everything else is a bug and keeps its
+    # traceback.
     try:
-        module.main(args)
+        module.main(tyro.cli(getattr(module, options), args=words[len(name.split()) :], prog=f"lssvwm {name}"))
     except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError, gym.error.Error) as error:
         print(f"lssvwm {name}: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from error

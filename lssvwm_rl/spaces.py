@@ -104,6 +104,20 @@ def image_shape(space: gym.Space) -> tuple[int, ...]:
     return tuple(image.shape)
 
 
+def find_images(observation: Any) -> Any:
+    """The images in a batch of observations of an unknown space: the array itself, or the one of uint8 in a dict.
+
+    Raises:
+        ValueError: if a dict holds no (n, H, W, C) uint8 or more than one.
+    """
+    if not isinstance(observation, dict):
+        return observation
+    images = [part for part in observation.values() if part.dtype == np.uint8 and part.ndim == 4]
+    if len(images) != 1:
+        raise ValueError(f"The observation ({', '.join(observation)}) must hold one image, not {len(images)}.")
+    return images[0]
+
+
 def image_of(observation: Any, key: str | None) -> Any:
     """The image in an observation, single or batched; `key` is what `image_key` found."""
     return observation if key is None else observation[key]

@@ -21,8 +21,9 @@ BAD = [
     (["dream", "--checkpoint", "{tmp}/none"], "no checkpoint"),
     (["plan", "--checkpoint", "{tmp}/none", "--env", "MiniGrid-MemoryS7-v0"], "no checkpoint"),
     (["plan", "--checkpoint", "{checkpoint}", "--env", "MiniGrid-DoesNotExist-v0"], "DoesNotExist"),
-    (["agent", "eval", "--policy", "{tmp}/none", "--env", "MiniGrid-MemoryS7-v0"], "No policy at"),
     (["agent", "train", "--checkpoint", "{tmp}/none", "--out", "{tmp}/agent"], "no checkpoint"),
+    (["agent", "train", "--checkpoint", "{checkpoint}", "--out", "{tmp}/agent", "--num-envs", "0"], "at least 1"),
+    (["agent", "train", "--checkpoint", "{checkpoint}", "--out", "{checkpoint}"], "exists already"),
     (["quickstart", "--checkpoint", "{tmp}/none", "--out", "{tmp}/q"], "no checkpoint"),
 ]
 

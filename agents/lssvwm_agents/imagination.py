@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
@@ -12,15 +12,13 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
-from lssvwm_agents.policies import check_new, save_policy
+from lssvwm_agents.policies import save_policy
 from lssvwm_envs.make import make_image_env
 from lssvwm_envs.sb3 import DreamVecEnv, GymVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
+from lssvwm_rl.files import check_new
 from lssvwm_rl.progress import Update
 from lssvwm_rl.spaces import image_key
-
-Progress = Callable[[int, int, float], None]
-"""Called with (steps done, all steps, mean return of recent episodes, NaN before the first has ended)."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class PPOConfig:
 
 @dataclass(frozen=True)
 class DreamTrainConfig(PPOConfig):
-    """PPO inside the dream, reading the memory."""
+    """PPO inside the dream, on the readout of its memory."""
 
     num_envs: int = 128
     """Dreams that run together; a network call for many rows costs little more than for few."""
@@ -65,7 +63,7 @@ class DreamTrainConfig(PPOConfig):
     """Widths of the policy's and of the value function's layers."""
     context_length: int = 1
     """Real frames observed before each dream: 1 starts dreams where real episodes start."""
-    max_episode_steps: int = 64
+    horizon: int = 64
     """Dreams are cut after so many steps."""
     denoise_steps: int = 4
     """Network passes per dreamt frame. With 1, what is not known is a blur instead of a guess, which agents exploit."""
@@ -77,72 +75,66 @@ IMAGE_PPO = PPOConfig(num_envs=8, rollout_steps=128, batch_size=512)
 """Of the baseline on real images."""
 
 
-def shown_on(bar: Update) -> Progress:
-    """What shows the progress of PPO on a bar, with the mean return beside it."""
-    return lambda done, total, mean_return: bar(done, total, f"return {mean_return:.3f}")
-
-
 def train_in_dream(
     checkpoint: str,
     config: DreamTrainConfig | None = None,
     out: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: Update | None = None,
 ) -> PPO:
     """Train a policy that reads the world model's memory, without touching a real environment.
 
     Args:
         checkpoint: name or folder of the world model.
+        config: `DreamTrainConfig()` if None.
         out: new folder for the trained policy (`save_policy`).
+        progress: called with (dreamt steps, all of them, mean return of recent dreams).
 
     Raises:
-        ValueError: if `out` exists or the checkpoint is unusable.
+        FileExistsError: if `out` exists.
         FileNotFoundError: if there is no such checkpoint.
+        ValueError: if the checkpoint is unusable.
     """
     config = config or DreamTrainConfig()
     if out is not None:
-        check_new(Path(out))
+        check_new(out)
     envs = DreamVecEnv(
         checkpoint,
         num_envs=config.num_envs,
         seed=config.seed,
         observation="memory",
         context_length=config.context_length,
-        horizon=config.max_episode_steps,
+        horizon=config.horizon,
         denoise_steps=config.denoise_steps,
         device=config.device,
     )
-    model = _train("MlpPolicy", VecMonitor(envs), config, {"net_arch": list(config.hidden)}, progress)
+    model = _train("MlpPolicy", envs, config, progress, net_arch=list(config.hidden))
     if out is not None:
         save_policy(model, out, checkpoint=checkpoint)
     return model
 
 
-def train_on_images(env_id: str, config: PPOConfig | None = None, progress: Progress | None = None) -> PPO:
+def train_on_images(env_id: str, config: PPOConfig = IMAGE_PPO, progress: Update | None = None) -> PPO:
     """The baseline: PPO with a convolutional policy on the real environment's images, without memory.
 
     Raises:
         ValueError: if the environment has no image observation.
         gymnasium.error.Error: if there is no such environment.
     """
-    config = config or IMAGE_PPO
     envs = _real_envs(env_id, config.num_envs)
     policy = "CnnPolicy" if image_key(envs.single_observation_space) is None else "MultiInputPolicy"
-    return _train(policy, VecMonitor(GymVecEnv(envs, config.seed)), config, {}, progress)
+    return _train(policy, GymVecEnv(envs, config.seed), config, progress)
 
 
-def train_on_memory(
-    env_id: str, checkpoint: str, config: PPOConfig | None = None, progress: Progress | None = None
-) -> PPO:
-    """PPO with an MLP, which has no memory of its own, on what the world model remembers of the real environment.
+def train_on_memory(env_id: str, checkpoint: str, config: PPOConfig = IMAGE_PPO, progress: Update | None = None) -> PPO:
+    """PPO with an MLP, which has no memory of its own, on the readout of a memory of the real environment.
 
     Raises:
         ValueError: if the environment's frames or actions are not the world model's.
         FileNotFoundError: if there is no such checkpoint.
         gymnasium.error.Error: if there is no such environment.
     """
-    config = config or IMAGE_PPO
     envs = VectorMemoryObservation(_real_envs(env_id, config.num_envs), checkpoint)
-    return _train("MlpPolicy", VecMonitor(GymVecEnv(envs, config.seed)), config, {}, progress)
+    return _train("MlpPolicy", GymVecEnv(envs, config.seed), config, progress)
 
 
 def _real_envs(env_id: str, num_envs: int) -> VectorEnv:
@@ -150,13 +142,11 @@ def _real_envs(env_id: str, num_envs: int) -> VectorEnv:
     return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
-def _train(
-    policy: str, envs: VecEnv, config: PPOConfig, policy_kwargs: dict[str, object], progress: Progress | None
-) -> PPO:
+def _train(policy: str, envs: VecEnv, config: PPOConfig, progress: Update | None, **policy_kwargs: Any) -> PPO:
     try:
         model = PPO(
             policy,
-            envs,
+            VecMonitor(envs),
             learning_rate=config.learning_rate,
             n_steps=config.rollout_steps,
             batch_size=min(config.batch_size, config.rollout_steps * config.num_envs),
@@ -168,19 +158,19 @@ def _train(
             seed=config.seed,
             device="cpu",  # the policy is small: on an accelerator it would wait for copies
         )
-        return model.learn(config.total_steps, callback=_ProgressCallback(config.total_steps, progress))
+        show = None if progress is None else _ShowProgress(progress, config.total_steps)
+        return model.learn(config.total_steps, show)
     finally:
         envs.close()
 
 
-class _ProgressCallback(BaseCallback):
-    def __init__(self, total: int, progress: Progress | None) -> None:
+class _ShowProgress(BaseCallback):
+    def __init__(self, update: Update, total: int) -> None:
         super().__init__()
-        self._total = total
-        self._progress = progress
+        self._update, self._total = update, total
 
     def _on_step(self) -> bool:
-        if self._progress is not None:
-            recent = [episode["r"] for episode in self.model.ep_info_buffer or ()]
-            self._progress(self.num_timesteps, self._total, float(np.mean(recent)) if recent else float("nan"))
+        recent = [episode["r"] for episode in self.model.ep_info_buffer or ()]
+        mean = np.mean(recent) if recent else np.nan  # before the first episode has ended
+        self._update(self.num_timesteps, self._total, note=f"return {mean:.3f}")
         return True

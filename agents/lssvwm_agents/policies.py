@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from stable_baselines3.common.policies import (
     MultiInputActorCriticPolicy,
 )
 
+from lssvwm_rl.files import check_new, written_whole
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.spaces import space_from_json, space_to_json
 
@@ -78,7 +77,8 @@ def save_policy(model: PPO, folder: str | Path, checkpoint: str | None = None, e
         env_id: the environment it belongs to.
 
     Raises:
-        ValueError: if the folder exists or the policy holds parts that cannot be rebuilt from JSON.
+        FileExistsError: if the folder exists.
+        ValueError: if the policy holds parts that cannot be rebuilt from JSON.
     """
     folder = Path(folder)
     check_new(folder)
@@ -106,15 +106,11 @@ def save_policy(model: PPO, folder: str | Path, checkpoint: str | None = None, e
         "env_id": env_id,
     }
     text = json.dumps(config, indent=2)
-    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-    partial.mkdir(parents=True)
-    try:
+    with written_whole(folder) as partial:
+        partial.mkdir()
         # Shared feature extractors appear under several names; save_model writes each tensor once.
         save_model(policy, str(partial / WEIGHTS_FILE))
         (partial / CONFIG_FILE).write_text(text + "\n")
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
@@ -156,12 +152,6 @@ def check_reads(saved: SavedPolicy, model: WorldModel) -> None:
             f"The policy reads observations of shape {saved.observation_space.shape}, the memory has "
             f"{model.readout_size} numbers; use the world model it was trained with, or train it again."
         )
-
-
-def check_new(path: Path) -> None:
-    """Raise ValueError if something is at `path` already: nothing is ever overwritten."""
-    if path.exists():
-        raise ValueError(f"{path} exists already; choose another name or remove it first.")
 
 
 def _no_schedule(progress_remaining: float) -> float:

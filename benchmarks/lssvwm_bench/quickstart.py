@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from lssvwm_agents.evaluate import EvaluationResult, evaluate_policy
-from lssvwm_agents.imagination import IMAGE_PPO, DreamTrainConfig, shown_on, train_in_dream, train_on_images
-from lssvwm_agents.planning import CEMConfig, PlannerPolicy
+from lssvwm_agents.imagination import IMAGE_PPO, DreamTrainConfig, train_in_dream, train_on_images
+from lssvwm_agents.planning import CEMConfig, cem_policy
 from lssvwm_agents.policies import load_policy, save_policy
 from lssvwm_bench.quickstart_report import write_report
 from lssvwm_bench.stopwatch import measure
@@ -233,9 +233,7 @@ def _picture(path: Path, width: int, video: np.ndarray) -> None:
 
 def _plan(out: Path, config: QuickstartConfig) -> dict[str, Any]:
     model = load_world_model(config.checkpoint)
-    return {
-        "planner": _evaluate(PlannerPolicy(model, config.planner), config, config.plan_episodes, "planner").to_json()
-    }
+    return {"planner": _evaluate(cem_policy(model, config.planner), config, config.plan_episodes, "planner").to_json()}
 
 
 def _agent(out: Path, config: QuickstartConfig) -> dict[str, Any]:
@@ -245,7 +243,7 @@ def _agent(out: Path, config: QuickstartConfig) -> dict[str, Any]:
     policy = out / "agent"
     shutil.rmtree(policy, ignore_errors=True)  # of an interrupted phase
     with progress_bar("PPO in the dream") as bar:
-        train_in_dream(config.checkpoint, settings, policy, shown_on(bar))
+        train_in_dream(config.checkpoint, settings, policy, bar)
     return {"dreamt_steps": config.dream_steps, "real_steps": 0}
 
 
@@ -254,7 +252,7 @@ def _images(out: Path, config: QuickstartConfig) -> dict[str, Any]:
     policy = out / "image-agent"
     shutil.rmtree(policy, ignore_errors=True)
     with progress_bar("PPO on images") as bar:
-        model = train_on_images(config.env, replace(IMAGE_PPO, total_steps=steps), shown_on(bar))
+        model = train_on_images(config.env, replace(IMAGE_PPO, total_steps=steps), bar)
     save_policy(model, policy, env_id=config.env)
     return {"real_steps": steps}
 

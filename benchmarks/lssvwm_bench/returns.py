@@ -16,7 +16,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from matplotlib.figure import Figure
 
 from lssvwm_agents.evaluate import EvaluationResult
-from lssvwm_agents.planning import PlannerPolicy
+from lssvwm_agents.planning import cem_policy
 from lssvwm_agents.policies import check_reads, load_policy
 from lssvwm_bench.results import markdown_table, new_figure
 from lssvwm_envs.explorers.maze_walks import seek
@@ -74,7 +74,7 @@ def contenders(
             wrap = partial(VectorMemoryObservation, checkpoint=saved.checkpoint, observation="memory", device=device)
         found["policy"] = Contender(saved, wrap)
     if planner is not None:
-        found["planner"] = Contender(PlannerPolicy(_fitting_model(planner, env, name, device), seed=seed))
+        found["planner"] = Contender(cem_policy(_fitting_model(planner, env, name, device), seed=seed))
     return found
 
 

@@ -46,9 +46,10 @@ class Args:
 def run(args: Args, arm: str, seed: int) -> dict[str, object]:
     """Train one policy and play the test worlds with it."""
     config = PPOConfig(total_steps=args.steps, entropy=args.entropy, seed=seed)
-    curve: list[tuple[int, float]] = []
+    curve: list[tuple[float, float]] = []
 
-    def progress(done: int, _: int, mean_return: float) -> None:
+    def progress(done: float, _: float, note: str = "") -> None:
+        mean_return = float(note.removeprefix("return "))
         if not curve or done - curve[-1][0] >= args.steps // 60:
             curve.append((done, mean_return))
             print(f"{arm} {seed}: {done} steps, return {mean_return:.3f}", flush=True)

@@ -43,7 +43,7 @@ def test_evaluation_plays_the_same_whole_episodes_whatever_runs_beside():
 
 
 def test_a_dream_trained_policy_is_kept_and_acts_in_the_real_env(checkpoint, tmp_path):
-    config = DreamTrainConfig(**TINY, hidden=(16,), max_episode_steps=6)
+    config = DreamTrainConfig(**TINY, hidden=(16,), horizon=6)
     model = train_in_dream(checkpoint, config, tmp_path / "agent")
     loaded = load_policy(tmp_path / "agent")
     assert loaded.checkpoint == checkpoint
@@ -55,7 +55,7 @@ def test_a_dream_trained_policy_is_kept_and_acts_in_the_real_env(checkpoint, tmp
     check_reads(loaded, shared_model(checkpoint))
     with pytest.raises(ValueError, match="the memory has 384 numbers; use the world model"):
         check_reads(loaded, shared_model("minigrid-memory"))
-    with pytest.raises(ValueError, match="exists already"):
+    with pytest.raises(FileExistsError, match="exists already"):
         train_in_dream(checkpoint, config, tmp_path / "agent")
     (tmp_path / "agent" / "policy.safetensors").write_bytes(b"half")
     with pytest.raises(ValueError, match="cannot be read"):
@@ -64,10 +64,12 @@ def test_a_dream_trained_policy_is_kept_and_acts_in_the_real_env(checkpoint, tmp
 
 def test_ppo_trains_on_the_memory_of_the_real_environment(checkpoint):
     steps = []
-    model = train_on_memory(
-        ENV_ID, checkpoint, PPOConfig(**TINY), lambda done, total, mean: steps.append((done, total))
-    )
-    assert model.num_timesteps == 32 and steps[-1] == (32, 32)
+
+    def progress(done, total, note=""):
+        steps.append((done, total, note[:6]))
+
+    model = train_on_memory(ENV_ID, checkpoint, PPOConfig(**TINY), progress)
+    assert model.num_timesteps == 32 and steps[-1] == (32, 32, "return")
     assert model.observation_space.shape == (shared_model(checkpoint).readout_size,)
     again = train_on_memory(ENV_ID, checkpoint, PPOConfig(**TINY))
     assert all((p == q).all() for p, q in zip(model.policy.parameters(), again.policy.parameters(), strict=True))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 
-from lssvwm_agents.planning import CEM, CEMConfig, PlannerPolicy
-from lssvwm_agents.planning.dynamics import WorldModelDynamics
+from lssvwm_agents.evaluate import evaluate_policy
+from lssvwm_agents.planning import CEM, CEMConfig, PlannerPolicy, WorldModelDynamics, cem_policy
 from lssvwm_envs.dream.model_cache import shared_model
+from lssvwm_envs.make import make_image_env
 from lssvwm_rl.data.store import EpisodeStore
 
 CONFIG = CEMConfig(horizon=5, samples=256, elites=32, iterations=8)
@@ -40,20 +44,21 @@ def generators(n):
 )
 def test_cem_finds_the_known_sequence(space, targets, tolerance):
     cem = CEM(CONFIG, space)
-    action, plan, info = cem.plan(Target(space, targets), None, None, generators(2))
+    action, plan, info = cem.plan(Target(space, targets), None, cem.prior(2), generators(2))
     # A Gaussian keeps a least spread of 0.05 around its mean, which is what has to be found.
     found = plan.parameters[..., 0] if isinstance(space, spaces.Box) else plan.best
     assert (found.view(targets.shape) - targets).abs().max() <= tolerance
     assert (action - targets[:, 0]).abs().max() <= 4 * tolerance
-    again, _, _ = cem.plan(Target(space, targets), None, None, generators(2))
+    again, _, _ = cem.plan(Target(space, targets), None, cem.prior(2), generators(2))
     assert torch.equal(action, again)
     assert (info["best_return"] >= info["mean_return"]).all()
 
 
 def test_returns_that_are_not_numbers_are_refused():
     space = spaces.Discrete(2)
+    cem, nowhere = CEM(CONFIG, space), Target(space, torch.full((1, 5), float("nan")))
     with pytest.raises(ValueError, match="NaN"):
-        CEM(CONFIG, space).plan(Target(space, torch.full((1, 5), float("nan"))), None, None, generators(1))
+        cem.plan(nowhere, None, cem.prior(1), generators(1))
 
 
 def test_returns_are_those_of_unrolling_by_hand(checkpoint):
@@ -81,10 +86,67 @@ def test_returns_are_those_of_unrolling_by_hand(checkpoint):
 def test_the_planner_starts_anew_where_an_episode_starts(checkpoint):
     model = shared_model(checkpoint)
     episode = EpisodeStore(checkpoint + "/contexts")[0]
-    planner = PlannerPolicy(model, CEMConfig(horizon=3, samples=4, elites=2, iterations=1))
+    planner = cem_policy(model, CEMConfig(horizon=3, samples=4, elites=2, iterations=1))
     _, state = planner.predict(episode.frames[[0, 1]])
     actions, state = planner.predict(episode.frames[[2, 0]], state, np.array([False, True]))
     assert state.memory.frames.tolist() == [2, 1]
     assert actions.shape == (2,) and all(planner.action_space.contains(a) for a in actions)
     with pytest.raises(ValueError, match="rows"):
         planner.predict(episode.frames[:3], state)
+
+
+@dataclass(frozen=True)
+class Searches:
+    """A plan that only counts."""
+
+    rows: torch.Tensor
+
+    def where(self, mask, other):
+        return Searches(torch.where(mask, self.rows, other.rows))
+
+
+class Shooting:
+    """Random shooting: the first action of the best of a few random sequences."""
+
+    def __init__(self, actions, horizon=3, samples=4):
+        self.actions, self.shape = actions, (samples, horizon)
+
+    def prior(self, rows):
+        return Searches(torch.zeros(rows, dtype=torch.int64))
+
+    def plan(self, dynamics, memory, plan, generators):
+        tries = torch.stack([torch.randint(self.actions, self.shape, generator=g) for g in generators])
+        best = dynamics.evaluate(memory, tries).cpu().argmax(1)
+        return tries[torch.arange(len(best)), best, 0], Searches(plan.rows + 1), {}
+
+
+def test_another_planner_plays_too(checkpoint):
+    model = shared_model(checkpoint)
+    policy = PlannerPolicy(model, Shooting(actions=7), WorldModelDynamics(model), seed=2)
+    make = partial(make_image_env, "MiniGrid-MemoryS7-v0", max_steps=5)
+    alone, beside = (evaluate_policy(policy, make, 2, num_envs=n) for n in (1, 2))
+    assert (alone.lengths == 5).all() and np.array_equal(alone.first_actions, beside.first_actions)
+    frames = np.stack([make().reset(seed=i)[0] for i in range(2)])
+    _, state = policy.predict(frames)
+    _, state = policy.predict({"image": frames, "mission": np.zeros((2, 3))}, state, np.array([False, True]))
+    assert state.plan.rows.tolist() == [2, 1]
+
+
+def test_any_dynamics_with_the_same_actions_is_searched(checkpoint):
+    model = shared_model(checkpoint)
+    frames = np.zeros((2, *model.config.frame_shape), np.uint8)
+    targets = torch.tensor([[3] * 5, [6] * 5])
+    dynamics = Target(spaces.Discrete(7), targets)
+    actions, _ = PlannerPolicy(model, CEM(CONFIG, dynamics.action_space), dynamics).predict(frames)
+    assert actions.tolist() == [3, 6]
+    with pytest.raises(ValueError, match="The dynamics take actions of Discrete.4."):
+        PlannerPolicy(model, CEM(CONFIG, spaces.Discrete(4)), Target(spaces.Discrete(4), targets))
+
+
+def test_one_image_is_found_in_what_is_observed(checkpoint):
+    model = shared_model(checkpoint)
+    policy, frames = cem_policy(model), np.zeros((1, *model.config.frame_shape), np.uint8)
+    with pytest.raises(ValueError, match="observation .a, b. must hold one image, not 2"):
+        policy.predict({"a": frames, "b": frames})
+    with pytest.raises(ValueError, match="do not fit the world model"):
+        policy.predict(frames[:, :8])

@@ -49,7 +49,7 @@ def maze_checkpoint(tmp_path_factory) -> str:
 def policy(maze_checkpoint, tmp_path_factory) -> str:
     out = tmp_path_factory.mktemp("policy") / "agent"
     config = DreamTrainConfig(
-        total_steps=16, num_envs=2, rollout_steps=8, batch_size=8, epochs=1, hidden=(16,), max_episode_steps=6
+        total_steps=16, num_envs=2, rollout_steps=8, batch_size=8, epochs=1, hidden=(16,), horizon=6
     )
     train_in_dream(maze_checkpoint, config, out)
     return str(out)

@@ -81,7 +81,7 @@ def decision() -> dict[str, Any]:
     memory, _ = model.observe(model.initial_memory(1), batch.frames[:, :-AHEAD], batch.actions[:, :-AHEAD])
     dynamics = WorldModelDynamics(model)
     cem = CEM(CEMConfig(horizon=4, samples=64, elites=8, iterations=3), dynamics.action_space)
-    action, plan, info = cem.plan(dynamics, memory, None, [torch.Generator().manual_seed(0)])
+    action, plan, info = cem.plan(dynamics, memory, cem.prior(1), [torch.Generator().manual_seed(0)])
     best, parameters = plan.best[0, :AHEAD, 0].tolist(), plan.parameters[0, :, 0].tolist()
     return {"action": int(action), "best": best, "return": float(info["best_return"]), "parameters": parameters}
 

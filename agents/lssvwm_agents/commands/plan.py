@@ -38,17 +38,17 @@ def main(args: Plan) -> None:
     """Evaluate both policies and print a table.
 
     Raises:
-        ValueError: if the environment does not fit the checkpoint, or `out` exists.
+        ValueError: if the environment does not fit the checkpoint.
+        FileExistsError: if `out` exists.
         FileNotFoundError: if there is no such checkpoint.
         gymnasium.error.Error: if there is no such environment.
     """
-    from lssvwm_agents.evaluate import evaluate_policy, print_results, write_results
-    from lssvwm_agents.planning import CEMConfig, PlannerPolicy
-    from lssvwm_agents.policies import check_new
+    from lssvwm_agents.evaluate import evaluate_policy, print_results, progress_bar, write_results
+    from lssvwm_agents.planning import CEMConfig, cem_policy
     from lssvwm_envs.make import make_image_env
+    from lssvwm_rl.files import check_new
     from lssvwm_rl.model.checkpoints import check_fits, load_world_model
     from lssvwm_rl.policy import Policy, RandomPolicy
-    from lssvwm_rl.progress import progress_bar
     from lssvwm_rl.spaces import image_shape, space_to_json
 
     if args.out is not None:
@@ -60,7 +60,7 @@ def main(args: Plan) -> None:
         check_fits(model.config, image_shape(env.observation_space), space_to_json(action_space), args.env)
     policies: dict[str, Policy] = {
         "random": RandomPolicy(action_space, args.seed),
-        "planner": PlannerPolicy(model, config, args.seed),
+        "planner": cem_policy(model, config, args.seed),
     }
     results = {}
     for name, policy in policies.items():

@@ -15,7 +15,7 @@ from lssvwm_rl.spaces import action_layout, space_from_json
 
 
 class Dynamics(Protocol):
-    """Anything that can tell the return of action sequences; what `memory` is, is its own affair."""
+    """Anything that predicts the returns of action sequences; what `memory` is, is its own choice."""
 
     @property
     def action_space(self) -> gym.Space:

@@ -3,57 +3,60 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lssvwm_agents.planning.cem import CEM, CEMConfig, Plan
-from lssvwm_agents.planning.dynamics import WorldModelDynamics
+from lssvwm_agents.planning.dynamics import Dynamics
+from lssvwm_agents.planning.planner import P, Planner
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.world_model import WorldModel
-from lssvwm_rl.spaces import action_layout
+from lssvwm_rl.spaces import action_layout, find_images, space_from_json
 
 
 @dataclass(frozen=True)
-class PlannerState:
+class PlannerState(Generic[P]):
     """All that a planner carries from one call of `predict` to the next, n rows."""
 
     memory: Memory
     actions: Tensor
     """(n,) or (n, A): the actions returned by the last call."""
-    plan: Plan
+    plan: P
     calls: int
     """Calls of `predict` so far, which makes every call draw new random numbers."""
 
 
-class PlannerPolicy:
-    """A world model and CEM behind Stable-Baselines3's `predict`. Holds nothing between calls: state in, state out."""
+class PlannerPolicy(Generic[P]):
+    """Stable-Baselines3's `predict`: a world model observes, a planner searches. State in, state out."""
 
-    def __init__(
-        self,
-        model: WorldModel,
-        config: CEMConfig | None = None,
-        seed: int = 0,
-        discount: float = 0.99,
-        denoise_steps: int = 1,
-        max_rows: int = 256,
-    ) -> None:
-        """See `CEMConfig` and `WorldModelDynamics` for the arguments."""
-        self.model = model
-        self.dynamics = WorldModelDynamics(model, discount, denoise_steps, seed, max_rows)
-        self.cem = CEM(config or CEMConfig(), self.dynamics.action_space)
-        self.action_space = self.dynamics.action_space
-        self.seed = seed
+    def __init__(self, model: WorldModel, planner: Planner[P], dynamics: Dynamics, seed: int = 0) -> None:
+        """
+        Args:
+            model: its memory of what was observed is where the dynamics start.
+            planner: searches actions at every step.
+            dynamics: what the planner searches in, for example `WorldModelDynamics(model)`.
+            seed: of the planner's random numbers.
+
+        Raises:
+            ValueError: if the dynamics have other actions than the model.
+        """
+        self.action_space = space_from_json(model.config.action_space)
+        if dynamics.action_space != self.action_space:
+            raise ValueError(
+                f"The dynamics take actions of {dynamics.action_space}, the world model of {self.action_space}; use "
+                "dynamics of the same environment."
+            )
+        self.model, self.planner, self.dynamics, self.seed = model, planner, dynamics, seed
 
     def predict(
         self,
         observation: Any,
-        state: PlannerState | None = None,
+        state: PlannerState[P] | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
-    ) -> tuple[np.ndarray, PlannerState]:
+    ) -> tuple[np.ndarray, PlannerState[P]]:
         """Actions for a batch of n observations.
 
         Args:
@@ -61,7 +64,7 @@ class PlannerPolicy:
             state: what the previous call returned; None starts every row afresh.
             episode_start: (n,) bool, True where the observation is the first of an episode: its memory and plan are
                 reset. Needed whenever `state` is given across an episode's end.
-            deterministic: has no effect, planning always returns the best sequence found.
+            deterministic: has no effect: what is returned is always what the planner chose.
 
         Returns:
             Actions (n,) or (n, A) in the dtype of the action space, and the state for the next call.
@@ -79,15 +82,15 @@ class PlannerPolicy:
         actions = state.actions.to(self.model.device)
         memory, _ = self.model.observe(state.memory, frames[:, None], actions[:, None])
         generators = [_generator(self.seed, row, state.calls) for row in range(rows)]
-        chosen, plan, _ = self.cem.plan(self.dynamics, memory, state.plan, generators)
+        chosen, plan, _ = self.planner.plan(self.dynamics, memory, state.plan, generators)
         return chosen.numpy().astype(self.action_space.dtype), PlannerState(memory, chosen, plan, state.calls + 1)
 
-    def _initial(self, rows: int) -> PlannerState:
+    def _initial(self, rows: int) -> PlannerState[P]:
         shape, dtype = action_layout(self.action_space)
         actions = torch.from_numpy(np.zeros((rows, *shape), dtype))
-        return PlannerState(self.model.initial_memory(rows), actions, self.cem.prior(rows), calls=0)
+        return PlannerState(self.model.initial_memory(rows), actions, self.planner.prior(rows), calls=0)
 
-    def _restart(self, state: PlannerState, start: Tensor) -> PlannerState:
+    def _restart(self, state: PlannerState[P], start: Tensor) -> PlannerState[P]:
         # The stored action needs no reset: the model ignores an action that leads into a first frame.
         if not start.any():
             return state
@@ -96,18 +99,14 @@ class PlannerPolicy:
         return replace(state, memory=memory, plan=initial.plan.where(start, state.plan))
 
     def _frames(self, observation: Any) -> np.ndarray:
-        if isinstance(observation, dict):
-            images = [v for v in observation.values() if v.dtype == np.uint8 and v.ndim == 4]
-            if len(images) != 1:
-                raise ValueError(f"The observation ({', '.join(observation)}) must hold one image, not {len(images)}.")
-            observation = images[0]
+        images = find_images(observation)
         expected = tuple(self.model.config.frame_shape)
-        if observation.shape[1:] != expected or observation.dtype != np.uint8:
+        if images.shape[1:] != expected or images.dtype != np.uint8:
             raise ValueError(
-                f"Frames of shape {observation.shape[1:]} {observation.dtype} do not fit the world model, which takes "
+                f"Frames of shape {images.shape[1:]} {images.dtype} do not fit the world model, which takes "
                 f"{expected} uint8; use the environment it was trained on."
             )
-        return np.ascontiguousarray(observation)
+        return np.ascontiguousarray(images)
 
 
 def _generator(seed: int, row: int, call: int) -> torch.Generator:

@@ -1,0 +1,124 @@
+"""Families of distributions over actions, which a search samples from and fits to what was best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+
+class Family(Protocol):
+    """Distributions over the A numbers of one action with K parameters each; steps and dimensions are independent."""
+
+    dtype: torch.dtype
+    """Of actions: int64 or float32."""
+
+    def prior(self) -> Tensor:
+        """(A, K) float32 parameters of an action about which nothing is known."""
+
+    def sample(self, parameters: Tensor, samples: int, generators: Sequence[torch.Generator]) -> Tensor:
+        """(B, S, horizon, A) actions from (B, horizon, A, K) parameters."""
+
+    def fit(self, parameters: Tensor, elites: Tensor, weights: Tensor) -> Tensor:
+        """Parameters for elites (B, E, horizon, A) with weights (B, E) that sum to one."""
+
+
+class Categorical:
+    """Probabilities of the actions of every dimension."""
+
+    dtype = torch.int64
+
+    def __init__(self, sizes: np.ndarray, start: np.ndarray, min_probability: float) -> None:
+        """
+        Args:
+            sizes: (A,) int64, how many actions each dimension has.
+            start: (A,) int64, the first of them.
+            min_probability: least probability of every action after a fit, so that none is lost for good.
+
+        Raises:
+            ValueError: if the least probabilities of all actions of a dimension add up to more than 1.
+        """
+        if min_probability * int(sizes.max()) > 1:
+            raise ValueError(
+                f"min_probability {min_probability} times {int(sizes.max())} actions exceeds 1; use a smaller one."
+            )
+        self.start = torch.as_tensor(start, dtype=torch.int64)
+        # Dimensions with fewer actions than the widest are padded with actions of probability zero.
+        self.allowed = torch.arange(int(sizes.max())) < torch.as_tensor(sizes)[:, None]
+        self.min_probability = min_probability
+
+    def prior(self) -> Tensor:
+        return self.allowed / self.allowed.sum(1, keepdim=True)
+
+    def sample(self, parameters: Tensor, samples: int, generators: Sequence[torch.Generator]) -> Tensor:
+        shape = (samples, *parameters.shape[1:3])
+        uniform = torch.stack([torch.rand(shape, generator=generator) for generator in generators])
+        # Inverse CDF. Clamping to the last allowed action absorbs a sum that rounds to just below one.
+        above = (uniform[..., None] >= parameters.cumsum(-1)[:, None]).sum(-1)
+        return torch.minimum(above, self.allowed.sum(1) - 1) + self.start
+
+    def fit(self, parameters: Tensor, elites: Tensor, weights: Tensor) -> Tensor:
+        chosen = torch.nn.functional.one_hot(elites - self.start, parameters.shape[-1]).to(parameters.dtype)
+        frequency = torch.einsum("be,behak->bhak", weights, chosen)
+        floor = self.min_probability * self.allowed
+        return floor + (1 - floor.sum(1, keepdim=True)) * frequency
+
+
+class Gaussian:
+    """Mean and standard deviation of every dimension; samples are clipped to the bounds."""
+
+    dtype = torch.float32
+
+    def __init__(self, low: np.ndarray, high: np.ndarray, init_std: float, min_std: float) -> None:
+        """
+        Args:
+            low, high: (A,) bounds, possibly infinite.
+            init_std: the prior's standard deviation, in half ranges (1 where there are no bounds).
+            min_std: least standard deviation after a fit, in the same unit.
+        """
+        bounded = np.isfinite(low) & np.isfinite(high)
+        half_range = np.where(bounded, (high - low) / 2, 1.0)
+        center = np.where(bounded, (high + low) / 2, np.clip(0.0, low, high))
+        self.low, self.high, self.scale, self.center = (
+            torch.as_tensor(x, dtype=torch.float32) for x in (low, high, half_range, center)
+        )
+        self.init_std, self.min_std = init_std, min_std
+
+    def prior(self) -> Tensor:
+        return torch.stack([self.center, self.init_std * self.scale], dim=-1)
+
+    def sample(self, parameters: Tensor, samples: int, generators: Sequence[torch.Generator]) -> Tensor:
+        shape = (samples, *parameters.shape[1:3])
+        normal = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+        mean, std = parameters[:, None].unbind(-1)
+        return torch.clamp(mean + std * normal, self.low, self.high)
+
+    def fit(self, parameters: Tensor, elites: Tensor, weights: Tensor) -> Tensor:
+        mean = torch.einsum("be,beha->bha", weights, elites)
+        std = torch.einsum("be,beha->bha", weights, (elites - mean[:, None]) ** 2).sqrt()
+        return torch.stack([mean, torch.maximum(std, self.min_std * self.scale)], dim=-1)
+
+
+def family_over(space: gym.Space, min_probability: float, init_std: float, min_std: float) -> Family:
+    """The family for an action space: categorical for Discrete and MultiDiscrete, clipped Gaussian for Box.
+
+    Args:
+        space: of one action.
+        min_probability: see `Categorical`.
+        init_std, min_std: see `Gaussian`.
+
+    Raises:
+        ValueError: for another space, or if the least probabilities of all actions add up to more than 1.
+    """
+    if isinstance(space, spaces.Discrete):
+        return Categorical(np.array([space.n]), np.array([space.start]), min_probability)
+    if isinstance(space, spaces.MultiDiscrete):
+        return Categorical(space.nvec, space.start, min_probability)
+    if isinstance(space, spaces.Box):
+        return Gaussian(space.low, space.high, init_std, min_std)
+    raise ValueError(f"Action space {space} is not supported; use Discrete, MultiDiscrete or Box.")

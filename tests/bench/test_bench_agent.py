@@ -10,7 +10,8 @@ import torch
 
 from lssvwm_agents.evaluate import evaluate_policy
 from lssvwm_agents.imagination import DreamTrainConfig, train_in_dream
-from lssvwm_bench.returns import contenders, replay
+from lssvwm_bench.contenders import contenders
+from lssvwm_bench.protocols.agent import replay
 from lssvwm_envs.make import image_envs, make_image_env
 from lssvwm_rl.cli import main
 from lssvwm_rl.data.collect import collect

@@ -1,4 +1,4 @@
-"""`lssvwm agent train|eval`: PPO inside the dream, then the same policy in the real environment."""
+"""`lssvwm agent train`: PPO inside the dream."""
 
 from __future__ import annotations
 
@@ -28,45 +28,13 @@ class AgentTrain:
     """Where the world model runs."""
 
 
-@dataclass(frozen=True)
-class AgentEval:
-    """Play a real environment with a trained policy, next to random actions."""
-
-    policy: Path
-    """Folder written by `lssvwm agent train`."""
-    env: str
-    """Gymnasium id of the environment to play."""
-    episodes: int = 100
-    """Episodes played by each policy."""
-    num_envs: int = 8
-    """Environments stepped together."""
-    seed: int = 0
-    """First episode seed, and the random policy's."""
-    deterministic: bool = False
-    """Take the most likely action instead of sampling."""
-    checkpoint: str | None = None
-    """World model to use instead of the one the policy was trained with, for example after moving it."""
-    device: str = "cpu"
-    """Where the world model runs."""
-    out: Path | None = None
-    """JSON file for the results; must not exist."""
-
-
-def main(args: AgentTrain | AgentEval) -> None:
-    """Train or evaluate.
+def main(args: AgentTrain) -> None:
+    """Train.
 
     Raises:
-        ValueError: if something would be overwritten, or shapes do not fit.
-        FileNotFoundError: if there is no such checkpoint or policy.
-        gymnasium.error.Error: if there is no such environment.
+        ValueError: if something would be overwritten, or settings are out of range.
+        FileNotFoundError: if there is no such checkpoint.
     """
-    if isinstance(args, AgentTrain):
-        _train(args)
-    else:
-        _evaluate(args)
-
-
-def _train(args: AgentTrain) -> None:
     from lssvwm_agents.evaluate import progress_bar
     from lssvwm_agents.imagination import DreamTrainConfig, train_in_dream
 
@@ -81,54 +49,3 @@ def _train(args: AgentTrain) -> None:
     with progress_bar("PPO in the dream") as progress:
         train_in_dream(args.checkpoint, config, args.out, progress)
     print(f"Policy written to {args.out}.")
-
-
-def _evaluate(args: AgentEval) -> None:
-    from functools import partial
-
-    import torch
-
-    from lssvwm_agents.evaluate import evaluate_policy, print_results, progress_bar, write_results
-    from lssvwm_agents.policies import check_new, check_reads, load_policy
-    from lssvwm_envs.make import make_image_env
-    from lssvwm_envs.wrappers import VectorMemoryObservation
-    from lssvwm_rl.model.checkpoints import check_fits, load_world_model
-    from lssvwm_rl.policy import Policy, RandomPolicy
-    from lssvwm_rl.spaces import image_shape, space_to_json
-
-    if args.out is not None:
-        check_new(args.out)
-    policy = load_policy(args.policy)
-    checkpoint = args.checkpoint or policy.checkpoint
-    with make_image_env(args.env) as env:
-        action_space, frame_shape = env.action_space, image_shape(env.observation_space)
-    if action_space != policy.action_space:
-        raise ValueError(
-            f"The policy at {args.policy} acts in {policy.action_space}, but {args.env} has {action_space}; "
-            "choose the environment it was trained for."
-        )
-    wrap = None
-    if checkpoint is not None:
-        model = load_world_model(checkpoint, args.device)
-        check_fits(model.config, frame_shape, space_to_json(action_space), args.env)
-        check_reads(policy, model)
-        wrap = partial(VectorMemoryObservation, checkpoint=checkpoint, observation="memory", device=args.device)
-    torch.manual_seed(args.seed)  # stochastic policies of Stable-Baselines3 draw from torch's global generator
-    results = {}
-    actors: dict[str, Policy] = {"random": RandomPolicy(action_space, args.seed), "agent": policy}
-    for name, actor in actors.items():
-        with progress_bar(name) as progress:
-            results[name] = evaluate_policy(
-                actor,
-                lambda: make_image_env(args.env),
-                args.episodes,
-                args.num_envs,
-                args.seed,
-                args.deterministic,
-                wrap_vector=wrap if name == "agent" else None,
-                progress=progress,
-            )
-    print_results(f"{args.env}, {args.episodes} episodes", results)
-    if args.out is not None:
-        about = {"env": args.env, "policy": str(args.policy), "checkpoint": checkpoint, "seed": args.seed}
-        write_results(args.out, about, results)

@@ -12,6 +12,7 @@ import tyro
 
 from lssvwm_rl.cli import COMMANDS, main
 
+AGENT = ["bench", "agent", "--out", "{tmp}/agent"]
 BAD = [
     (["fly"], "no command 'fly'"),
     (["collect", "NoSuchEnv-v0", "--out", "{tmp}/s"], "NoSuchEnv"),
@@ -22,12 +23,9 @@ BAD = [
     (["train", "--data", "{checkpoint}/contexts", "--out", "{tmp}/run", "--stream", "--curriculum", "9", "9"], "leave"),
     (["bench", "cost", "--contexts", "150", "--out", "{tmp}/cost"], "multiples of 100"),
     (["dream", "--checkpoint", "{tmp}/none"], "no checkpoint"),
-    (
-        ["bench", "agent", "--planner", "{tmp}/none", "--env", "MiniGrid-MemoryS7-v0", "--out", "{tmp}/a"],
-        "no checkpoint",
-    ),
-    (["bench", "agent", "--planner", "{checkpoint}", "--env", "MiniGrid-DoesNotExist-v0"], "DoesNotExist"),
-    (["bench", "agent", "--policy", "{tmp}/none", "--env", "MiniGrid-MemoryS7-v0"], "No policy at"),
+    ([*AGENT, "--planner", "{tmp}/none", "--env", "MiniGrid-MemoryS7-v0"], "no checkpoint"),
+    ([*AGENT, "--planner", "{checkpoint}", "--env", "MiniGrid-DoesNotExist-v0"], "DoesNotExist"),
+    ([*AGENT, "--policy", "{tmp}/none", "--env", "MiniGrid-MemoryS7-v0"], "No policy at"),
     (["plan", "--checkpoint", "{checkpoint}"], "`plan` is now `lssvwm bench agent --planner CHECKPOINT`."),
     (["agent", "eval", "--policy", "{tmp}/none"], "`agent eval` is now `lssvwm bench agent --policy FOLDER`."),
     (["agent", "train", "--checkpoint", "{tmp}/none", "--out", "{tmp}/agent"], "no checkpoint"),
@@ -131,7 +129,7 @@ def test_old_names_and_refused_values_are_one_sentence(built, words, said, capsy
 
 
 def test_what_tyro_finds_wrong_is_shown_as_it_says_it(built, capsys):
-    for words, said in ((["--size.width", "x"], "--size.width"), ([], "--out")):
+    for words, said in ((["--out", "a", "--size.width", "x"], "--size.width"), ([], "--out")):
         with pytest.raises(SystemExit) as stop:
             main(["build", *words])
         assert stop.value.code == 2 and said in capsys.readouterr().err and not built

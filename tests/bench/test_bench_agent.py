@@ -142,7 +142,7 @@ BAD = [
     (["--policy", "{tmp}/none"], "No policy at"),
     (["--policy", "{policy}", "--env", "MiniGrid-MemoryS7-v0"], "choose the environment it was trained for"),
     (["--policy", "{policy}", "--checkpoint", "{minigrid}"], "world model takes (56, 56, 3)"),
-    (["--policy", "{policy}", "--checkpoint", "{narrow}"], "use the world model it was trained with"),
+    ([*SHORT, "--policy", "{policy}", "--checkpoint", "{narrow}"], "use the world model it was trained with"),
     (["--episodes", "0"], "at least one episode"),
 ]
 

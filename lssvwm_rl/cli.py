@@ -140,14 +140,16 @@ def _parse(program: str, options: Any, words: list[str], about: str | None, defa
 
 
 def _check_renamed(words: Sequence[str], renamed: Mapping[str, str]) -> None:
-    """Raise ValueError for an old option: `--old value`, `--old=value` or `--o_l_d`."""
-    for word, following in zip(words, [*words[1:], "--"], strict=True):
+    """Raise ValueError for an old option: `--old value`, `--old=value`, with `_` or `-`."""
+    for at, word in enumerate(words):
         old, equals, _ = word.partition("=")
         old = old.replace("_", "-")
-        new = renamed.get(old)
-        if new is None or (new.startswith(f"{old} ") and (equals or not following.startswith("--"))):
+        if old not in renamed:
             continue
-        raise ValueError(f"`{old}` is now `{new}`." if new.startswith("--") else f"`{old}` is gone: {new}")
+        has_value = equals or (at + 1 < len(words) and not words[at + 1].startswith("--"))
+        if not (has_value and renamed[old].startswith(f"{old} ")):
+            new = f"now `{renamed[old]}`." if renamed[old].startswith("--") else f"gone: {renamed[old]}"
+            raise ValueError(f"`{old}` is {new}")
 
 
 def _command(words: Sequence[str], names: Mapping[str, Any]) -> str | None:

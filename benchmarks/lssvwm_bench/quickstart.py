@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lssvwm_agents.evaluate import EvaluationResult, evaluate_policy, progress_bar
+from lssvwm_agents.evaluate import EvaluationResult, evaluate_policy
 from lssvwm_agents.imagination import IMAGE_PPO, DreamTrainConfig, train_in_dream, train_on_images
 from lssvwm_agents.planning import CEMConfig, PlannerPolicy
 from lssvwm_agents.policies import load_policy, save_policy
@@ -25,6 +24,7 @@ from lssvwm_envs.make import image_envs, make_image_env
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.data.collect import collect
 from lssvwm_rl.data.store import Episode, EpisodeStore
+from lssvwm_rl.files import write_text
 from lssvwm_rl.measures.memory_reward import memory_reward_accuracy
 from lssvwm_rl.measures.rollouts import one_step_psnr, rollout_psnr
 from lssvwm_rl.model.checkpoint_files import resolve_checkpoint
@@ -32,6 +32,7 @@ from lssvwm_rl.model.checkpoints import load_world_model
 from lssvwm_rl.model.predict import dream_video
 from lssvwm_rl.pictures import enlarge, frame_strip, write_image, write_video
 from lssvwm_rl.policy import Policy, RandomPolicy
+from lssvwm_rl.progress import Update, progress_bar
 from lssvwm_rl.training.cpu import tune_process
 from lssvwm_rl.training.presets import PRESETS, model_config
 from lssvwm_rl.training.run_folder import steps_of_data
@@ -119,7 +120,8 @@ def quickstart(out: Path, config: QuickstartConfig, say: Callable[[str], None] =
             say(f"[{number}/{len(phases)}] {text}")
             with measure() as cost:
                 result = phase()
-            _write_json(stored, {"result": result, "seconds": cost.seconds, "peak_bytes": cost.peak_bytes})
+            measured = {"result": result, "seconds": cost.seconds, "peak_bytes": cost.peak_bytes}
+            write_text(stored, json.dumps(measured, indent=2) + "\n")
         results[name] = json.loads(stored.read_text())
     report = write_report(out, asdict(config), results)
     say(f"Report: {report}")
@@ -136,7 +138,7 @@ def _claim(out: Path, config: QuickstartConfig) -> None:
         raise ValueError(f"{out} is not empty and not a quickstart; choose another --out.")
     (out / "phases").mkdir(parents=True, exist_ok=True)
     if not path.is_file():
-        _write_text(path, text)
+        write_text(path, text)
 
 
 def _collect(out: Path, config: QuickstartConfig) -> dict[str, Any]:
@@ -152,7 +154,7 @@ def _collect(out: Path, config: QuickstartConfig) -> dict[str, Any]:
         done = 0
         with progress_bar(f"collect {name}") as bar:
 
-            def count(_: Episode, bar: Callable[..., None] = bar, episodes: int = episodes) -> None:
+            def count(_: Episode, bar: Update = bar, episodes: int = episodes) -> None:
                 nonlocal done
                 done += 1
                 bar(done, episodes)
@@ -242,7 +244,7 @@ def _agent(out: Path, config: QuickstartConfig) -> dict[str, Any]:
     policy = out / "agent"
     shutil.rmtree(policy, ignore_errors=True)  # of an interrupted phase
     with progress_bar("PPO in the dream") as bar:
-        train_in_dream(config.checkpoint, settings, policy, bar)
+        train_in_dream(config.checkpoint, settings, policy, _with_returns(bar))
     return {"dreamt_steps": config.dream_steps, "real_steps": 0}
 
 
@@ -251,7 +253,7 @@ def _images(out: Path, config: QuickstartConfig) -> dict[str, Any]:
     policy = out / "image-agent"
     shutil.rmtree(policy, ignore_errors=True)
     with progress_bar("PPO on images") as bar:
-        model = train_on_images(config.env, replace(IMAGE_PPO, total_steps=steps), bar)
+        model = train_on_images(config.env, replace(IMAGE_PPO, total_steps=steps), _with_returns(bar))
     save_policy(model, policy, env_id=config.env)
     return {"real_steps": steps}
 
@@ -284,11 +286,6 @@ def _evaluate(
         )
 
 
-def _write_json(path: Path, value: Any) -> None:
-    _write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".tmp-{path.name}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+def _with_returns(bar: Update) -> Callable[[int, int, float], None]:
+    """What a training reports: steps done, all steps, and the mean return of recent episodes."""
+    return lambda done, total, mean_return: bar(done, total, f"return {mean_return:.3f}")

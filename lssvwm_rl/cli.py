@@ -1,12 +1,23 @@
-"""The `lssvwm` command: one file per subcommand, imported when it is called."""
+"""The `lssvwm` command: a table of strings, so that each floor is imported only when it is called.
+
+What a row "package.commands.module:Options" needs of its module: the dataclass `Options`, whose fields become options,
+and `main(options)`. Besides, it may have `RENAMED`, old option -> new option or a hint, and `defaults(words)`, which
+gives the options that hold where the words say nothing else. A row without `:Options` names a group of commands, of
+which its `main(words)` gives one to `run`.
+"""
 
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr
+from traceback import extract_tb
+from typing import Any, NoReturn
+
+import gymnasium as gym
 
 COMMANDS = {
     "quickstart": (
@@ -21,53 +32,75 @@ COMMANDS = {
     "train": ("lssvwm_rl.commands.train:Train", "learn a world model from a store"),
     "export": ("lssvwm_rl.commands.export:Export", "copy a checkpoint without what only training needs"),
     "dream": ("lssvwm_rl.commands.dream:Dream", "write a video of a dream beside reality"),
-    "bench cost": ("lssvwm_bench.commands.bench:BenchCost", "measure what every kind of model costs"),
-    "bench retrieval": (
-        "lssvwm_bench.commands.bench_trials:BenchRetrieval",
-        "predict what comes into view again on the way back",
-    ),
-    "bench reasoning": (
-        "lssvwm_bench.commands.bench_trials:BenchReasoning",
-        "dream on after hundreds of frames of context",
-    ),
-    "bench long": ("lssvwm_bench.commands.bench_trials:BenchLong", "dream for a thousand frames and measure the drift"),
-    "bench probe": ("lssvwm_bench.commands.bench_probe:BenchProbe", "read the maze and its objects from the memory"),
-    "bench agent": (
-        "lssvwm_bench.commands.bench_agent:BenchAgent",
-        "compare random, oracle, policy and planner by their returns",
-    ),
-    "plan": ("lssvwm_agents.commands.plan:Plan", "play an environment by planning in the world model"),
     "agent train": ("lssvwm_agents.commands.agent:AgentTrain", "train an agent inside the world model"),
+    "bench": ("lssvwm_bench.commands.bench", "measure models and agents: `lssvwm bench` lists them"),
 }
-"""Command -> (where its options are, what it does). Strings, so that each floor is imported only when it is called."""
+"""Command -> (where it is, what it does)."""
+
+RENAMED_COMMANDS = {
+    "plan": "lssvwm bench agent --planner CHECKPOINT",
+    "agent eval": "lssvwm bench agent --policy FOLDER",
+}
+"""Old command -> what to write now."""
+
+# What users get wrong is a sentence; everything else is a bug and keeps its traceback.
+USER_ERRORS = (ValueError, FileNotFoundError, FileExistsError, FloatingPointError, gym.error.Error)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a subcommand; bad input ends with one sentence on stderr and exit code 2."""
+    """Run a command; bad input ends with one sentence on stderr and exit code 2."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["--version"]:
         from lssvwm_rl import __version__
 
         print(f"lssvwm {__version__}")
         return
-    name = next((n for n in COMMANDS if words[: len(n.split())] == n.split()), None)
+    old = _command(words, RENAMED_COMMANDS)
+    if old is not None:
+        _stop(f"lssvwm: `{old}` is now `{RENAMED_COMMANDS[old]}`.")
+    name = _command(words, COMMANDS)
     if name is None:
-        wanted = not words or words[0] in ("-h", "--help")
-        print(
-            _usage() if wanted else f"lssvwm: there is no command {' '.join(words[:2])!r}.\n{_usage()}", file=sys.stderr
-        )
-        raise SystemExit(0 if wanted and words else 2)
-    module_name, options = COMMANDS[name][0].split(":")
-    module = importlib.import_module(module_name)
-    import gymnasium as gym
-    import tyro
+        wanted = bool(words) and words[0] in ("-h", "--help")
+        unknown = f"lssvwm: there is no command {' '.join(words[:2])!r}.\n" if words and not wanted else ""
+        _stop(f"{unknown}{_usage()}", 0 if wanted else 2)
+    module_name, _, options = COMMANDS[name][0].partition(":")
+    module, rest = importlib.import_module(module_name), words[len(name.split()) :]
+    if not options:
+        module.main(rest)
+        return
+    renamed, defaults = getattr(module, "RENAMED", {}), getattr(module, "defaults", None)
+    run(f"lssvwm {name}", getattr(module, options), module.main, rest, renamed, defaults)
 
-    # What users get wrong is a sentence, also where a nested config refuses it; everything else is a bug and keeps its
-    # traceback.
+
+def run(
+    program: str,
+    options: Any,
+    command: Callable[[Any], None],
+    words: Sequence[str],
+    renamed: Mapping[str, str] | None = None,
+    defaults: Callable[[list[str]], Any] | None = None,
+    about: str | None = None,
+) -> None:
+    """Read options from words and call a command with them.
+
+    Args:
+        program: what stands before the words.
+        options: dataclass; every field is an option, those of a nested dataclass with its name before them.
+        command: called with an instance.
+        renamed: old option -> new option, or a hint. "--name" -> "--name VALUE" is for a flag that takes a value now.
+        defaults: from the words, the instance that holds where they say nothing else.
+        about: text of the help, if not the docstring of `options`.
+
+    Raises:
+        SystemExit: with code 2, after one sentence on stderr, for bad input.
+    """
+    words = list(words)
     try:
-        module.main(tyro.cli(getattr(module, options), args=words[len(name.split()) :], prog=f"lssvwm {name}"))
-    except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError, gym.error.Error) as error:
-        print(f"lssvwm {name}: {' '.join(str(error).split())}", file=sys.stderr)
+        _check_renamed(words, renamed or {})
+        default = {} if defaults is None else {"default": defaults(words)}
+        command(_parse(program, options, words, about, default))
+    except USER_ERRORS as error:
+        print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from error
 
 
@@ -79,7 +112,55 @@ def json_value(text: str) -> Any:
         return text
 
 
+def listed(texts: Mapping[str, str]) -> str:
+    """Lines of names, and what is said of them in a second column."""
+    width = max(len(name) for name in texts)
+    return "\n".join(f"  {name:<{width}}  {text}" for name, text in texts.items())
+
+
+def _parse(program: str, options: Any, words: list[str], about: str | None, default: dict[str, Any]) -> Any:
+    import tyro
+
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            parsed = tyro.cli(options, args=words, prog=program, description=about, **default)
+    except SystemExit as stop:
+        error: BaseException | None = stop
+        # tyro draws a box around what a nested dataclass says about its values, and adds how it calls that.
+        while error is not None:
+            calls = {call.name for call in extract_tb(error.__traceback__)}
+            if isinstance(error, ValueError) and "__post_init__" in calls:
+                raise error from None
+            error = error.__context__
+        print(said.getvalue(), end="", file=sys.stderr)
+        raise
+    print(said.getvalue(), end="", file=sys.stderr)
+    return parsed
+
+
+def _check_renamed(words: Sequence[str], renamed: Mapping[str, str]) -> None:
+    """Raise ValueError for an old option: `--old value`, `--old=value`, with `_` or `-`."""
+    for at, word in enumerate(words):
+        old, equals, _ = word.partition("=")
+        old = old.replace("_", "-")
+        if old not in renamed:
+            continue
+        has_value = equals or (at + 1 < len(words) and not words[at + 1].startswith("--"))
+        if not (has_value and renamed[old].startswith(f"{old} ")):
+            new = f"now `{renamed[old]}`." if renamed[old].startswith("--") else f"gone: {renamed[old]}"
+            raise ValueError(f"`{old}` is {new}")
+
+
+def _command(words: Sequence[str], names: Mapping[str, Any]) -> str | None:
+    return next((name for name in names if list(words[: len(name.split())]) == name.split()), None)
+
+
 def _usage() -> str:
-    width = max(len(name) for name in COMMANDS)
-    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
-    return "\n".join(["usage: lssvwm COMMAND [options]   (lssvwm COMMAND --help shows them)", "", *lines])
+    texts = {name if ":" in where else f"{name} NAME": text for name, (where, text) in COMMANDS.items()}
+    return f"usage: lssvwm COMMAND [options]   (lssvwm COMMAND --help shows them)\n\n{listed(texts)}"
+
+
+def _stop(text: str, code: int = 2) -> NoReturn:
+    print(text, file=sys.stderr)
+    raise SystemExit(code)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import dataclass
+from types import ModuleType
 
 import pytest
+import tyro
 
-from lssvwm_rl.cli import main
+from lssvwm_rl.cli import COMMANDS, main
 
+AGENT = ["bench", "agent", "--out", "{tmp}/agent"]
 BAD = [
     (["fly"], "no command 'fly'"),
     (["collect", "NoSuchEnv-v0", "--out", "{tmp}/s"], "NoSuchEnv"),
@@ -19,8 +23,11 @@ BAD = [
     (["train", "--data", "{checkpoint}/contexts", "--out", "{tmp}/run", "--stream", "--curriculum", "9", "9"], "leave"),
     (["bench", "cost", "--contexts", "150", "--out", "{tmp}/cost"], "multiples of 100"),
     (["dream", "--checkpoint", "{tmp}/none"], "no checkpoint"),
-    (["plan", "--checkpoint", "{tmp}/none", "--env", "MiniGrid-MemoryS7-v0"], "no checkpoint"),
-    (["plan", "--checkpoint", "{checkpoint}", "--env", "MiniGrid-DoesNotExist-v0"], "DoesNotExist"),
+    ([*AGENT, "--planner", "{tmp}/none", "--env", "MiniGrid-MemoryS7-v0"], "no checkpoint"),
+    ([*AGENT, "--planner", "{checkpoint}", "--env", "MiniGrid-DoesNotExist-v0"], "DoesNotExist"),
+    ([*AGENT, "--policy", "{tmp}/none", "--env", "MiniGrid-MemoryS7-v0"], "No policy at"),
+    (["plan", "--checkpoint", "{checkpoint}"], "`plan` is now `lssvwm bench agent --planner CHECKPOINT`."),
+    (["agent", "eval", "--policy", "{tmp}/none"], "`agent eval` is now `lssvwm bench agent --policy FOLDER`."),
     (["agent", "train", "--checkpoint", "{tmp}/none", "--out", "{tmp}/agent"], "no checkpoint"),
     (["agent", "train", "--checkpoint", "{checkpoint}", "--out", "{tmp}/agent", "--num-envs", "0"], "at least 1"),
     (["agent", "train", "--checkpoint", "{checkpoint}", "--out", "{checkpoint}"], "exists already"),
@@ -52,3 +59,85 @@ def test_dream_writes_a_video_once(checkpoint, tmp_path):
     assert (tmp_path / "d.mp4").stat().st_size > 500
     with pytest.raises(SystemExit):
         main(words)
+
+
+@dataclass(frozen=True)
+class Size:
+    width: int = 32
+    """Of a layer."""
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ValueError(f"A width of {self.width} is none; choose 1 or more.")
+
+
+@dataclass(frozen=True)
+class Build:
+    """Build something."""
+
+    out: str
+    """Where to."""
+    preset: str = "tiny"
+    """Where sizes come from."""
+    size: Size = Size()
+    """What is built."""
+    fast: str | None = None
+    """How fast."""
+
+
+@pytest.fixture
+def built(monkeypatch) -> list[Build]:
+    """What a command `build` was called with, one that has options of before and defaults that depend on words."""
+    calls: list[Build] = []
+
+    def defaults(words: list[str]) -> Build:
+        preset = words[words.index("--preset") + 1] if "--preset" in words else "tiny"
+        if preset not in ("tiny", "large"):
+            raise ValueError(f"Preset {preset!r} is unknown; use tiny or large.")
+        return Build(out=tyro.MISSING, preset=preset, size=Size({"tiny": 32, "large": 256}[preset]))
+
+    module = ModuleType("build")
+    module.Build, module.main, module.defaults = Build, calls.append, defaults  # type: ignore[attr-defined]
+    renamed = {"--layer-width": "--size.width", "--fast": "--fast SPEED", "--depth": "it follows from the width."}
+    module.RENAMED = renamed  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "build", module)
+    monkeypatch.setitem(COMMANDS, "build", ("build:Build", "build something"))
+    return calls
+
+
+def test_defaults_depend_on_words_and_nested_fields_are_options(built):
+    main(["build", "--out", "a"])
+    main(["build", "--out", "a", "--preset", "large"])
+    main(["build", "--out", "a", "--preset", "large", "--size.width", "7", "--fast", "10"])
+    assert built == [Build("a"), Build("a", "large", Size(256)), Build("a", "large", Size(7), "10")]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--layer-width", "3"], "`--layer-width` is now `--size.width`."),
+        (["--layer_width=3"], "`--layer-width` is now `--size.width`."),
+        (["--fast"], "`--fast` is now `--fast SPEED`."),
+        (["--fast", "--preset", "tiny"], "`--fast` is now `--fast SPEED`."),
+        (["--depth", "3"], "`--depth` is gone: it follows from the width."),
+        (["--preset", "huge"], "Preset 'huge' is unknown; use tiny or large."),
+        (["--size.width", "0"], "A width of 0 is none; choose 1 or more."),
+    ],
+)
+def test_old_names_and_refused_values_are_one_sentence(built, words, said, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["build", "--out", "a", *words])
+    assert stop.value.code == 2 and capsys.readouterr().err == f"lssvwm build: {said}\n" and not built
+
+
+def test_what_tyro_finds_wrong_is_shown_as_it_says_it(built, capsys):
+    for words, said in ((["--out", "a", "--size.width", "x"], "--size.width"), ([], "--out")):
+        with pytest.raises(SystemExit) as stop:
+            main(["build", *words])
+        assert stop.value.code == 2 and said in capsys.readouterr().err and not built
+
+
+def test_bugs_keep_their_traceback(built, monkeypatch):
+    monkeypatch.setattr(sys.modules["build"], "main", lambda args: {}["nothing"])
+    with pytest.raises(KeyError):
+        main(["build", "--out", "a"])

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -126,28 +124,3 @@ def evaluate_policy(
     finally:
         envs.close()
     return EvaluationResult(returns, lengths, time.perf_counter() - started, np.stack(first_actions))
-
-
-def print_results(title: str, results: Mapping[str, EvaluationResult]) -> None:
-    """Print one table row per policy: success and return with standard errors, length, seconds per step."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("policy", "success", "return", "length", "s/step", title=title)
-    for name, result in results.items():
-        success = f"{result.success_rate:.2f} +- {result.success_error:.2f}"
-        mean_return = f"{result.mean_return:.3f} +- {result.return_error:.3f}"
-        table.add_row(name, success, mean_return, f"{result.lengths.mean():.1f}", f"{result.seconds_per_step:.4f}")
-    Console().print(table)
-
-
-def write_results(path: Path, about: Mapping[str, Any], results: Mapping[str, EvaluationResult]) -> None:
-    """Write what was evaluated and every number of the results to a new JSON file.
-
-    Raises:
-        FileExistsError: if the file exists.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("x") as file:
-        json.dump({**about, "results": {name: r.to_json() for name, r in results.items()}}, file, indent=2)
-        file.write("\n")

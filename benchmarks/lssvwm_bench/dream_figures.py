@@ -10,81 +10,92 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lssvwm_bench.dream_trials import FREE_RUNNING
-from lssvwm_bench.results import markdown_table, new_figure
+from lssvwm_bench.figures import NONE, PREDICTOR, markdown_table, new_figure, predictor_cells, side_by_side
 from lssvwm_rl.measures.baselines import COPY, ORACLE
 from lssvwm_rl.measures.psnr import EXACT
 from lssvwm_rl.measures.revisit import NAMES
 from lssvwm_rl.measures.trial import Trial
 from lssvwm_rl.pictures import enlarge, frame_strip
 
-NONE = "–"
 SHOWN_CONTEXT = 64  # real frames at most that a video begins with
 STRIP_FRAMES = 8
 STRIP_HEIGHT = 96  # pixels of a frame at least
 GAP = 2  # pixels
+MEASURES = (("psnr", "PSNR (dB)"), ("ssim", "SSIM"))
 BASELINE_COLORS = {COPY: "grey", ORACLE: "black"}
 
 
 def dream_tables(results: Mapping[str, Any]) -> str:
     """Markdown of what `compare_dreams` gives: means and classes of pixels, then PSNR by time since last sight."""
-    rows = results["rows"]
-    head, cells = ["predictor", "kind", "given", "mode", "PSNR", "SSIM"], []
+    rows, seen = results["rows"], results["reach"] is not None
+    head = [*PREDICTOR, "mode", "PSNR", "SSIM", *(NAMES.values() if seen else ())]
+    cells = []
     for row in rows:
-        about = [row["predictor"], row["kind"] or NONE, row["condition"] or NONE, row["mode"]]
-        cells.append([*about, _decibels(row["psnr"]), f"{row['ssim']:.3f}"])
-    if results["reach"] is None:
-        return markdown_table(head, cells)
-    for row, line in zip(rows, cells, strict=True):
-        line += [_decibels(row["classes"][name]["psnr"]) for name in NAMES.values()]
-    tables = [
-        markdown_table([*head, *NAMES.values()], cells),
-        f"PSNR in dB. Window: last seen less than {results['reach']} frames ago, of a dream before the end of the "
-        "context; memory: earlier.",
-    ]
-    # Of a dream only the context's frames count as seen, so its ages reach further.
-    bins = max((row["ages"] for row in rows), key=len)
-    if bins:
-        ages = [f"{b['from']}" if b["from"] == b["to"] else f"{b['from']}–{b['to']}" for b in bins]
-        by_age = [[row["predictor"], row["mode"], *(_decibels(b["psnr"]) for b in row["ages"])] for row in rows]
-        counts = {row["mode"]: [f"{b['pixels']:,}" for b in row["ages"]] for row in rows}
-        by_age += [["pixels", mode, *cells] for mode, cells in counts.items()]
-        by_age = [[*line, *[NONE] * (len(ages) + 2 - len(line))] for line in by_age]
+        means = [_decibels(row["psnr"]), f"{row['ssim']:.3f}"]
+        classes = [_decibels(row["classes"][name]["psnr"]) for name in NAMES.values()] if seen else []
+        cells.append([*predictor_cells(row), row["mode"], *means, *classes])
+    tables = [markdown_table(head, cells)]
+    if seen:
         tables += [
-            markdown_table(["predictor", "mode", *ages], by_age),
-            "PSNR in dB by the frames that have passed since what a pixel shows was last in view.",
+            f"PSNR in dB. Window: last seen less than {results['reach']} frames ago, of a dream before the end of the "
+            "context; memory: earlier.",
+            *_age_table(rows),
         ]
     return "\n\n".join(tables)
+
+
+def _age_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """PSNR by age and a caption; nothing if no pixel was seen before."""
+    # Of a dream only the context's frames count as seen, so its ages reach further.
+    bins = max((row["ages"] for row in rows), key=len)
+    if not bins:
+        return []
+    ages = [f"{b['from']}" if b["from"] == b["to"] else f"{b['from']}–{b['to']}" for b in bins]
+    cells = [[row["predictor"], row["mode"], *(_decibels(b["psnr"]) for b in row["ages"])] for row in rows]
+    counts = {row["mode"]: [f"{b['pixels']:,}" for b in row["ages"]] for row in rows}
+    cells += [["pixels", mode, *counted] for mode, counted in counts.items()]
+    cells = [[*line, *[NONE] * (len(ages) + 2 - len(line))] for line in cells]
+    caption = "PSNR in dB by the frames that have passed since what a pixel shows was last in view."
+    return [markdown_table(["predictor", "mode", *ages], cells), caption]
 
 
 def dream_plot(results: Mapping[str, Any]) -> Figure:
     """PSNR and SSIM against the time since last sight, where that is known, and against the time since the context;
     dashed where free-running."""
-    by_age = results["reach"] is not None and bool(results["rows"][0]["ages"])
+    rows = results["rows"]
+    by_age = results["reach"] is not None and bool(rows[0]["ages"])
     figure, panels = new_figure(4 if by_age else 2)
-    names = [row["predictor"] for row in results["rows"] if row["predictor"] not in BASELINE_COLORS]
+    names = [row["predictor"] for row in rows if row["predictor"] not in BASELINE_COLORS]
     colors = {**{name: f"C{i}" for i, name in enumerate(dict.fromkeys(names))}, **BASELINE_COLORS}
-    for row in results["rows"]:
-        free = row["mode"] == FREE_RUNNING
-        style = {"color": colors[row["predictor"]], "linestyle": "--" if free else "-", "linewidth": 1.2}
-        label = f"{row['predictor']}, {row['mode']}"
-        for panel, measure in zip(panels[-2:], ("psnr", "ssim"), strict=True):
-            psnrs = np.array(row["frames"]["psnr"])
-            # The teacher-forced oracle is nearly exact over all pixels, and would make all else one line.
-            hidden = row["predictor"] == ORACLE and not free
-            values = np.where((psnrs < EXACT) & (not hidden), row["frames"][measure], np.nan)
-            panel.plot(range(1, len(values) + 1), values, label=label, **style)
-        for panel, measure in zip(panels[:-2], ("psnr", "ssim"), strict=False):
-            shown = [b for b in row["ages"] if b["pixels"] and b["psnr"] < EXACT]
-            middle = [(b["from"] * b["to"]) ** 0.5 for b in shown]
-            panel.plot(middle, [b[measure] for b in shown], marker="o", markersize=3, **style)
-    for panel, title in zip(panels[-2:], ("PSNR (dB)", "SSIM"), strict=True):
-        panel.set(title=title, xlabel="frames since the context")
-    for panel, title in zip(panels[:-2], ("PSNR (dB)", "SSIM"), strict=False):
-        panel.set_xscale("log", base=2)
-        panel.xaxis.set_major_formatter("{x:g}")
-        panel.set(title=title, xlabel="frames since last sight")
+    for n, panel in enumerate(panels):
+        measure, title = MEASURES[n % 2]
+        against_age = by_age and n < 2
+        for row in rows:
+            x, y = _by_age(row, measure) if against_age else _by_time(row, measure)
+            style: dict[str, Any] = {"color": colors[row["predictor"]]}
+            style["linestyle"] = "--" if row["mode"] == FREE_RUNNING else "-"
+            style |= {"marker": "o", "markersize": 3} if against_age else {}
+            panel.plot(x, y, label=f"{row['predictor']}, {row['mode']}", linewidth=1.2, **style)
+        panel.set(title=title, xlabel="frames since last sight" if against_age else "frames since the context")
+        if against_age:
+            panel.set_xscale("log", base=2)
+            panel.xaxis.set_major_formatter("{x:g}")
     figure.legend(*panels[-1].get_legend_handles_labels(), loc="outside right center", fontsize=7)
     return figure
+
+
+def _by_time(row: Mapping[str, Any], measure: str) -> tuple[Sequence[float], Sequence[float]]:
+    """Frames since the context, and the measure where it is not exact."""
+    exact = np.array(row["frames"]["psnr"]) >= EXACT
+    if row["predictor"] == ORACLE and row["mode"] != FREE_RUNNING:
+        exact[:] = True  # nearly, over all pixels, and it would make all else one line
+    return range(1, len(exact) + 1), np.where(exact, np.nan, row["frames"][measure]).tolist()
+
+
+def _by_age(row: Mapping[str, Any], measure: str) -> tuple[Sequence[float], Sequence[float]]:
+    """Middles of the bins of ages, and the measure where it is not exact."""
+    shown = [b for b in row["ages"] if b["pixels"] and b["psnr"] < EXACT]
+    return [(b["from"] * b["to"]) ** 0.5 for b in shown], [b[measure] for b in shown]
 
 
 def dream_video(trials: Sequence[Trial], dreams: Mapping[str, np.ndarray], context: int) -> np.ndarray:
@@ -100,8 +111,8 @@ def dream_video(trials: Sequence[Trial], dreams: Mapping[str, np.ndarray], conte
     for i in range(min(len(d) for d in dreams.values())):
         frames = trials[i].episode.frames
         columns = [frames[start:], *(np.concatenate([frames[start:context], d[i]]) for d in dreams.values())]
-        rows.append(_side_by_side(columns, axis=2))
-    return _side_by_side(rows, axis=1)
+        rows.append(side_by_side(columns, axis=2, gap=GAP))
+    return side_by_side(rows, axis=1, gap=GAP)
 
 
 def dream_strip(trials: Sequence[Trial], dreams: Mapping[str, np.ndarray], context: int) -> np.ndarray:
@@ -119,14 +130,6 @@ def dream_strip(trials: Sequence[Trial], dreams: Mapping[str, np.ndarray], conte
     factor = math.ceil(STRIP_HEIGHT / shown.shape[1])
     shown = shown.repeat(factor, axis=1).repeat(factor, axis=2)
     return enlarge(frame_strip(shown, len(chosen), GAP)[None])[0]
-
-
-def _side_by_side(parts: Sequence[np.ndarray], axis: int) -> np.ndarray:
-    """Frames (T, H, W, C) with white gaps between."""
-    shape = list(parts[0].shape)
-    shape[axis] = GAP
-    spaced = [part for block in parts for part in (np.full(shape, 255, np.uint8), block)]
-    return np.concatenate(spaced[1:], axis=axis)
 
 
 def _decibels(value: float | None) -> str:

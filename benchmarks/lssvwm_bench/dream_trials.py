@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from lssvwm_bench.lineup import condition, shared_reach
+from lssvwm_bench.bench import Say
+from lssvwm_bench.lineup import described, shared_reach
 from lssvwm_rl.measures.baselines import COPY, ORACLE, copied_frames, oracle_frames
 from lssvwm_rl.measures.frame_scores import Revisits, score_frames
 from lssvwm_rl.measures.trial import Trial
@@ -54,7 +55,7 @@ def compare_dreams(
     models: Mapping[str, WorldModel],
     trials: Sequence[Trial],
     config: DreamTrials,
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Predict all frames after the context with every model, and score them beside what needs no model.
 
@@ -76,14 +77,12 @@ def compare_dreams(
             say(f"{name}: {mode}")
             episodes = [trial.episode for trial in trials]
             predicted = predict_frames(model, episodes, config.context, free, config.denoise_steps, config.batch)
-            about = {"predictor": name, "kind": model.config.backbone.kind, "condition": condition(model), "mode": mode}
-            rows.append({**about, **score_frames(predicted, real, revisits)})
+            rows.append({**described(name, model), "mode": mode, **score_frames(predicted, real, revisits)})
             if free:
                 dreams[name] = predicted[:SHOWN].copy()
         baselines = {COPY: copied_frames(trials, config.context, free)}
         if revisits is not None:
             baselines[ORACLE] = oracle_frames(trials, revisits.masks, config.context)
         for name, predicted in baselines.items():
-            nobody = {"predictor": name, "kind": None, "condition": None, "mode": mode}
-            rows.append({**nobody, **score_frames(predicted, real, revisits)})
+            rows.append({**described(name), "mode": mode, **score_frames(predicted, real, revisits)})
     return {"reach": reach if "classes" in rows[0] else None, "rows": rows}, dreams

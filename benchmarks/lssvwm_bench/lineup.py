@@ -29,8 +29,8 @@ class Lineup:
     vector_keys: tuple[str, ...]
 
     def environment(self) -> tuple[str, dict[str, Any]]:
-        """Gymnasium id and arguments of the environment that all were trained in; how long its episodes are, which
-        a protocol decides, is left out.
+        """Gymnasium id and arguments of the environment that all were trained in, but for the length of its episodes,
+        which a protocol decides.
 
         Raises:
             ValueError: if it is unknown, or not the same for all.
@@ -77,8 +77,15 @@ def load_lineup(checkpoints: Sequence[str], device: str = "cpu") -> Lineup:
 
 
 def condition(model: WorldModel) -> str:
-    """What leads a model's predictions: "pose" if it is told the vectors of the frames to predict, or "actions"."""
+    """What leads a model's predictions: "pose" if it is given the vectors of the frames to predict, or "actions"."""
     return "pose" if model.config.vector_size else "actions"
+
+
+def described(name: str, model: WorldModel | None = None) -> dict[str, str | None]:
+    """JSON values about a predictor: "predictor", its name, and of a model "kind" and "condition"."""
+    if model is None:
+        return {"predictor": name, "kind": None, "condition": None}
+    return {"predictor": name, "kind": model.config.backbone.kind, "condition": condition(model)}
 
 
 def shared_reach(models: Iterable[WorldModel]) -> int:

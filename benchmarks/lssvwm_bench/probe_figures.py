@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from lssvwm_bench.results import markdown_table, new_figure
+from lssvwm_bench.figures import markdown_table, new_figure, picture_stride, side_by_side, with_error
 from lssvwm_rl.measures.probe import HIDDEN, POSE, PRIVILEGED, ProbeReport, hidden_values
 from lssvwm_rl.measures.trial import Trial
 from lssvwm_rl.pictures import MIN_HEIGHT
 
-MAX_PICTURES = 250  # frames of the video
+GAP = 4  # pixels
 PALETTE = np.array([(220, 40, 40), (40, 190, 60), (50, 80, 230), (170, 50, 200), (235, 215, 40), (40, 210, 220)])
 
 
@@ -25,8 +25,8 @@ def probe_table(rows: Sequence[dict[str, Any]], fit_worlds: int, test_worlds: in
         [
             f"`{row['features']}`" if row["probe"] else "nothing",
             row["probe"] or "constant",
-            f"{row['accuracy']:.3f} ± {row['accuracy_error']:.3f}",
-            f"{row['distance']:.2f} ± {row['distance_error']:.2f}",
+            with_error(row["accuracy"], row["accuracy_error"], 3),
+            with_error(row["distance"], row["distance_error"]),
         ]
         for row in rows
     ]
@@ -68,14 +68,13 @@ def probe_video(trial: Trial, report: ProbeReport) -> np.ndarray:
     across = np.stack([-direction[:, 1], direction[:, 0]], axis=1)
     read = position[:, None] + report.objects[..., :1] * direction[:, None] + report.objects[..., 1:] * across[:, None]
     pictures = []
-    for t in range(0, len(layout), math.ceil(len(layout) / MAX_PICTURES)):
+    for t in range(0, len(layout), picture_stride(len(layout))):
         true = draw_layout(layout[t].astype(np.float32), targets[t], position[t], direction[t])
         guess = draw_layout(report.layout[t], read[t], position[t], direction[t])
         frame, height = trial.episode.frames[t], len(true)
         rows, columns = (np.arange(height) * size // height for size in frame.shape[:2])
         view = np.broadcast_to(frame[rows][:, columns, :3], true.shape)
-        gap = np.full((height, 4, 3), 255, np.uint8)
-        pictures.append(np.concatenate([view, gap, true, gap, guess], axis=1))
+        pictures.append(side_by_side([view, true, guess], axis=1, gap=GAP))
     return np.stack(pictures)
 
 

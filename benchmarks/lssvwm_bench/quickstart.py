@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +24,7 @@ from lssvwm_envs.make import image_envs, make_image_env
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.data.collect import collect
 from lssvwm_rl.data.store import Episode, EpisodeStore
+from lssvwm_rl.files import write_text
 from lssvwm_rl.measures.memory_reward import memory_reward_accuracy
 from lssvwm_rl.measures.rollouts import one_step_psnr, rollout_psnr
 from lssvwm_rl.model.checkpoint_files import resolve_checkpoint
@@ -32,7 +32,7 @@ from lssvwm_rl.model.checkpoints import load_world_model
 from lssvwm_rl.model.predict import dream_video
 from lssvwm_rl.pictures import enlarge, frame_strip, write_image, write_video
 from lssvwm_rl.policy import Policy, RandomPolicy
-from lssvwm_rl.progress import progress_bar
+from lssvwm_rl.progress import Update, progress_bar
 from lssvwm_rl.training.cpu import tune_process
 from lssvwm_rl.training.log import Progress
 from lssvwm_rl.training.presets import PRESETS, model_config
@@ -121,7 +121,8 @@ def quickstart(out: Path, config: QuickstartConfig, say: Callable[[str], None] =
             say(f"[{number}/{len(phases)}] {text}")
             with measure() as cost:
                 result = phase()
-            _write_json(stored, {"result": result, "seconds": cost.seconds, "peak_bytes": cost.peak_bytes})
+            measured = {"result": result, "seconds": cost.seconds, "peak_bytes": cost.peak_bytes}
+            write_text(stored, json.dumps(measured, indent=2) + "\n")
         results[name] = json.loads(stored.read_text())
     report = write_report(out, asdict(config), results)
     say(f"Report: {report}")
@@ -138,7 +139,7 @@ def _claim(out: Path, config: QuickstartConfig) -> None:
         raise ValueError(f"{out} is not empty and not a quickstart; choose another --out.")
     (out / "phases").mkdir(parents=True, exist_ok=True)
     if not path.is_file():
-        _write_text(path, text)
+        write_text(path, text)
 
 
 def _collect(out: Path, config: QuickstartConfig) -> dict[str, Any]:
@@ -154,7 +155,7 @@ def _collect(out: Path, config: QuickstartConfig) -> dict[str, Any]:
         done = 0
         with progress_bar(f"collect {name}") as bar:
 
-            def count(_: Episode, bar: Callable[..., None] = bar, episodes: int = episodes) -> None:
+            def count(_: Episode, bar: Update = bar, episodes: int = episodes) -> None:
                 nonlocal done
                 done += 1
                 bar(done, episodes)
@@ -283,13 +284,3 @@ def _evaluate(
             wrap_vector=wrap,
             progress=bar,
         )
-
-
-def _write_json(path: Path, value: Any) -> None:
-    _write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".tmp-{path.name}")
-    temporary.write_text(text)
-    os.replace(temporary, path)

@@ -10,10 +10,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from lssvwm_bench.figures import markdown_table, new_figure, with_error, write_figure
+from lssvwm_rl.files import write_text
 
 LIBRARIES = ("lssvwm-rl", "torch", "gymnasium", "minigrid", "stable-baselines3")
+IMAGES = "ppo_images_no_memory"
+SCORES = ("success_rate", "success_error", "mean_return", "return_error", "mean_length", "episodes", "seconds_per_step")
 NAMES = {
     "shipped": "shipped model",
     "shipped_memory_wiped": "shipped model, memory wiped before the last step",
@@ -22,7 +24,7 @@ NAMES = {
     "random": "random",
     "planner": "planner (CEM in the world model)",
     "dream_agent": "PPO trained in the dream, reads the memory",
-    "ppo_images_no_memory": "PPO on real images, no memory",
+    IMAGES: "PPO on real images, no memory",
 }
 
 
@@ -60,95 +62,83 @@ def write_report(out: Path, config: Mapping[str, Any], phases: Mapping[str, Mapp
     memory = {name: report["memory_reward_accuracy"][name] for name in NAMES if name in results["memory"]}
     _bars(out / "memory.png", memory, "accuracy of the last reward (chance 0.5)", chance=0.5)
     _bars(out / "success.png", {n: s["success_rate"] for n, s in scores.items()}, "success in the real environment")
-    _write(out / "report.json", json.dumps(report, indent=2) + "\n")
-    _write(out / "report.md", _markdown(report, memory, scores))
+    write_text(out / "report.json", json.dumps(report, indent=2) + "\n")
+    sections = [_memory(report, memory), _dreams(report), _acting(report, scores), _cost(report)]
+    write_text(out / "report.md", "\n\n".join([_opening(report), *sections]) + "\n")
     return out / "report.md"
 
 
-IMAGES = "ppo_images_no_memory"
-SCORES = ("success_rate", "success_error", "mean_return", "return_error", "mean_length", "episodes", "seconds_per_step")
-
-
-def _markdown(report: Mapping[str, Any], memory: Mapping[str, float], scores: Mapping[str, Mapping[str, Any]]) -> str:
+def _opening(report: Mapping[str, Any]) -> str:
     config, training = report["config"], report["training"]
-    warning = (
-        ["> This was a smoke test: everything is tiny and the numbers mean nothing.", ""] if report["smoke"] else []
-    )
-    lines = [
+    parts = [
         f"# Quickstart: {config['env']}",
-        "",
-        *warning,
         f"A tiny world model was trained here from scratch for {training['minutes']:g} minutes "
         f"({training['updates']} updates). Everything else uses the checkpoint `{config['checkpoint']}`.",
-        "",
-        "## Memory",
-        "",
-        "Success in this world depends on an object seen at the other end of it. The reward of the last step of "
-        f"held-out episodes ({report['memory_reward_accuracy']['episodes']}), predicted from memory:",
-        "",
-        *_table(("", "accuracy"), [(NAMES[name], f"{value:.3f}") for name, value in memory.items()]),
-        "",
-        "![memory](memory.png)",
-        "",
-        "## Dreams",
-        "",
-        *_table(
-            ("PSNR (dB)", "dream", "copy of the last real frame", "episodes"),
-            [
-                (name.replace("_", " "), f"{p['dream']:.1f}", f"{p['copy_last_frame']:.1f}", str(p["episodes"]))
-                for name, p in report["dream_psnr"].items()
-            ],
-        ),
-        "",
-        "Reality (above) and the dream from the same context (below); [video](dream.mp4), reality on the left.",
-        "",
-        "![dream](dream.png)",
-        "",
-        "## Planning and acting in the real environment",
-        "",
-        *_table(
-            ("", "success", "return", "steps", "episodes", "s/step"),
-            [
-                (
-                    NAMES[name],
-                    f"{s['success_rate']:.2f} ± {s['success_error']:.2f}",
-                    f"{s['mean_return']:.3f} ± {s['return_error']:.3f}",
-                    f"{s['mean_length']:.1f}",
-                    str(s["episodes"]),
-                    f"{s['seconds_per_step']:.4f}",
-                )
-                for name, s in scores.items()
-            ],
-        ),
-        "",
-        f"PPO on images took {report['real_steps'][IMAGES]} real steps, as many as the world model was trained on; PPO "
-        "in the dream took none. An agent that runs to either end without remembering succeeds half of the time.",
-        "",
-        "![success](success.png)",
-        "",
-        "## Cost",
-        "",
-        *_table(
-            ("phase", "seconds", "peak memory (MB)"),
-            [(name, f"{p['seconds']:.1f}", str(p["peak_memory_mb"])) for name, p in report["phases"].items()],
-        ),
-        "",
-        f"{report['machine']['cpu_count']} cores, {report['machine']['platform']}; "
-        + ", ".join(f"{name} {number}" for name, number in report["versions"].items())
-        + ".",
-        "",
     ]
-    return "\n".join(lines)
+    if report["smoke"]:
+        parts.insert(1, "> This was a smoke test: everything is tiny and the numbers mean nothing.")
+    return "\n\n".join(parts)
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows)]
+def _memory(report: Mapping[str, Any], memory: Mapping[str, float]) -> str:
+    return f"""## Memory
+
+Success in this world depends on an object seen at the other end of it. The reward of the last step of held-out \
+episodes ({report["memory_reward_accuracy"]["episodes"]}), predicted from memory:
+
+{markdown_table(["", "accuracy"], [[NAMES[name], f"{value:.3f}"] for name, value in memory.items()])}
+
+![memory](memory.png)"""
+
+
+def _dreams(report: Mapping[str, Any]) -> str:
+    rows = [
+        [name.replace("_", " "), f"{p['dream']:.1f}", f"{p['copy_last_frame']:.1f}", str(p["episodes"])]
+        for name, p in report["dream_psnr"].items()
+    ]
+    return f"""## Dreams
+
+{markdown_table(["PSNR (dB)", "dream", "copy of the last real frame", "episodes"], rows)}
+
+Reality (above) and the dream from the same context (below); [video](dream.mp4), reality on the left.
+
+![dream](dream.png)"""
+
+
+def _acting(report: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = [
+        [
+            NAMES[name],
+            with_error(s["success_rate"], s["success_error"]),
+            with_error(s["mean_return"], s["return_error"], 3),
+            f"{s['mean_length']:.1f}",
+            str(s["episodes"]),
+            f"{s['seconds_per_step']:.4f}",
+        ]
+        for name, s in scores.items()
+    ]
+    return f"""## Planning and acting in the real environment
+
+{markdown_table(["", "success", "return", "steps", "episodes", "s/step"], rows)}
+
+PPO on images took {report["real_steps"][IMAGES]} real steps, as many as the world model was trained on; PPO in the \
+dream took none. An agent that runs to either end without remembering succeeds half of the time.
+
+![success](success.png)"""
+
+
+def _cost(report: Mapping[str, Any]) -> str:
+    rows = [[name, f"{p['seconds']:.1f}", str(p["peak_memory_mb"])] for name, p in report["phases"].items()]
+    versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
+    return f"""## Cost
+
+{markdown_table(["phase", "seconds", "peak memory (MB)"], rows)}
+
+{report["machine"]["cpu_count"]} cores, {report["machine"]["platform"]}; {versions}."""
 
 
 def _bars(path: Path, values: Mapping[str, float], title: str, chance: float | None = None) -> None:
-    figure = Figure(figsize=(7, 0.5 * len(values) + 1), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, (axes,) = new_figure(1, height=0.5 * len(values) + 1, width=7)
     bars = axes.barh([NAMES[name] for name in values], list(values.values()), color="#3b6ea5")
     axes.bar_label(bars, fmt="%.2f", padding=3)
     axes.set_xlim(0, 1.1)
@@ -156,13 +146,4 @@ def _bars(path: Path, values: Mapping[str, float], title: str, chance: float | N
     if chance is not None:
         axes.axvline(chance, color="#999999", linestyle="--", linewidth=1)
     axes.set_title(title, fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
-    temporary = path.with_name(f".tmp-{path.name}")
-    figure.savefig(temporary, format="png", dpi=120)
-    os.replace(temporary, path)
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".tmp-{path.name}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    write_figure(path, figure)

@@ -1,14 +1,15 @@
-"""What a phase of work costs: wall time and peak memory."""
+"""What work costs: wall time and peak memory of a phase, seconds of a call, and the rate that a device can reach."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psutil
+import torch
 
 SAMPLE_SECONDS = 0.2
 
@@ -42,3 +43,23 @@ def measure() -> Iterator[Cost]:
         thread.join()
         cost.peak_bytes = max(cost.peak_bytes, process.memory_info().rss)
         cost.seconds = time.perf_counter() - started
+
+
+def seconds_of(run: Callable[[], object], device: str | torch.device = "cpu") -> float:
+    """Wall time of a call, waiting for a CUDA device before and after."""
+    on_cuda = torch.device(device).type == "cuda"
+    if on_cuda:
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    run()
+    if on_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def gemm_rate(device: str = "cpu", size: int = 1024, repeats: int = 10) -> float:
+    """FLOP/s of square fp32 matrix products."""
+    a, b = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
+    a @ b
+    seconds = seconds_of(lambda: [a @ b for _ in range(repeats)], device)
+    return repeats * 2 * size**3 / seconds

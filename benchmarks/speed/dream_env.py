@@ -19,9 +19,9 @@ from typing import Any
 import gymnasium as gym
 import torch
 import tyro
+from lssvwm_bench.results import markdown_table
 
 import lssvwm_rl  # noqa: F401  registers the environments
-from lssvwm_bench.results import markdown_table
 from lssvwm_envs.dream.env import DreamEnv
 from lssvwm_envs.dream.vector import DreamVectorEnv
 from lssvwm_rl.model.world_model import WorldModel

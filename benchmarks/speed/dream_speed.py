@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import torch
 import tyro
-
 from lssvwm_bench.cost import ACTIONS, gemm_rate
+
 from lssvwm_rl.data.store import StoreHeader
 from lssvwm_rl.model.compiled import compile_dreaming
 from lssvwm_rl.model.world_model import WorldModel

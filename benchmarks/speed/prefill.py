@@ -15,9 +15,9 @@ from unittest.mock import patch
 
 import torch
 import tyro
+from lssvwm_bench.cost import ACTIONS, random_batch
 from torch import Tensor
 
-from lssvwm_bench.cost import ACTIONS, random_batch
 from lssvwm_rl.data.store import StoreHeader
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.scan import ssd

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import torch
 import tyro
-
 from lssvwm_bench.cost import ACTIONS, random_batch
+
 from lssvwm_rl.data.clips import Batch
 from lssvwm_rl.data.store import StoreHeader
 from lssvwm_rl.model.world_model import WorldModel

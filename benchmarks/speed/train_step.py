@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import torch
 import tyro
+from lssvwm_bench.cost import gemm_rate, random_batch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lssvwm_bench.cost import gemm_rate, random_batch
 from lssvwm_rl.data.store import StoreHeader
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.training.cpu import tune_process

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 import tyro
+from lssvwm_bench.results import markdown_table, new_figure
 from matplotlib.patches import Patch
 
 from lssvwm_agents.evaluate import evaluate_policy
 from lssvwm_agents.imagination import PPOConfig, train_on_images, train_on_memory
-from lssvwm_bench.results import markdown_table, new_figure
 from lssvwm_envs.make import make_image_env
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.training.cpu import tune_process

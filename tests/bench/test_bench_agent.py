@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ import torch
 
 from lssvwm_agents.evaluate import evaluate_policy
 from lssvwm_agents.imagination import DreamTrainConfig, train_in_dream
-from lssvwm_bench.returns import contenders, replay
+from lssvwm_bench.contenders import contenders
+from lssvwm_bench.protocols.agent import replay
 from lssvwm_envs.make import image_envs, make_image_env
 from lssvwm_rl.cli import main
 from lssvwm_rl.data.collect import collect
@@ -28,21 +31,30 @@ def make(**kwargs):
     return make_image_env(MAZE, image_size=32, **kwargs)
 
 
-@pytest.fixture(scope="module")
-def maze_checkpoint(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("maze")
+def save(folder: Path, feature_size: int) -> str:
+    """An untrained checkpoint of the maze."""
     envs = image_envs(MAZE, image_size=32, max_steps=20)
     store = collect(envs, lambda e, s: RandomPolicy(e.single_action_space, s), folder / CONTEXTS, 2, 2)
     config = WorldModelConfig(
         frame_shape=store.header.frame_shape,
         action_space=store.header.action_space,
         backbone=BACKBONE,
-        feature_size=12,
+        feature_size=feature_size,
         head_width=32,
     )
     torch.manual_seed(0)
     awake(WorldModel(config)).save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="module")
+def maze_checkpoint(tmp_path_factory) -> str:
+    return save(tmp_path_factory.mktemp("maze"), feature_size=12)
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory) -> str:
+    return save(tmp_path_factory.mktemp("narrow"), feature_size=10)
 
 
 @pytest.fixture(scope="module")
@@ -90,16 +102,25 @@ def test_a_long_replay_leaves_out_frames():
 def test_the_command_writes_all_files_once(maze_checkpoint, policy, tmp_path, capsys):
     out = tmp_path / "agent"
     words = ["bench", "agent", "--env", MAZE, *SHORT, "--policy", policy, "--out", str(out)]
-    main([*words, "--checkpoint", maze_checkpoint, "--planner"])
+    main([*words, "--planner", maze_checkpoint, "--cem.horizon", "3", "--cem.samples", "8", "--deterministic"])
     written = json.loads((out / "agent.json").read_text())
     assert list(written["results"]) == ["random", "oracle", "policy", "planner"]
     assert all(len(result["returns"]) == 2 for result in written["results"].values())
+    assert written["settings"]["cem"]["horizon"] == 3 and written["settings"]["deterministic"]
     table = (out / "agent.md").read_text()
     assert table in capsys.readouterr().out and f"2 test worlds of {MAZE}" in table
+    assert "| policy | success | return | steps per episode | seconds per step |" in table
     assert (out / "agent.png").stat().st_size > 5000 and (out / "agent.mp4").stat().st_size > 500
     with pytest.raises(SystemExit):
         main(words)
     assert "exists already" in capsys.readouterr().err
+
+
+def test_a_policy_reads_the_memory_of_its_world_model_or_of_another_that_is_named(maze_checkpoint, policy, tmp_path):
+    moved = str(shutil.copytree(maze_checkpoint, tmp_path / "moved"))
+    for given, read in ((None, maze_checkpoint), (moved, moved)):
+        found = contenders(make(), policy=Path(policy), checkpoint=given)
+        assert found["policy"].wrap_vector.keywords["checkpoint"] == read
 
 
 def test_other_environments_have_no_oracle(tmp_path, capsys):
@@ -112,18 +133,24 @@ def test_other_environments_have_no_oracle(tmp_path, capsys):
 
 
 BAD = [
-    (["--planner"], "--planner alone does nothing"),
+    (["--planner"], "`--planner` is now `--planner CHECKPOINT`"),
+    (["--checkpoint", "{maze}", "--planner"], "`--planner` is now `--planner CHECKPOINT`"),
+    (["--planner", "{tmp}/none"], "no checkpoint"),
+    (["--planner", "{maze}", "--cem.elites", "99"], "99 elites cannot be taken from 64 samples"),
     (["--checkpoint", "{maze}"], "alone does nothing"),
-    (["--checkpoint", "{minigrid}", "--planner"], "world model takes (56, 56, 3)"),
+    (["--planner", "{minigrid}"], "world model takes (56, 56, 3)"),
     (["--policy", "{tmp}/none"], "No policy at"),
     (["--policy", "{policy}", "--env", "MiniGrid-MemoryS7-v0"], "choose the environment it was trained for"),
+    (["--policy", "{policy}", "--checkpoint", "{minigrid}"], "world model takes (56, 56, 3)"),
+    ([*SHORT, "--policy", "{policy}", "--checkpoint", "{narrow}"], "use the world model it was trained with"),
     (["--episodes", "0"], "at least one episode"),
 ]
 
 
 @pytest.mark.parametrize(("words", "said"), BAD, ids=[" ".join(words) for words, _ in BAD])
-def test_bad_input_is_one_sentence(words, said, maze_checkpoint, checkpoint, policy, tmp_path, capsys):
-    filled = [w.format(maze=maze_checkpoint, minigrid=checkpoint, policy=policy, tmp=tmp_path) for w in words]
+def test_bad_input_is_one_sentence(words, said, maze_checkpoint, narrow, checkpoint, policy, tmp_path, capsys):
+    places = {"maze": maze_checkpoint, "narrow": narrow, "minigrid": checkpoint, "policy": policy, "tmp": tmp_path}
+    filled = [w.format(**places) for w in words]
     env = [] if "--env" in words else ["--env", MAZE]
     with pytest.raises(SystemExit) as stop:
         main(["bench", "agent", *env, *filled, "--out", str(tmp_path / "out")])

@@ -6,14 +6,15 @@ import json
 
 import pytest
 
-from lssvwm_bench.cost import CostConfig, gemm_rate, measure_costs
+from lssvwm_bench.protocols.cost import CostBench, measure_costs
+from lssvwm_bench.stopwatch import gemm_rate
 from lssvwm_rl.cli import main
 
 SMALL = {"frame": 16, "spans": (2, 4), "batch": 1, "denoise_steps": 1, "repeats": 1}
 
 
 def test_memory_is_constant_but_for_the_cache_of_all_frames():
-    results = measure_costs(CostConfig(kinds=("block_ssm", "causal"), contexts=(100, 300), **SMALL))
+    results = measure_costs(CostBench(kinds=("block_ssm", "causal"), contexts=(100, 300), **SMALL))
     ours, causal = ([d["memory_bytes"] for d in results[kind]["dream"]] for kind in ("block_ssm", "causal"))
     assert ours[0] == ours[1]
     layers, width, tokens = results["causal"]["layers"], 128, 4
@@ -44,4 +45,4 @@ def test_gemm_rate_is_a_rate():
 @pytest.mark.parametrize(("change", "said"), [({"kinds": ("rnn",)}, "rnn"), ({"contexts": (150,)}, "multiples of 100")])
 def test_bad_settings_are_named(change, said):
     with pytest.raises(ValueError, match=said):
-        measure_costs(CostConfig(**change))
+        measure_costs(CostBench(**change))

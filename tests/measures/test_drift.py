@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lssvwm_bench.long import FLOOR, drift_table, measure_drift
+from lssvwm_bench.dream_trials import DreamTrials
+from lssvwm_bench.protocols.long import FLOOR, drift_table, measure_drift
 from lssvwm_rl.data.store import Episode
 from lssvwm_rl.measures.drift import CHUNK, chunk_distances, color_histogram, gradient_histogram, total_variation
 from lssvwm_rl.measures.trial import Trial
@@ -56,7 +57,7 @@ def test_a_model_is_measured_beside_the_floor():
         )
         for _ in range(3)
     ]  # fmt: skip
-    results, dreams = measure_drift({"ours": small_model()}, trials, context, denoise_steps=1)
+    results, dreams = measure_drift({"ours": small_model()}, trials, DreamTrials(context, denoise_steps=1))
     assert results["chunks"] == [[1, 50], [51, 60]]
     ours, floor = results["rows"]
     assert (ours["predictor"], ours["kind"], floor["predictor"]) == ("ours", "block_ssm", FLOOR)
@@ -66,4 +67,4 @@ def test_a_model_is_measured_beside_the_floor():
     assert 0 < max(floor["color"]) < min(ours["color"])
     assert "colour 1–50 | colour 51–60 | gradient 1–50" in drift_table(results)
     with pytest.raises(ValueError, match="at least 2, not 1"):
-        measure_drift({}, trials[:1], context)
+        measure_drift({}, trials[:1], DreamTrials(context))

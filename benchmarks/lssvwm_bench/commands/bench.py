@@ -1,37 +1,43 @@
-"""`lssvwm bench`: what models cost."""
+"""`lssvwm bench NAME`: run a bench and write what it finds."""
 
 from __future__ import annotations
 
+import inspect
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
 
-from lssvwm_bench.cost import CostConfig
+import tyro
+
+from lssvwm_bench.bench import Bench, bench_summaries, find_bench, run_bench
+from lssvwm_rl.cli import listed, run
+
+B = TypeVar("B", bound=Bench)
 
 
 @dataclass(frozen=True)
-class BenchCost(CostConfig):
-    """Time and memory per dreamt frame against context, prefill, and training time against span, for every kind."""
+class Options(Generic[B]):
+    """A bench's settings are options without a prefix."""
 
-    out: Path = Path("runs/bench-cost")
-    """New folder for cost.json, cost.md and cost.png."""
+    settings: Annotated[B, tyro.conf.arg(name="")]
+    out: Path | None = None
+    """New folder for tables, plots and videos; runs/bench-NAME if not given."""
 
 
-def main(args: BenchCost) -> None:
-    """Measure and write.
+def main(words: list[str]) -> None:
+    """Run the bench that the first word names with the options that follow; without a word, list all."""
+    known, name = bench_summaries(), words[0] if words else "--help"
+    if name in ("-h", "--help"):
+        print(f"usage: lssvwm bench NAME [options]   (lssvwm bench NAME --help shows them)\n\n{listed(known)}")
+        return
+    if name not in known:
+        print(f"lssvwm: there is no bench {name!r}.\n{listed(known)}", file=sys.stderr)
+        raise SystemExit(2)
+    settings: Any = find_bench(name)
 
-    Raises:
-        FileExistsError: if `out` exists.
-        ValueError: for unknown kinds or presets.
-    """
-    import dataclasses
+    def measure(options: Options) -> None:
+        run_bench(name, options.settings, options.out or Path(f"runs/bench-{name}"))
 
-    from lssvwm_bench.cost import cost_plot, cost_table, measure_costs
-    from lssvwm_bench.results import check_new_folder, write_results
-    from lssvwm_rl.training.cpu import tune_process
-
-    check_new_folder(args.out)
-    tune_process()
-    results = measure_costs(args, say=print)
-    write_results(args.out, "cost", dataclasses.asdict(args), results, cost_table(results), cost_plot(results))
-    print(cost_table(results))
-    print(f"Written to {args.out}.")
+    renamed = getattr(sys.modules[settings.__module__], "RENAMED", {})
+    run(f"lssvwm bench {name}", Options[settings], measure, words[1:], renamed, about=inspect.getdoc(settings))

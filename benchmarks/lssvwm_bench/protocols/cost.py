@@ -1,9 +1,8 @@
-"""What a dreamt frame and an update cost, for every kind of model: the comparison of the paper's figure 8 in kind."""
+"""Measure what every kind of model costs."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -13,22 +12,29 @@ import torch
 from matplotlib.figure import Figure
 from torch.utils.flop_counter import FlopCounterMode
 
-from lssvwm_bench.results import markdown_table, new_figure
-from lssvwm_rl.data.clips import Batch
-from lssvwm_rl.data.store import StoreHeader
+from lssvwm_bench.bench import Findings, Say, bench
+from lssvwm_bench.figures import markdown_table, new_figure
+from lssvwm_bench.stopwatch import gemm_rate, seconds_of
+from lssvwm_bench.workload import parameter_count, random_batch, untrained_model
 from lssvwm_rl.model.config import KINDS
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.training.objective import Objective, ObjectiveConfig
-from lssvwm_rl.training.presets import model_config
 
 PREFILL = 100  # frames observed at a time
-ACTIONS = {"type": "Discrete", "n": 6, "start": 0}
+PANELS = (
+    ("ms per dreamt frame", "dream", "context", "ms_per_frame", 1),
+    ("MB of memory", "dream", "context", "memory_bytes", 2**20),
+    ("ms per trained frame", "train", "span", "ms_per_frame", 1),
+)
+"""Of the plot: title, phase, what it is plotted against, what is plotted, in which unit."""
 
 
+@bench("cost")
 @dataclass(frozen=True)
-class CostConfig:
-    """What is measured; weights are random, which costs the same as trained ones."""
+class CostBench:
+    """Time and memory per dreamt frame against context, prefill, and training time against span, for every kind: the
+    comparison of the paper's figure 8 in kind. Weights are random, which costs the same as trained ones."""
 
     preset: str = "tiny"
     """Sizes of all models."""
@@ -49,8 +55,13 @@ class CostConfig:
     device: str = "cpu"
     """Where the models run."""
 
+    def run(self, say: Say) -> Findings:
+        """See `measure_costs`."""
+        results = measure_costs(self, say)
+        return Findings(results, cost_table(results), cost_plot(results))
 
-def measure_costs(config: CostConfig, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+
+def measure_costs(config: CostBench, say: Say = lambda _: None) -> dict[str, Any]:
     """Measure all kinds.
 
     Returns:
@@ -63,44 +74,19 @@ def measure_costs(config: CostConfig, say: Callable[[str], None] = lambda _: Non
     _check(config)
     results = {}
     for kind in config.kinds:
-        torch.manual_seed(0)
-        header = StoreHeader((config.frame, config.frame, 3), ACTIONS)
-        model = WorldModel(model_config(config.preset, header, kind)).to(config.device).eval()
+        model = untrained_model(config.preset, config.frame, kind).to(config.device).eval()
         say(f"{kind}: dreaming")
         memories, prefill = _prefill(model, max(config.contexts), config.contexts)
         dreams = _dream(model, memories, config)
         say(f"{kind}: training")
         results[kind] = {
-            "parameters": sum(p.numel() for p in model.parameters()),
+            "parameters": parameter_count(model),
             "layers": len(model.config.backbone.blocks),
             "prefill_frames_per_s": prefill,
             "dream": dreams,
             "train": [_train_step(model, span, config) for span in config.spans],
         }
     return results
-
-
-def gemm_rate(device: str = "cpu", size: int = 1024, repeats: int = 10) -> float:
-    """FLOP/s of square fp32 matrix products."""
-    a, b = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
-    a @ b
-    seconds = _seconds(lambda: [a @ b for _ in range(repeats)], device)
-    return repeats * 2 * size**3 / seconds
-
-
-def random_batch(model: WorldModel, clips: int, span: int) -> Batch:
-    """Clips of noise: (B, T) of the model's frames and actions."""
-    g, shape = torch.Generator().manual_seed(0), (clips, span)
-    none = torch.zeros(shape, dtype=torch.bool)
-    batch = Batch(
-        frames=torch.randint(0, 256, (*shape, *model.config.frame_shape), generator=g, dtype=torch.uint8),
-        actions=torch.randint(0, model.config.action_space["n"], shape, generator=g),
-        first=none,
-        rewards=torch.rand(shape, generator=g),
-        terminated=none,
-        mask=~none,
-    )
-    return batch.to(model.device)
 
 
 def _prefill(model: WorldModel, frames: int, contexts: Sequence[int]) -> tuple[dict[int, Memory], float]:
@@ -113,27 +99,27 @@ def _prefill(model: WorldModel, frames: int, contexts: Sequence[int]) -> tuple[d
 
     seconds = 0.0
     for seen in range(PREFILL, frames + 1, PREFILL):
-        seconds += _seconds(observe, model.device.type)
+        seconds += seconds_of(observe, model.device)
         if seen in contexts:
             kept[seen] = memory
     return kept, frames / seconds
 
 
-def _dream(model: WorldModel, memories: dict[int, Memory], config: CostConfig) -> list[dict[str, float]]:
+def _dream(model: WorldModel, memories: dict[int, Memory], config: CostBench) -> list[dict[str, float]]:
     noise, action = [torch.Generator(model.device)], torch.zeros(1, dtype=torch.int64, device=model.device)
     times: dict[int, list[float]] = {context: [] for context in memories}
-    # By turns, so that a machine that slows down does so for all contexts.
+    # Contexts alternate, so that a machine that slows down does so for all of them.
     for _ in range(config.repeats + 1):
         for context, memory in memories.items():
             dream = partial(model.imagine, memory, action, noise, config.denoise_steps)
-            times[context].append(_seconds(dream, model.device.type))
+            times[context].append(seconds_of(dream, model.device))
     return [
         {"context": context, "ms_per_frame": 1e3 * median(times[context][1:]), "memory_bytes": memories[context].nbytes}
         for context in sorted(memories)
     ]
 
 
-def _train_step(model: WorldModel, span: int, config: CostConfig) -> dict[str, float]:
+def _train_step(model: WorldModel, span: int, config: CostBench) -> dict[str, float]:
     batch, generator = random_batch(model, config.batch, span), torch.Generator(model.device)
     objective = Objective(model, ObjectiveConfig())
 
@@ -148,24 +134,13 @@ def _train_step(model: WorldModel, span: int, config: CostConfig) -> dict[str, f
     shares, times = [], []
     for _ in range(repeats):
         peak = gemm_rate(config.device)
-        times.append(_seconds(step, config.device))
+        times.append(seconds_of(step, config.device))
         shares.append(counter.get_total_flops() / times[-1] / peak)
     frames = config.batch * span
     return {"span": span, "ms_per_frame": 1e3 * median(times) / frames, "gemm_share": median(shares)}
 
 
-def _seconds(run: Callable[[], object], device: str) -> float:
-    on_cuda = torch.device(device).type == "cuda"
-    if on_cuda:
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    run()
-    if on_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
-def _check(config: CostConfig) -> None:
+def _check(config: CostBench) -> None:
     unknown = set(config.kinds) - set(KINDS)
     if unknown or not config.kinds:
         raise ValueError(f"The kinds {sorted(unknown)} are unknown; use some of {', '.join(KINDS)}.")
@@ -201,19 +176,11 @@ def cost_table(results: dict[str, Any]) -> str:
 def cost_plot(results: dict[str, Any]) -> Figure:
     """Three panels: time and memory of a dreamt frame against context, time of training against span."""
     figure, panels = new_figure(3)
-    for kind, r in results.items():
-        contexts = [d["context"] for d in r["dream"]]
-        panels[0].plot(contexts, [d["ms_per_frame"] for d in r["dream"]], marker="o", label=kind)
-        panels[1].plot(contexts, [d["memory_bytes"] / 2**20 for d in r["dream"]], marker="o", label=kind)
-        spans = [t["span"] for t in r["train"]]
-        panels[2].plot(spans, [t["ms_per_frame"] for t in r["train"]], marker="o", label=kind)
-    labels = (
-        ("ms per dreamt frame", "context (frames)", contexts),
-        ("MB of memory", "context (frames)", contexts),
-        ("ms per trained frame", "span (frames)", spans),
-    )
-    for axes, (title, what, ticks) in zip(panels, labels, strict=True):
-        axes.set(xscale="log", title=title, xlabel=what)
+    for axes, (title, phase, across, measure, unit) in zip(panels, PANELS, strict=True):
+        for kind, result in results.items():
+            ticks = [point[across] for point in result[phase]]
+            axes.plot(ticks, [point[measure] / unit for point in result[phase]], marker="o", label=kind)
+        axes.set(xscale="log", title=title, xlabel=f"{across} (frames)")
         axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         axes.minorticks_off()
     for axes in panels[:2]:

@@ -1,15 +1,21 @@
-"""Long dreams: do frames dreamt a thousand steps on still have the colours and edges of real ones?"""
+"""Dream for a thousand frames and measure the drift."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from lssvwm_bench.lineup import condition
-from lssvwm_bench.results import markdown_table, new_figure
+from lssvwm_bench.bench import Findings, Say, bench
+from lssvwm_bench.dream_figures import dream_video
+from lssvwm_bench.dream_settings import DreamSettings, play
+from lssvwm_bench.dream_trials import FREE_RUNNING, DreamTrials
+from lssvwm_bench.figures import PREDICTOR, markdown_table, new_figure, predictor_cells
+from lssvwm_bench.lineup import described
+from lssvwm_envs.explorers import explorer_named
 from lssvwm_rl.measures.drift import CHUNK, chunk_distances
 from lssvwm_rl.measures.trial import Trial
 from lssvwm_rl.model.predict import predict_frames
@@ -20,13 +26,31 @@ FLOOR = "real, other half"
 MEASURES = {"color": "colour", "gradient": "gradient"}
 
 
+@bench("long")
+@dataclass(frozen=True)
+class LongBench(DreamSettings):
+    """Dream for a thousand frames, and measure how far colours and edges drift from real ones: do frames dreamt a
+    thousand steps on still look like real ones?"""
+
+    trials: int = 8
+    """Worlds of the test split that are played, at least 2."""
+    steps: int = 1_000
+    """Dreamt frames."""
+
+    def run(self, say: Say) -> Findings:
+        """See `measure_drift`."""
+        config = DreamTrials(self.context, (FREE_RUNNING,), self.denoise_steps, self.batch)
+        played = play(self, explorer_named(self.policy or "explore"), self.steps, say)
+        results, dreams = measure_drift(played.lineup.models, played.trials, config, say)
+        video = dream_video(played.trials, dreams, self.context)
+        return Findings(results, drift_table(results), drift_plot(results), video, settings=played.settings)
+
+
 def measure_drift(
     models: Mapping[str, WorldModel],
     trials: Sequence[Trial],
-    context: int,
-    denoise_steps: int = 4,
-    batch: int = 32,
-    say: Callable[[str], None] = lambda _: None,
+    config: DreamTrials,
+    say: Say = lambda _: None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Dream on from a context with the real actions, and compare histograms with the real frames of the same time.
 
@@ -42,16 +66,16 @@ def measure_drift(
     """
     if len(trials) < 2:
         raise ValueError(f"The noise floor compares halves of the trials; play at least 2, not {len(trials)}.")
-    real = np.stack([trial.episode.frames[context:] for trial in trials])
+    real = np.stack([trial.episode.frames[config.context :] for trial in trials])
     rows: list[dict[str, Any]] = []
     dreams = {}
     for name, model in models.items():
         say(f"{name}: dreaming {real.shape[1]} frames")
-        dreamt = predict_frames(model, [t.episode for t in trials], context, True, denoise_steps, batch)
-        about = {"predictor": name, "kind": model.config.backbone.kind, "condition": condition(model)}
-        rows.append({**about, **chunk_distances(dreamt, real)})
+        episodes = [trial.episode for trial in trials]
+        dreamt = predict_frames(model, episodes, config.context, True, config.denoise_steps, config.batch)
+        rows.append({**described(name, model), **chunk_distances(dreamt, real)})
         dreams[name] = dreamt[:1].copy()
-    rows.append({"predictor": FLOOR, "kind": None, "condition": None, **chunk_distances(real[::2], real[1::2])})
+    rows.append({**described(FLOOR), **chunk_distances(real[::2], real[1::2])})
     chunks = [[start + 1, min(start + CHUNK, real.shape[1])] for start in range(0, real.shape[1], CHUNK)]
     return {"chunks": chunks, "rows": rows}, dreams
 
@@ -61,17 +85,12 @@ def drift_table(results: Mapping[str, Any]) -> str:
     chunks = results["chunks"]
     groups = np.array_split(np.arange(len(chunks)), min(GROUPS, len(chunks)))
     spans = [f"{chunks[g[0]][0]}–{chunks[g[-1]][1]}" for g in groups]
-    head = ["predictor", "kind", "given", *(f"{MEASURES[m]} {span}" for m in MEASURES for span in spans)]
+    head = [*PREDICTOR, *(f"{MEASURES[m]} {span}" for m in MEASURES for span in spans)]
     cells = [
-        [
-            row["predictor"],
-            row["kind"] or "–",
-            row["condition"] or "–",
-            *(f"{np.mean([row[m][k] for k in g]):.3f}" for m in MEASURES for g in groups),
-        ]
+        predictor_cells(row) + [f"{np.mean([row[m][k] for k in g]):.3f}" for m in MEASURES for g in groups]
         for row in results["rows"]
     ]
-    note = "Total variation distance (0 alike, 1 disjoint) between histograms of dreamt and of real frames, by step."
+    note = "Total variation distance (0 equal, 1 disjoint) between histograms of dreamt and of real frames, by step."
     return "\n\n".join([markdown_table(head, cells), note])
 
 

@@ -1,0 +1,42 @@
+"""What timings run on: untrained models, which cost the same as trained ones, and clips of noise."""
+
+from __future__ import annotations
+
+import torch
+
+from lssvwm_rl.data.clips import Batch
+from lssvwm_rl.data.store import StoreHeader
+from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.training.presets import model_config
+
+ACTIONS = {"type": "Discrete", "n": 6, "start": 0}
+
+
+def untrained_model(preset: str, frame: int, kind: str = "block_ssm") -> WorldModel:
+    """A model of a preset's sizes for square frames of `frame` pixels; always the same weights.
+
+    Raises:
+        ValueError: for unknown presets, or frames that its patches do not divide.
+    """
+    torch.manual_seed(0)
+    return WorldModel(model_config(preset, StoreHeader((frame, frame, 3), ACTIONS), kind))
+
+
+def parameter_count(model: WorldModel) -> int:
+    """Numbers that are learnt."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def random_batch(model: WorldModel, clips: int, span: int) -> Batch:
+    """Clips of noise: (B, T) of the model's frames and actions."""
+    g, shape = torch.Generator().manual_seed(0), (clips, span)
+    none = torch.zeros(shape, dtype=torch.bool)
+    batch = Batch(
+        frames=torch.randint(0, 256, (*shape, *model.config.frame_shape), generator=g, dtype=torch.uint8),
+        actions=torch.randint(0, model.config.action_space["n"], shape, generator=g),
+        first=none,
+        rewards=torch.rand(shape, generator=g),
+        terminated=none,
+        mask=~none,
+    )
+    return batch.to(model.device)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lssvwm_rl.model.checkpoint_files import WEIGHTS, resolve_checkpoint
 from lssvwm_rl.model.checkpoints import fingerprint, load_world_model
+from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.world_model import WorldModel
 
 
@@ -26,6 +27,24 @@ def shared_model(checkpoint: str | Path, device: str = "cpu", compiled: bool = F
 def shared_fingerprint(model: WorldModel) -> str:
     """`checkpoints.fingerprint` of a shared model, computed once."""
     return fingerprint(model)
+
+
+def check_memory(memory: Memory, origin: str, model: WorldModel, rows: int) -> None:
+    """Check the memory in a state before an environment goes on from it.
+
+    Args:
+        origin: fingerprint of the model whose memory it is.
+        rows: how many the environment needs.
+
+    Raises:
+        ValueError: if it is another model's, or of another number of rows.
+    """
+    own = shared_fingerprint(model)
+    if origin != own or memory.batch_size != rows:
+        raise ValueError(
+            f"The state has {memory.batch_size} rows of memory of model {origin}, needed are {rows} of {own}; restore "
+            "it in an env with the checkpoint it came from."
+        )
 
 
 @functools.lru_cache(maxsize=4)

@@ -59,22 +59,22 @@ def test_the_native_vector_gives_what_gymnasiums_gives(mode, extra_obs):
         assert_same(a_info, {**b_info, **{k: a_info[k] for k in a_info if k[0] == "_"}}, mask, at)
 
     assert_same_reset("first reset", seed=SEED)
-    ends, over = 0, np.zeros(N, bool)
+    ends, ended = 0, np.zeros(N, bool)
     for step in range(4 * STEPS):
         at = f"step {step}"
         if step == 5:  # from here on episodes do not end together
             assert_same_reset(at, np.array([False, True, False]))
         if step == 9:
             assert_same_reset(at, np.array([True, True, False]), seed=[7, None, None])
-        if mode == AutoresetMode.DISABLED and over.any():
-            assert_same_reset(at, over)
+        if mode == AutoresetMode.DISABLED and ended.any():
+            assert_same_reset(at, ended)
         actions = rng.integers(0, 6, N)
         a, b = native.step(actions), reference.step(actions)
         for name, x, y in zip(("observation", "reward", "terminated", "truncated", "info"), a, b, strict=True):
             assert_same(x, y, all_rows, f"{at}, {name}")
-        over = a[3]
-        ends += over.sum()
-        assert over.sum() < N or step < 5
+        ended = a[3]
+        ends += ended.sum()
+        assert ended.sum() < N or step < 5
     assert ends > 2 * N
 
 

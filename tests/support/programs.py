@@ -52,7 +52,7 @@ class Player(Protocol):
         """A new environment."""
 
     def play(self, env: Any, op: Op, ended: Any) -> tuple[Any, Any]:
-        """Do "step" or "reset"; what the environment returned (the observation first) or REFUSED, and what has ended."""
+        """Do "step" or "reset"; what the environment returned (the observation first) or REFUSED, and what ended."""
 
     def keep(self, env: Any) -> Any:
         """A state to restore."""

@@ -59,7 +59,7 @@ class GymVecEnv(VecEnv):
         self._actions = actions
 
     def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
-        """Step every row; rows that ended begin anew and tell their last observation in `infos`."""
+        """Step every row; rows that end begin anew, with their last observation in `infos`."""
         observation, rewards, terminated, truncated, infos = self._listed.step(self._actions)
         done = terminated | truncated
         for i in np.flatnonzero(done):

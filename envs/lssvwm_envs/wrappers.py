@@ -12,13 +12,21 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
-from lssvwm_envs.dream.model_cache import shared_fingerprint, shared_model
+from lssvwm_envs.dream.model_cache import check_memory, shared_fingerprint, shared_model
 from lssvwm_envs.observation import make_observation, observation_space
 from lssvwm_envs.rows import autoreset_mode_of, reset_mask, row_of
 from lssvwm_rl.model.checkpoint_files import CONTEXTS, resolve_checkpoint
 from lssvwm_rl.model.checkpoints import check_fits, load_contexts
 from lssvwm_rl.model.memory import Memory
-from lssvwm_rl.spaces import action_layout, image_key, image_shape, read_vector, space_from_json, space_to_json
+from lssvwm_rl.spaces import (
+    action_layout,
+    image_key,
+    image_of,
+    image_shape,
+    read_vector,
+    space_from_json,
+    space_to_json,
+)
 
 Kind = Literal["memory", "both"]
 E = TypeVar("E", gym.Env, VectorEnv)
@@ -33,8 +41,8 @@ class RealState(Generic[E]):
     """`checkpoints.fingerprint` of the model whose memory it is."""
     frames: np.ndarray
     """(n, H, W, C) uint8, the last ones."""
-    over: np.ndarray
-    """(n,) bool, rows whose episode is over and that the next step begins anew."""
+    ended: np.ndarray
+    """(n,) bool, rows whose episode has ended and that the next step begins anew."""
     env: E
     """A copy of the whole environment: Gymnasium has no state that every environment could hand out."""
 
@@ -49,7 +57,8 @@ class MemoryObservation(gym.Wrapper):
     Args:
         env: its observation is the model's image, or a Dict with it.
         checkpoint: run folder, packaged name or hub id.
-        observation: "memory" (R,) float32, or "both" for a Dict of image and memory.
+        observation: "memory" (R',) float32 in [-1, 1], the readout, which has `model.readout_size` numbers; or "both"
+            for a Dict of image and memory.
         device: of the model.
 
     Raises:
@@ -59,14 +68,14 @@ class MemoryObservation(gym.Wrapper):
 
     def __init__(self, env: gym.Env, checkpoint: str, observation: Kind = "memory", device: str = "cpu"):
         super().__init__(env)
-        self._beside = _Beside(env, env.observation_space, env.action_space, checkpoint, observation, device)
-        self.observation_space = self._beside.observation_space
-        self._memory, self._frames = self._beside.nothing(1)
+        self._reader = _Reader(env, env.observation_space, env.action_space, checkpoint, observation, device)
+        self.observation_space = self._reader.observation_space
+        self._memory, self._frames = self._reader.blank(1)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset the environment and forget."""
         observation, info = self.env.reset(seed=seed, options=options)
-        self._memory, _ = self._beside.nothing(1)
+        self._memory, _ = self._reader.blank(1)
         return self._remember(observation, None), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
@@ -80,8 +89,8 @@ class MemoryObservation(gym.Wrapper):
         Raises:
             ValueError: if the environment cannot be copied.
         """
-        frames, nothing_over = self._frames.copy(), np.zeros(1, bool)  # they may be the environment's own buffer
-        return RealState(self._memory, self._beside.fingerprint, frames, nothing_over, _copy(self.env))
+        frames = self._frames.copy()  # they may be the environment's own buffer
+        return RealState(self._memory, self._reader.fingerprint, frames, np.zeros(1, bool), _copy(self.env))
 
     def set_state(self, state: RealState[gym.Env]) -> None:
         """Go on from a state. The environment in it is copied once more, so that it can be restored again.
@@ -89,13 +98,13 @@ class MemoryObservation(gym.Wrapper):
         Raises:
             ValueError: if the memory in it is another model's.
         """
-        self._beside.check_state(state, 1)
+        self._reader.check_state(state, 1)
         self.env, self._memory, self._frames = _copy(state.env), state.memory, state.frames
 
     def _remember(self, observation: Any, action: Any) -> Any:
-        self._frames, vectors = self._beside.read(observation, 1)
-        self._memory = self._beside.commit(self._memory, self._frames, vectors, action)
-        return row_of(self._beside.observe(self._memory, self._frames), 0)
+        self._frames, vectors = self._reader.read(observation, 1)
+        self._memory = self._reader.commit(self._memory, self._frames, vectors, action)
+        return row_of(self._reader.observe(self._memory, self._frames), 0)
 
 
 class VectorMemoryObservation(VectorWrapper):
@@ -105,7 +114,7 @@ class VectorMemoryObservation(VectorWrapper):
     committed to the memory of its own episode.
 
     Args:
-        env: in any autoreset mode, see `autoreset.autoreset_mode_of`.
+        env: in any autoreset mode, see `rows.autoreset_mode_of`.
         checkpoint, observation, device: as in `MemoryObservation`.
 
     Raises:
@@ -115,12 +124,12 @@ class VectorMemoryObservation(VectorWrapper):
     def __init__(self, env: VectorEnv, checkpoint: str, observation: Kind = "memory", device: str = "cpu"):
         super().__init__(env)
         single = env.single_observation_space, env.single_action_space
-        self._beside = _Beside(env, *single, checkpoint, observation, device)
+        self._reader = _Reader(env, *single, checkpoint, observation, device)
         self.autoreset_mode = autoreset_mode_of(env)
-        self.single_observation_space = self._beside.observation_space
+        self.single_observation_space = self._reader.observation_space
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
-        self._memory, self._frames = self._beside.nothing(env.num_envs)
-        self._over = np.zeros(env.num_envs, bool)
+        self._memory, self._frames = self._reader.blank(env.num_envs)
+        self._ended = np.zeros(env.num_envs, bool)
 
     def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
@@ -133,63 +142,63 @@ class VectorMemoryObservation(VectorWrapper):
         mask = reset_mask(options, self.num_envs)  # before the environment takes it out of the options
         reseed: Any = seed  # VectorEnv takes a list as well as a number, its annotation does not say so
         observation, info = self.env.reset(seed=reseed, options=options)
-        self._begin(mask, *self._beside.read(observation, self.num_envs))
-        return self._beside.observe(self._memory, self._frames), info
+        self._begin(mask, *self._reader.read(observation, self.num_envs))
+        return self._reader.observe(self._memory, self._frames), info
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step all rows; those that this step reset forget first."""
         observation, rewards, terminated, truncated, info = self.env.step(actions)
-        frames, vectors = self._beside.read(observation, self.num_envs)
-        if self._over.any():
-            nothing, _ = self._beside.nothing(int(self._over.sum()))
-            self._memory = self._memory.put(torch.from_numpy(np.flatnonzero(self._over)), nothing)
-        over = terminated | truncated
-        self._over = over & (self.autoreset_mode == AutoresetMode.NEXT_STEP)
-        if self.autoreset_mode == AutoresetMode.SAME_STEP and over.any():
-            info = {**info, "final_obs": self._end(over, info["final_obs"], frames, vectors, actions)}
-            self._begin(over, frames, vectors)
+        frames, vectors = self._reader.read(observation, self.num_envs)
+        if self._ended.any():
+            blank, _ = self._reader.blank(int(self._ended.sum()))
+            self._memory = self._memory.put(torch.from_numpy(np.flatnonzero(self._ended)), blank)
+        finished = terminated | truncated
+        self._ended = finished & (self.autoreset_mode == AutoresetMode.NEXT_STEP)
+        if self.autoreset_mode == AutoresetMode.SAME_STEP and finished.any():
+            info = {**info, "final_obs": self._end(finished, info["final_obs"], frames, vectors, actions)}
+            self._begin(finished, frames, vectors)
         else:
             self._frames = frames
-            self._memory = self._beside.commit(self._memory, frames, vectors, actions)
-        return self._beside.observe(self._memory, self._frames), rewards, terminated, truncated, info
+            self._memory = self._reader.commit(self._memory, frames, vectors, actions)
+        return self._reader.observe(self._memory, self._frames), rewards, terminated, truncated, info
 
     def get_state(self) -> RealState[VectorEnv]:
         """Where all rows are, see `MemoryObservation.get_state`."""
         frames = self._frames.copy()
-        return RealState(self._memory, self._beside.fingerprint, frames, self._over, _copy(self.env))
+        return RealState(self._memory, self._reader.fingerprint, frames, self._ended, _copy(self.env))
 
     def set_state(self, state: RealState[VectorEnv]) -> None:
         """Go on from a state, see `MemoryObservation.set_state`."""
-        self._beside.check_state(state, self.num_envs)
+        self._reader.check_state(state, self.num_envs)
         self.env, self._memory, self._frames = _copy(state.env), state.memory, state.frames
-        self._over = state.over
+        self._ended = state.ended
 
-    def _end(self, over: np.ndarray, final: Any, frames: np.ndarray, vectors: Any, actions: Any) -> np.ndarray:
-        """Commit the frames that the actions led to; the observations of the rows that are over."""
+    def _end(self, finished: np.ndarray, final: Any, frames: np.ndarray, vectors: Any, actions: Any) -> np.ndarray:
+        """Commit the frames that the actions led to; the last observations of the rows that ended in this step."""
         self._frames, last = frames.copy(), None if vectors is None else vectors.copy()
-        for i in np.flatnonzero(over).tolist():
-            frame, vector = self._beside.read(final[i], 1)
+        for i in np.flatnonzero(finished).tolist():
+            frame, vector = self._reader.read(final[i], 1)
             self._frames[i] = frame[0]
             if last is not None and vector is not None:
                 last[i] = vector[0]
-        self._memory = self._beside.commit(self._memory, self._frames, last, actions)
-        seen = self._beside.observe(self._memory, self._frames)
+        self._memory = self._reader.commit(self._memory, self._frames, last, actions)
+        seen = self._reader.observe(self._memory, self._frames)
         observations = np.full(self.num_envs, None, object)
-        for i in np.flatnonzero(over).tolist():
+        for i in np.flatnonzero(finished).tolist():
             observations[i] = row_of(seen, i)
         return observations
 
     def _begin(self, mask: np.ndarray, frames: np.ndarray, vectors: np.ndarray | None) -> None:
         """Forget, and commit the first frames of the rows of the mask."""
-        memory, _ = self._beside.nothing(int(mask.sum()))
-        memory = self._beside.commit(memory, frames[mask], None if vectors is None else vectors[mask], None)
+        memory, _ = self._reader.blank(int(mask.sum()))
+        memory = self._reader.commit(memory, frames[mask], None if vectors is None else vectors[mask], None)
         self._memory = self._memory.put(torch.from_numpy(np.flatnonzero(mask)), memory)
         self._frames = np.where(mask[:, None, None, None], frames, self._frames)
-        self._over = self._over & ~mask
+        self._ended = self._ended & ~mask
 
 
-class _Beside:
-    """What both wrappers know of the model; it never changes."""
+class _Reader:
+    """The model beside an environment: it reads observations and commits them to a memory. It never changes."""
 
     def __init__(
         self,
@@ -215,17 +224,16 @@ class _Beside:
             if isinstance(observations, gym.spaces.Dict) and set(keys) <= set(observations.spaces):
                 self.vector_keys = keys
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Beside:
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Reader:
         return self  # copies of an environment share the model
 
-    def nothing(self, n: int) -> tuple[Memory, np.ndarray]:
+    def blank(self, n: int) -> tuple[Memory, np.ndarray]:
         """Memory and frames of n rows that have seen nothing."""
         return self.model.initial_memory(n), np.zeros((n, *self.model.config.frame_shape), np.uint8)
 
     def read(self, observation: Any, n: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """The frames (n, H, W, C) in an observation of n rows, or of one, and what it tells of the vectors (n, V)."""
-        frames = observation if self.image is None else observation[self.image]
-        frames = np.asarray(frames).reshape(n, *self.model.config.frame_shape)
+        """The frames (n, H, W, C) in an observation of n rows, or of one, and the vectors (n, V) if it holds them."""
+        frames = np.asarray(image_of(observation, self.image)).reshape(n, *self.model.config.frame_shape)
         parts = [read_vector(key, observation, {}, n) for key in self.vector_keys]
         return frames, np.concatenate(parts, axis=1) if parts else None
 
@@ -235,8 +243,8 @@ class _Beside:
         moves = np.zeros(shape) if actions is None else np.asarray(actions).reshape(shape)
         tensors = [np.ascontiguousarray(frames), moves.astype(self.action_dtype)]
         images, moved = (torch.from_numpy(array).to(device)[:, None] for array in tensors)
-        told = None if vectors is None else torch.from_numpy(vectors).to(device)[:, None]
-        return self.model.observe(memory, images, moved, told)[0]
+        numbers = None if vectors is None else torch.from_numpy(vectors).to(device)[:, None]
+        return self.model.observe(memory, images, moved, numbers)[0]
 
     def observe(self, memory: Memory, frames: np.ndarray) -> Any:
         """What the agent sees of n rows."""
@@ -244,11 +252,7 @@ class _Beside:
 
     def check_state(self, state: RealState[Any], n: int) -> None:
         """Raise ValueError unless a state is of n rows and of this model."""
-        if state.model != self.fingerprint or state.memory.batch_size != n:
-            raise ValueError(
-                f"The state has {state.memory.batch_size} rows of memory of model {state.model}, this environment has "
-                f"{n} of {self.fingerprint}; restore it where it came from."
-            )
+        check_memory(state.memory, state.model, self.model, n)
 
 
 def _copy(env: E) -> E:

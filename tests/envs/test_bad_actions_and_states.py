@@ -79,10 +79,10 @@ def test_steps_need_a_dream(worlds):
             env.reset()
             env.step(action)
             env.step(action)
-            with pytest.raises(ResetNeeded, match=r"ended or not begun; call reset\(\)|rows \[0, 1\] are over; reset"):
+            with pytest.raises(ResetNeeded, match=r"ended or not begun; call reset\(\)|rows \[0, 1\] have ended;"):
                 env.step(action)
     envs.reset(options={"reset_mask": np.array([True, False])})
-    with pytest.raises(ResetNeeded, match=r"rows \[1\] are over; reset them with options\['reset_mask'\]"):
+    with pytest.raises(ResetNeeded, match=r"rows \[1\] have ended; reset them with options\['reset_mask'\]"):
         envs.step([0, 0])
     envs.reset(options={"reset_mask": np.array([False, True])})
     envs.step([0, 0])

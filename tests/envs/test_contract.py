@@ -133,15 +133,15 @@ def _overwriting(env: Any, steps: int, overwrite: bool) -> list[Any]:
         action = env.action_space.sample()
         note(env.step(action))
         _, _, terminated, truncated, _ = copies[-2][0]
-        over = np.logical_or(terminated, truncated)
+        ended = np.logical_or(terminated, truncated)
         if overwrite and isinstance(action, np.ndarray):
             action[...] = 0
-        if over.any() and isinstance(env, gym.Env):
+        if ended.any() and isinstance(env, gym.Env):
             note(env.reset())
-        elif over.any() and env.metadata["autoreset_mode"] == AutoresetMode.DISABLED:
-            given = over.copy()
+        elif ended.any() and env.metadata["autoreset_mode"] == AutoresetMode.DISABLED:
+            given = ended.copy()
             note(env.reset(options={"reset_mask": given}))
-            assert np.array_equal(given, over)
+            assert np.array_equal(given, ended)
             if overwrite:
                 given[...] = False
     return copies

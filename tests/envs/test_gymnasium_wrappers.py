@@ -47,12 +47,12 @@ def test_episode_statistics(mortal):
     lengths = set()
     for seed in range(5):
         env.reset(seed=seed)
-        rewards, over, info = [], False, {}
-        while not over:
+        rewards, ended, info = [], False, {}
+        while not ended:
             assert "episode" not in info
             _, reward, terminated, truncated, info = env.step(env.action_space.sample())
             rewards.append(reward)
-            over = terminated or truncated
+            ended = terminated or truncated
         assert info["episode"]["l"] == len(rewards)
         assert info["episode"]["r"] == pytest.approx(sum(rewards), abs=1e-6) and info["episode"]["r"] != 0
         lengths.add(len(rewards))
@@ -117,17 +117,17 @@ def test_episode_statistics_of_rows(mortal, mode):
         assert mode == DISABLED or not rewards[fresh].any(), "this step only began them anew"
         returns[~fresh] += rewards[~fresh]
         lengths[~fresh] += 1
-        over = terminated | truncated
-        assert ("episode" in info) == over.any()
-        if over.any():
-            assert np.array_equal(info["_episode"], over)
-            np.testing.assert_allclose(info["episode"]["r"][over], returns[over], rtol=1e-5)
-            assert np.array_equal(info["episode"]["l"][over], lengths[over])
-            finished.append(tuple(over))
-            returns[over], lengths[over] = 0, 0
+        ended = terminated | truncated
+        assert ("episode" in info) == ended.any()
+        if ended.any():
+            assert np.array_equal(info["_episode"], ended)
+            np.testing.assert_allclose(info["episode"]["r"][ended], returns[ended], rtol=1e-5)
+            assert np.array_equal(info["episode"]["l"][ended], lengths[ended])
+            finished.append(tuple(ended))
+            returns[ended], lengths[ended] = 0, 0
             if mode == DISABLED:
-                recorded.reset(options={"reset_mask": over})
-        fresh = over if mode == NEXT_STEP else np.zeros(3, bool)
+                recorded.reset(options={"reset_mask": ended})
+        fresh = ended if mode == NEXT_STEP else np.zeros(3, bool)
     assert len(set(finished)) > 2, "rows end at different times"
 
 
@@ -142,19 +142,19 @@ def test_infos_as_lists(mortal, mode):
         actions = envs.action_space.sample()
         _, _, terminated, truncated, info = envs.step(actions)
         _, _, _, _, infos = listed.step(actions)
-        over = terminated | truncated
-        ends += over.sum()
+        ended = terminated | truncated
+        ends += ended.sum()
         for i, row in enumerate(infos):
             told = {name for name in info if not name.startswith("_") and info[f"_{name}"][i]}
             assert row.keys() == told
-            assert ("context_episode" in told) == (over[i] if mode == SAME_STEP else fresh[i])
+            assert ("context_episode" in told) == (ended[i] if mode == SAME_STEP else fresh[i])
             assert ("terminated_probability" in told) != ("context_episode" in told)
-            assert ("final_obs" in row) == ("final_info" in row) == (mode == SAME_STEP and over[i])
+            assert ("final_obs" in row) == ("final_info" in row) == (mode == SAME_STEP and ended[i])
             assert all(np.array_equal(row[name], info[name][i]) for name in told if name != "final_info")
             if "final_info" in row:
                 assert row["final_info"] == {"terminated_probability": info["terminated_probability"][i]}
                 assert row["final_info"]["terminated_probability"] > 0.5
-        fresh = over
+        fresh = ended
     assert ends > 3
 
 
@@ -179,9 +179,9 @@ def test_transformed_observations(mortal, mode):
         actions = plain.action_space.sample()
         stepped = [envs.step(actions) for envs in all_envs]
         compare([step[0] for step in stepped])
-        over = stepped[0][2]
-        if mode == DISABLED and over.any():
-            compare([envs.reset(options={"reset_mask": over})[0] for envs in all_envs])
+        ended = stepped[0][2]
+        if mode == DISABLED and ended.any():
+            compare([envs.reset(options={"reset_mask": ended})[0] for envs in all_envs])
 
 
 @pytest.mark.parametrize("mode", [NEXT_STEP, SAME_STEP])
@@ -246,16 +246,16 @@ def _assert_rows_are_single_dreams(envs: Any, checkpoint: str, seed: int = 4) ->
     wanted = [env.reset(seed=seed + i) for i, env in enumerate(alone)]
     assert infos["context_episode"].tolist() == [info["context_episode"] for _, info in wanted]
     envs.action_space.seed(0)
-    over = [False] * len(alone)
+    ended = [False] * len(alone)
     for step in range(6):
         for key in ("image", "memory"):
             assert np.array_equal(frames[key], np.stack([seen[0][key] for seen in wanted]))
         actions = envs.action_space.sample()
         frames, rewards, terminated, truncated, infos = envs.step(actions)
-        wanted = [env.reset() if over[i] else env.step(actions[i]) for i, env in enumerate(alone)]
-        assert rewards.tolist() == [0.0 if over[i] else seen[1] for i, seen in enumerate(wanted)]
+        wanted = [env.reset() if ended[i] else env.step(actions[i]) for i, env in enumerate(alone)]
+        assert rewards.tolist() == [0.0 if ended[i] else seen[1] for i, seen in enumerate(wanted)]
         assert not terminated.any() and (truncated == (step == 2)).all()
-        over = truncated.tolist()
+        ended = truncated.tolist()
 
 
 def test_a_list_of_single_dreams(worlds):

@@ -131,16 +131,16 @@ def assert_close(a: Any, b: Any):
 def test_rows_say_what_single_wrappers_say_and_the_model_reads(told, mode, program, n, kind, keys):
     envs = VectorMemoryObservation(SyncVectorEnv([lambda: Noisy(keys)] * n, autoreset_mode=mode), told, kind)
     singles = Beside(told, n, kind, keys)
-    over = np.zeros(n, bool)
+    ended = np.zeros(n, bool)
 
     def reset(mask: np.ndarray, seed: int | None):
-        nonlocal over
+        nonlocal ended
         observation, info = envs.reset(seed=seed, options=None if mask.all() else {"reset_mask": mask.copy()})
         for i in range(n):
             if mask[i]:
                 last[i] = singles.reset(i, None if seed is None else seed + i)
             assert_close(row_of(observation, i), last[i])
-        over = over & ~mask
+        ended = ended & ~mask
         assert np.array_equal(info["_steps"], mask)
 
     last: list[Any] = [None] * n
@@ -150,29 +150,29 @@ def test_rows_say_what_single_wrappers_say_and_the_model_reads(told, mode, progr
         if op == "reset" and mask.any():
             reset(mask, c if c % 2 else None)
             continue
-        if mode == AutoresetMode.DISABLED and over.any():
-            reset(over, None)
+        if mode == AutoresetMode.DISABLED and ended.any():
+            reset(ended, None)
         actions = np.array([(a + i * b) % 4 for i in range(n)])
         observation, rewards, terminated, truncated, info = envs.step(actions)
-        now_over = (terminated | truncated) & (mode != AutoresetMode.SAME_STEP)
+        now_ended = (terminated | truncated) & (mode != AutoresetMode.SAME_STEP)
         for i in range(n):
-            if over[i]:
+            if ended[i]:
                 last[i] = singles.reset(i, None)
                 assert (rewards[i], terminated[i], truncated[i]) == (0, False, False)
             else:
                 last[i], *rest = singles.step(i, int(actions[i]))
                 assert rest == [rewards[i], terminated[i], truncated[i]]
-                ended = mode == AutoresetMode.SAME_STEP and (terminated[i] or truncated[i])
-                assert ended == ("final_obs" in info and info["final_obs"][i] is not None)
-                if ended:
+                finished = mode == AutoresetMode.SAME_STEP and (terminated[i] or truncated[i])
+                assert finished == ("final_obs" in info and info["final_obs"][i] is not None)
+                if finished:
                     assert info["_final_obs"][i]
                     assert_close(info["final_obs"][i], last[i])
                     last[i] = singles.reset(i, None)
             assert_close(row_of(observation, i), last[i])
-        over = now_over
+        ended = now_ended
         state = envs.get_state()
         assert state.memory.frames.tolist() == [env.steps + 1 for env in singles.real], "one frame per real step"
-        assert np.array_equal(state.over, over & (mode == AutoresetMode.NEXT_STEP))
+        assert np.array_equal(state.ended, ended & (mode == AutoresetMode.NEXT_STEP))
         assert envs.observation_space.contains(observation)
 
 
@@ -198,8 +198,8 @@ class RealPlayer:
     def make(self) -> Any:
         return MemoryObservation(make_real(), self.checkpoint, "both")
 
-    def play(self, env: Any, op: Op, over: Any) -> tuple[Any, Any]:
-        if op[0] == "reset" or over:
+    def play(self, env: Any, op: Op, ended: Any) -> tuple[Any, Any]:
+        if op[0] == "reset" or ended:
             return env.reset(seed=seed_of(op) if op[0] == "reset" else None), False
         result = env.step(op[1] % 3)
         return result, result[2] or result[3]
@@ -224,12 +224,14 @@ class RealVectorPlayer(RealPlayer):
         envs = SyncVectorEnv([make_real] * 2, autoreset_mode=self.mode, copy=False)
         return VectorMemoryObservation(envs, self.checkpoint, "both")
 
-    def play(self, env: Any, op: Op, over: Any) -> tuple[Any, Any]:
+    def play(self, env: Any, op: Op, ended: Any) -> tuple[Any, Any]:
         if op[0] == "reset":
-            mask = np.array([True, True] if over is None or seed_of(op) else [op[2] % 2 == 0, op[2] % 2 == 1])
+            mask = np.array([True, True] if ended is None or seed_of(op) else [op[2] % 2 == 0, op[2] % 2 == 1])
             options = None if mask.all() else {"reset_mask": mask}
-            return env.reset(seed=seed_of(op), options=options), np.zeros(2, bool) if over is None else over & ~mask
-        began = env.reset(options={"reset_mask": over})[1] if self.mode == AutoresetMode.DISABLED and over.any() else {}
+            return env.reset(seed=seed_of(op), options=options), np.zeros(2, bool) if ended is None else ended & ~mask
+        began = (
+            env.reset(options={"reset_mask": ended})[1] if self.mode == AutoresetMode.DISABLED and ended.any() else {}
+        )
         result = env.step(np.array([op[1] % 3, op[2] % 3]))
         return (*result, began), result[2] | result[3]
 

@@ -13,17 +13,17 @@ from lssvwm_envs.dream.vector import DreamVectorEnv
 
 
 def play(env: Any, steps: int, seed: int | None = 0) -> list[Any]:
-    """What a reset and steps return; what is over is begun anew where the environment does not do it itself."""
+    """What a reset and steps return; episodes that end are begun anew where the environment does not do it itself."""
     if seed is not None:
         env.action_space.seed(seed)
     returned = [env.reset(seed=seed)]
     for _ in range(steps):
         returned.append(env.step(env.action_space.sample()))
-        over = np.logical_or(*returned[-1][2:4])
-        if over.any() and isinstance(env.unwrapped, gym.Env):
+        ended = np.logical_or(*returned[-1][2:4])
+        if ended.any() and isinstance(env.unwrapped, gym.Env):
             returned.append(env.reset())
-        elif over.any() and env.unwrapped.metadata["autoreset_mode"] == AutoresetMode.DISABLED:
-            returned.append(env.reset(options={"reset_mask": over}))
+        elif ended.any() and env.unwrapped.metadata["autoreset_mode"] == AutoresetMode.DISABLED:
+            returned.append(env.reset(options={"reset_mask": ended}))
     return returned
 
 

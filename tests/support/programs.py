@@ -49,10 +49,10 @@ class Player(Protocol):
     """How many ways to restore there are."""
 
     def make(self) -> Any:
-        """A fresh environment."""
+        """A new environment."""
 
-    def play(self, env: Any, op: Op, over: Any) -> tuple[Any, Any]:
-        """Do "step" or "reset"; what the environment returned (the observation first) or REFUSED, and what is over."""
+    def play(self, env: Any, op: Op, ended: Any) -> tuple[Any, Any]:
+        """Do "step" or "reset"; what the environment returned (the observation first) or REFUSED, and what ended."""
 
     def keep(self, env: Any) -> Any:
         """A state to restore."""
@@ -62,31 +62,31 @@ class Player(Protocol):
 
 
 def check_program(player: Player, program: Sequence[Op]) -> None:
-    """Play a program; wherever it went, a fresh environment comes by the same history without any restore."""
+    """Play a program; wherever it went, a new environment comes by the same history without any restore."""
     env = player.make()
     history: tuple[Op, ...] = (("reset", 7, 0),)
-    result, over = player.play(env, history[0], None)
+    result, ended = player.play(env, history[0], None)
     seen: dict[tuple[Op, ...], Any] = {history: bits(result)}
     view, kept = bits(result[0]), []
     for op in program:
         if op[0] == "keep":
-            kept.append((history, over, view, player.keep(env)))
+            kept.append((history, ended, view, player.keep(env)))
         elif op[0] == "restore":
             if kept:
-                history, over, view, state = kept[op[1] % len(kept)]
+                history, ended, view, state = kept[op[1] % len(kept)]
                 env, shown = player.restore(env, state, op[2] % player.ways)
                 assert shown is None or bits(shown) == view
         else:
             history = (op,) if op[0] == "reset" and seed_of(op) is not None else (*history, op)
-            result, over = player.play(env, op, over)
+            result, ended = player.play(env, op, ended)
             assert seen.setdefault(history, bits(result)) == bits(result), history
             view = view if result is REFUSED else bits(result[0])
     for whole in seen:
         if any(other[: len(whole)] == whole for other in seen if other != whole):
             continue  # a longer history comes by
-        env, over = player.make(), None
+        env, ended = player.make(), None
         for n, op in enumerate(whole, 1):
-            result, over = player.play(env, op, over)
+            result, ended = player.play(env, op, ended)
             assert bits(result) == seen[whole[:n]], whole[:n]
 
 

@@ -48,64 +48,64 @@ class Rows:
     """A vector of dreams in any autoreset mode, seen as its rows' episodes; infos and masks are checked on the way."""
 
     def __init__(self, envs: DreamVectorEnv):
-        self.envs, self.over = envs, np.zeros(envs.num_envs, bool)
+        self.envs, self.ended = envs, np.zeros(envs.num_envs, bool)
         self.view: Any = None
         """What was returned last, with what a restored row must show."""
 
     def reset(self, mask: np.ndarray | None = None, seed: Any = None) -> dict[int, First]:
         self.view, info = self.envs.reset(seed=seed, options=None if mask is None else {"reset_mask": mask})
         mask = np.ones(self.envs.num_envs, bool) if mask is None else mask
-        self.over = self.over & ~mask
-        return self._begun(info, mask)
+        self.ended = self.ended & ~mask
+        return self._firsts(info, mask)
 
     def set_state(self, row: int, state: DreamState):
         self.envs.set_state(row, state)
-        self.over[row] = state.ended
+        self.ended[row] = state.ended
         self.view = {"image": self.view["image"].copy(), "memory": self.view["memory"].copy()}
         self.view["image"][row], self.view["memory"][row] = state.frame, state.memory.readout()[0]
 
     def fork(self, state: DreamState, n: int, seed: int | None = None):
         self.view, _ = self.envs.fork(state, n, seed)
-        self.over[:n] = state.ended
+        self.ended[:n] = state.ended
 
     def anew(self) -> dict[int, First]:
-        """Begin anew what is over, where nobody else does."""
+        """Begin anew what has ended, where nobody else does."""
         disabled = self.envs.autoreset_mode == AutoresetMode.DISABLED
-        return self.reset(self.over) if disabled and self.over.any() else {}
+        return self.reset(self.ended) if disabled and self.ended.any() else {}
 
     def step(self, actions: Any) -> tuple[list[Seen | None], dict[int, First]]:
         """Every row's step, None where it only began anew; and the rows that began anew, instead of it or after it."""
         mode = self.envs.autoreset_mode
         self.view, rewards, terminated, truncated, info = self.envs.step(np.asarray(actions))
         done = terminated | truncated
-        ended = done & (mode == AutoresetMode.SAME_STEP)
-        fresh = self.over | ended
-        assert ("final_obs" in info) == ("final_info" in info) == ended.any()
-        if ended.any():
-            assert np.array_equal(info["_final_obs"], ended) and np.array_equal(info["_final_info"], ended)
-            assert [last is not None for last in info["final_obs"]] == ended.tolist()
-        begun = self._begun(info, fresh)
+        finished = done & (mode == AutoresetMode.SAME_STEP)
+        restarted = self.ended | finished
+        assert ("final_obs" in info) == ("final_info" in info) == finished.any()
+        if finished.any():
+            assert np.array_equal(info["_final_obs"], finished) and np.array_equal(info["_final_info"], finished)
+            assert [last is not None for last in info["final_obs"]] == finished.tolist()
+        firsts = self._firsts(info, restarted)
         rows: list[Seen | None] = []
         for i in range(self.envs.num_envs):
-            told = {key for key in info if key[0] != "_" and info["_" + key][i]}
-            if self.over[i]:
-                assert told == {"context_episode"} and rewards[i] == 0 and not done[i]
+            named = {key for key in info if key[0] != "_" and info["_" + key][i]}
+            if self.ended[i]:
+                assert named == {"context_episode"} and rewards[i] == 0 and not done[i]
                 rows.append(None)
             else:
-                expected = {"context_episode", "final_obs", "final_info"} if ended[i] else {"terminated_probability"}
-                assert told == expected
-                last, inside = (info["final_obs"][i], info["final_info"]) if ended[i] else (self.row(i), info)
+                expected = {"context_episode", "final_obs", "final_info"} if finished[i] else {"terminated_probability"}
+                assert named == expected
+                last, inside = (info["final_obs"][i], info["final_info"]) if finished[i] else (self.row(i), info)
                 assert inside["_terminated_probability"][i]
                 parts = rewards[i], terminated[i], truncated[i], inside["terminated_probability"][i]
                 rows.append(Seen(last, *parts))
-        self.over = done & ~ended
-        return rows, begun
+        self.ended = done & ~finished
+        return rows, firsts
 
     def row(self, i: int) -> Any:
         """What row i showed last."""
         return row_of(self.view, i)
 
-    def _begun(self, info: dict[str, Any], mask: np.ndarray) -> dict[int, First]:
+    def _firsts(self, info: dict[str, Any], mask: np.ndarray) -> dict[int, First]:
         assert ("context_episode" in info) == mask.any()
         assert not mask.any() or np.array_equal(info["_context_episode"], mask)
         return {i: First(self.row(i), info["context_episode"][i]) for i in np.flatnonzero(mask).tolist()}

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium import spaces
 from gymnasium.utils import seeding
 from torch import Tensor
 
-from lssvwm_envs.dream.model_cache import shared_fingerprint, shared_model
+from lssvwm_envs.dream.checks import check_context
+from lssvwm_envs.dream.model_cache import check_memory, shared_fingerprint, shared_model
 from lssvwm_envs.dream.state import DreamState
 from lssvwm_envs.observation import Observation, make_observation
+from lssvwm_envs.rows import with_masks
 from lssvwm_rl.data.store import Episode, EpisodeStore
 from lssvwm_rl.model.checkpoints import check_fits, load_contexts
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.predict import observe_episodes
 from lssvwm_rl.model.world_model import WorldModel
-from lssvwm_rl.spaces import action_layout, space_from_json
+from lssvwm_rl.spaces import space_from_json
 
 TERMINATED_ABOVE = 0.5  # probability of the end at which a dream ends
 
@@ -33,7 +33,7 @@ class DreamConfig:
     """How dreams are dreamt.
 
     Raises:
-        ValueError: if a number is not whole or below 1, or there is no checkpoint.
+        ValueError: if a number is not whole or below 1, or no checkpoint is named.
     """
 
     checkpoint: str | None
@@ -48,6 +48,8 @@ class DreamConfig:
     """Of the model."""
     compiled: bool = False
     """Whether the model dreams through torch.compile: faster, after a minute or more at the first step."""
+    observation: Observation = "image"
+    """What agents see: image, memory or both."""
 
     def __post_init__(self) -> None:
         if self.checkpoint is None:
@@ -62,25 +64,33 @@ class DreamConfig:
             )
 
 
-class Dreamt(NamedTuple):
-    """One step of N dreams, on the model's device."""
+class DreamStep(NamedTuple):
+    """One step of N dreams, on the model's device; those that had ended before have no reward and no second end."""
 
     reward: Tensor  # (N,) float32
     terminated: Tensor  # (N,) bool
     truncated: Tensor  # (N,) bool
-    probability: Tensor  # (N,) float32, of the end
+    terminated_probability: Tensor  # (N,) float32
     vector: Tensor | None  # (N, V) float32
+
+    @property
+    def info(self) -> dict[str, Tensor]:
+        """What environments put into their info."""
+        info = {"terminated_probability": self.terminated_probability}
+        return info if self.vector is None else {**info, "vector": self.vector}
 
 
 class Dreams:
-    """N dreams. What they have seen is in their memory; rows do not influence each other, but for how sums are rounded.
+    """N dreams, see `rows.Rows`. What they have seen is in their memory; rows do not influence each other, but for how
+    sums are rounded.
 
     Attributes:
         memory: N rows.
         frames: (N, H, W, C) uint8 on the model's device, the last observations.
         steps: (N,) int64 on the model's device, dreamt since the reset.
-        begun: (N,) bool, rows that have been reset at least once.
-        rngs: a generator per row, which draws its contexts and seeds its noise.
+        ended: (N,) bool, rows whose dream has ended and waits for its reset.
+        empty: (N,) bool, rows that have had no dream yet.
+        generators: one per row, which draws its contexts and seeds its noise.
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
@@ -91,14 +101,13 @@ class Dreams:
         assert config.checkpoint is not None
         self.config = config
         self.model: WorldModel = shared_model(config.checkpoint, config.device, config.compiled)
-        self.fingerprint = shared_fingerprint(self.model)
         self.action_space = space_from_json(self.model.config.action_space)
         device = self.model.device
         self.memory = self.model.initial_memory(count)
         self.frames = torch.zeros(count, *self.model.config.frame_shape, dtype=torch.uint8, device=device)
         self.steps = torch.zeros(count, dtype=torch.int64, device=device)
-        self.begun = np.zeros(count, bool)
-        self.rngs = [seeding.np_random(None)[0] for _ in range(count)]
+        self.ended, self.empty = np.zeros(count, bool), np.ones(count, bool)
+        self.generators = [seeding.np_random(None)[0] for _ in range(count)]
         self._noise = [torch.Generator(device) for _ in range(count)]
 
     @functools.cached_property
@@ -120,63 +129,92 @@ class Dreams:
         copied.__dict__ = copy.deepcopy(self.__dict__, memo)
         return copied
 
-    def begin(self, rows: np.ndarray, given: Episode | None = None) -> list[int]:
-        """Begin rows (K,) int anew, after real frames; nothing else is touched.
-
-        Args:
-            given: what all of them have seen; each draws a held-out episode if None.
+    def start_of(self, options: dict[str, Any]) -> DreamState | Episode | None:
+        """Where the options of a reset let dreams begin, checked before anything is changed.
 
         Returns:
-            Which episode each row drew, none if one was given.
+            A state, a context, or None for contexts that are drawn.
+
+        Raises:
+            ValueError: if it does not fit the model, if there are both, or if there are no contexts to draw from.
+        """
+        state, context = options.get("state"), options.get("context")
+        if state is not None and context is not None:
+            raise ValueError("A dream cannot begin with a state and a context; give one of the two options.")
+        if state is not None:
+            self.check_state(state)
+            return state
+        if context is not None:
+            return check_context(context, self.model.config)
+        _ = self.contexts  # opened now, so that what is wrong with them is said now
+        return None
+
+    def begin(self, mask: np.ndarray, start: DreamState | Episode | None = None) -> dict[str, np.ndarray]:
+        """Begin the rows of a mask (N,) bool anew; nothing else is touched.
+
+        Args:
+            start: checked, see `start_of`: a state that all of them go on from, or a context that all of them have
+                seen; if None, each draws one of the held-out episodes.
+
+        Returns:
+            Info with masks: which episodes were drawn.
 
         Raises:
             ValueError: if there are no contexts to draw from.
         """
-        drawn, episodes = [], []
+        rows = np.flatnonzero(mask)
+        if isinstance(start, DreamState):
+            self._go_on(rows, start)
+            return {}
+        drawn, episodes = np.zeros(len(mask), np.int64), []
         for row in rows.tolist():
-            if given is None:
-                index = int(self.rngs[row].integers(len(self.contexts)))
-                length = min(self.config.context_length, int(self.contexts.lengths[index]))
-                drawn.append(index)
-                episodes.append(self.contexts.read(index, 0, length))
-            self._noise[row].manual_seed(int(self.rngs[row].integers(2**63)))
-        if given is not None:
-            memory = observe_contexts(self.model, [given]).repeat(len(rows))
-            last = np.stack([given.frames[-1]] * len(rows))
+            if start is None:
+                drawn[row] = self.generators[row].integers(len(self.contexts))
+                length = min(self.config.context_length, int(self.contexts.lengths[drawn[row]]))
+                episodes.append(self.contexts.read(int(drawn[row]), 0, length))
+            self._draw_noise(row)
+        if start is None:
+            memory, last = observe_episodes(self.model, episodes), [episode.frames[-1] for episode in episodes]
         else:
-            memory = observe_contexts(self.model, episodes)
-            last = np.stack([episode.frames[-1] for episode in episodes])
-        self._put(rows, memory, torch.from_numpy(last), 0)
-        return drawn
+            memory, last = observe_episodes(self.model, [start]).repeat(len(rows)), [start.frames[-1]] * len(rows)
+        self._put(rows, memory, torch.from_numpy(np.stack(last)), steps=0, ended=False)
+        return with_masks({"context_episode": drawn}, mask) if start is None else {}
 
-    def step(self, actions: Tensor) -> Dreamt:
-        """Dream one step in every row: actions (N[, A]) on the model's device, unchecked."""
+    def step(self, actions: Tensor) -> DreamStep:
+        """Dream one step in every row: actions (N[, A]) on the model's device, unchecked.
+
+        Rows that have ended take part, so that the batch keeps its shape; what they dream is of no account.
+        """
         imagined = self.model.imagine(self.memory, actions, self._noise, self.config.denoise_steps)
         self.memory, self.frames, self.steps = imagined.memory, imagined.frame, self.steps + 1
-        terminated = imagined.terminated > TERMINATED_ABOVE
+        reward, terminated = imagined.reward, imagined.terminated > TERMINATED_ABOVE
         truncated = self.steps >= self.config.horizon
-        return Dreamt(imagined.reward, terminated, truncated, imagined.terminated, imagined.vector)
+        if self.ended.any():
+            stepped = torch.from_numpy(~self.ended).to(self.model.device)
+            reward, terminated, truncated = reward * stepped, terminated & stepped, truncated & stepped
+        self.ended = self.ended | (terminated | truncated).cpu().numpy()
+        return DreamStep(reward, terminated, truncated, imagined.terminated, imagined.vector)
 
-    def observe(self, observation: Observation) -> Any:
+    def observe(self) -> Any:
         """What all rows see now, (N, ...) on the model's device; copies, so writing to them does no harm."""
-        return make_observation(self.frames.clone(), self.memory, observation)
+        return make_observation(self.frames.clone(), self.memory, self.config.observation)
 
-    def state(self, row: int, ended: bool) -> DreamState:
+    def state(self, row: int) -> DreamState:
         """Where a row is.
 
         Raises:
-            gymnasium.error.ResetNeeded: if it has not begun.
+            gymnasium.error.ResetNeeded: if it has had no dream yet.
         """
-        if not self.begun[row]:
+        if self.empty[row]:
             raise gym.error.ResetNeeded("There is no dream yet; call reset() before get_state().")
         return DreamState(
             memory=self.memory.select(torch.tensor([row])),
-            model=self.fingerprint,
+            model=shared_fingerprint(self.model),
             frame=self.frames[row].cpu().numpy().copy(),
             steps=int(self.steps[row]),
-            ended=ended,
+            ended=bool(self.ended[row]),
             noise=self._noise[row].get_state().numpy().copy(),
-            np_random=dict(self.rngs[row].bit_generator.state),
+            np_random=dict(self.generators[row].bit_generator.state),
         )
 
     def check_state(self, state: DreamState) -> None:
@@ -185,135 +223,35 @@ class Dreams:
             raise ValueError(
                 f"A {type(state).__name__} is not a dream's state; give what get_state or DreamState.load returned."
             )
-        if state.model != self.fingerprint or state.memory.batch_size != 1:
-            raise ValueError(
-                f"The state has {state.memory.batch_size} rows of memory of model {state.model}, this env dreams 1 of "
-                f"{self.fingerprint}; restore it in an env with the checkpoint it came from."
-            )
+        check_memory(state.memory, state.model, self.model, 1, self.config.checkpoint)
         if len(state.noise) != len(self._noise[0].get_state()):
             raise ValueError(
                 f"The state's noise was not drawn on a device of the kind {self.model.device.type!r}; restore it on "
                 "the kind of device it came from."
             )
 
-    def restore(self, rows: np.ndarray, state: DreamState) -> None:
-        """Let rows (K,) int go on from a state; nothing else is touched.
+    def reseed(self, mask: np.ndarray, seed: int) -> None:
+        """Give the rows of a mask other futures: row i draws its noise, and later its contexts, anew from seed + i."""
+        for row in np.flatnonzero(mask).tolist():
+            self.generators[row], _ = seeding.np_random(seed + row)
+            self._draw_noise(row)
 
-        Raises:
-            ValueError: as `check_state`.
-        """
-        self.check_state(state)
+    def _go_on(self, rows: np.ndarray, state: DreamState) -> None:
         noise = torch.from_numpy(state.noise.copy())
         for row in rows.tolist():
             self._noise[row].set_state(noise)
-            self.rngs[row].bit_generator.state = state.np_random
+            self.generators[row].bit_generator.state = state.np_random
         last = torch.from_numpy(state.frame.copy())[None].repeat(len(rows), 1, 1, 1)
-        self._put(rows, state.memory.to(self.model.device).repeat(len(rows)), last, state.steps)
+        self._put(rows, state.memory.to(self.model.device).repeat(len(rows)), last, state.steps, state.ended)
 
-    def reseed(self, rows: np.ndarray, seed: int) -> None:
-        """Give rows futures of their own: row i draws its noise, and later its contexts, anew from seed + i."""
-        for row in rows.tolist():
-            self.rngs[row], _ = seeding.np_random(seed + row)
-            self._noise[row].manual_seed(int(self.rngs[row].integers(2**63)))
+    def _draw_noise(self, row: int) -> None:
+        self._noise[row].manual_seed(int(self.generators[row].integers(2**63)))
 
-    def start_of(self, options: dict[str, Any]) -> tuple[DreamState | None, Episode | None]:
-        """The state or the context in the options of a reset, checked before anything is changed.
-
-        Raises:
-            ValueError: if it does not fit the model, or there are both.
-        """
-        state, context = options.get("state"), options.get("context")
-        if state is not None and context is not None:
-            raise ValueError("A dream cannot begin with a state and a context; give one of the two options.")
-        if state is not None:
-            self.check_state(state)
-        return state, None if context is None else self.given_context(context)
-
-    def given_context(self, context: Any) -> Episode:
-        """Real frames (T, H, W, C) uint8, the actions (T-1[, A]) between them, and vectors (T, V) if the model has any.
-
-        Raises:
-            ValueError: if they do not fit the model.
-        """
-        parts = len(context) if isinstance(context, (tuple, list)) else 0
-        if parts not in (2, 3):
-            got = type(context).__name__ + (f" of {parts}" if parts else "")
-            raise ValueError(f"A context must be (frames, actions) or (frames, actions, vectors), got a {got}.")
-        shape, dtype = action_layout(self.action_space)
-        frames, actions = np.asarray(context[0]), np.asarray(context[1])
-        vectors, config = context[2] if parts == 3 else None, self.model.config
-        if frames.dtype != np.uint8 or frames.shape[1:] != config.frame_shape or len(frames) == 0:
-            raise ValueError(
-                f"Context frames of {frames.shape} {frames.dtype} do not fit; give T frames of "
-                f"{config.frame_shape} uint8."
-            )
-        needed = (len(frames) - 1, *shape)
-        if actions.shape != needed:
-            raise ValueError(f"{len(frames)} context frames need {needed} actions between them, got {actions.shape}.")
-        space = self.action_space
-        if isinstance(space, spaces.Box):  # real environments take actions that are out of range
-            fitting = actions.dtype.kind in "iuf" and bool(np.isfinite(actions).all())
-        else:
-            whole = actions.dtype.kind in "iub" or not len(actions)
-            fitting = whole and all(space.contains(action) for action in actions.astype(dtype))
-        if not fitting:
-            raise ValueError(f"Context actions {actions!r} are not all in {space}; give those between the frames.")
-        if vectors is not None:
-            vectors = np.asarray(vectors, np.float32)
-            if not config.vector_size or vectors.shape != (len(frames), config.vector_size):
-                raise ValueError(
-                    f"Context vectors of {vectors.shape} do not fit {len(frames)} frames of a model with "
-                    f"{config.vector_size} numbers per frame."
-                )
-            if not np.isfinite(vectors).all():
-                raise ValueError("Context vectors hold NaN or infinity; give finite numbers, or none at all.")
-        none = np.zeros(len(actions), np.float32)
-        return Episode(frames, actions.astype(dtype), none, terminated=False, truncated=False, vectors=vectors)
-
-    def _put(self, rows: np.ndarray, memory: Memory, frames: Tensor, steps: int) -> None:
+    def _put(self, rows: np.ndarray, memory: Memory, frames: Tensor, steps: int, ended: bool) -> None:
         index = torch.from_numpy(rows)
         self.memory = self.memory.put(index, memory)
         index = index.to(self.model.device)
         self.frames = self.frames.index_copy(0, index, frames.to(self.model.device))
         self.steps = self.steps.index_fill(0, index, steps)
-        self.begun[rows] = True
-
-
-def observe_contexts(model: WorldModel, contexts: Sequence[Episode]) -> Memory:
-    """Memories after the contexts' last frames."""
-    return observe_episodes(model, contexts)
-
-
-def check_actions(actions: Any, space: gym.Space) -> np.ndarray:
-    """Actions in the layout the model takes, of a single space or of one for N rows.
-
-    Raises:
-        gymnasium.error.InvalidAction: if they are not in the space; numbers of another type are taken for a Box.
-    """
-    try:
-        given = np.asarray(actions)
-    except ValueError:
-        given = np.array(None)  # rows of different lengths are in no space
-    if given.dtype.kind in "iuf" and space.dtype is not None and space.dtype.kind == "f":
-        given = given.astype(space.dtype)
-    whole = given.dtype.kind in "iub" or isinstance(space, spaces.Box)  # MultiDiscrete would take 1.5
-    if not whole or not space.contains(given if space.shape else actions):
-        raise gym.error.InvalidAction(f"Action {actions!r} is not in {space}; give one that is.")
-    return given
-
-
-def check_options(options: dict[str, Any] | None, known: Sequence[str]) -> dict[str, Any]:
-    """The options of a reset.
-
-    Raises:
-        ValueError: if one is unknown.
-    """
-    for option in options or {}:
-        if option not in known:
-            raise ValueError(f"Option {option!r} is unknown; use {' or '.join(known)}.")
-    return options or {}
-
-
-def to_numpy(value: Any) -> Any:
-    """Tensors, in dicts or not, as arrays."""
-    return {k: to_numpy(v) for k, v in value.items()} if isinstance(value, dict) else value.cpu().numpy()
+        self.ended, self.empty = self.ended.copy(), self.empty.copy()
+        self.ended[rows], self.empty[rows] = ended, False

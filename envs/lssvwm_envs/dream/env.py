@@ -9,22 +9,23 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from lssvwm_envs.dream.dreams import DreamConfig, Dreams, check_actions, check_options, to_numpy
+from lssvwm_envs.dream.checks import check_actions, check_options
+from lssvwm_envs.dream.dreams import DreamConfig, Dreams
 from lssvwm_envs.dream.picture import check_render, draw
 from lssvwm_envs.dream.state import DreamState
 from lssvwm_envs.observation import Observation, observation_space
-from lssvwm_envs.rows import row_of
-from lssvwm_rl.data.store import EpisodeStore
+from lssvwm_envs.rows import check_ready_alone, row_info, row_of, to_numpy
+from lssvwm_rl.data.store import Episode, EpisodeStore
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.spaces import action_layout
 
-ROW = np.zeros(1, np.int64)
+ONLY_ROW = np.ones(1, bool)
 
 
 class DreamEnv(gym.Env):
     """The learned environment. What it has seen is in its memory, which `get_state` hands out as a value.
 
-    A model of observations with a low-dimensional part dreams that too: `step` tells it in info["vector"].
+    A model of observations with a low-dimensional part dreams that too, which is in info["vector"] of each step.
 
     An episode ends (terminated) when the model gives its end more than probability 0.5, and is truncated after
     `horizon` steps, which are counted here so that a restored state keeps its horizon; what `gym.make` does with its
@@ -32,7 +33,8 @@ class DreamEnv(gym.Env):
 
     Args:
         checkpoint, context_length, horizon, denoise_steps, device, compiled: see `DreamConfig`.
-        observation: "image" (H, W, C) uint8; "memory" (R,) float32 in [-1, 1], the model's readout; or "both".
+        observation: "image" (H, W, C) uint8; "memory" (R',) float32 in [-1, 1], the readout, which has
+            `model.readout_size` numbers; or "both".
         render_mode: "rgb_array" or None.
         render_memory: whether pictures show beside the frame how much each block remembers, see `picture.heat_map`.
 
@@ -55,13 +57,12 @@ class DreamEnv(gym.Env):
         render_mode: str | None = None,
         render_memory: bool = False,
     ):
-        config = DreamConfig(checkpoint, context_length, horizon, denoise_steps, device, compiled)
+        config = DreamConfig(checkpoint, context_length, horizon, denoise_steps, device, compiled, observation)
         self._dreams = Dreams(config, 1)
         check_render(self.model, render_mode, render_memory)
-        self.render_mode, self.render_memory, self.observation = render_mode, render_memory, observation
+        self.render_mode, self.render_memory = render_mode, render_memory
         self.observation_space = observation_space(self.model, observation)
         self.action_space = self._dreams.action_space
-        self._ended = False
 
     @property
     def model(self) -> WorldModel:
@@ -89,15 +90,10 @@ class DreamEnv(gym.Env):
             ValueError: for other options, a context or state that does not fit the model, or if the checkpoint has no
                 contexts and none is given.
         """
-        state, given = self._dreams.start_of(check_options(options, ("context", "state")))
+        start = self._dreams.start_of(check_options(options, ("context", "state")))
         super().reset(seed=seed)
-        self._dreams.rngs[0] = self.np_random
-        if state is not None:
-            self.set_state(state)
-            return self._observe(), {}
-        drawn = self._dreams.begin(ROW, given)
-        self._ended = False
-        return self._observe(), {"context_episode": drawn[0]} if drawn else {}
+        info = self._begin(start)
+        return self._observe(), row_info(info, 0)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Dream one step.
@@ -106,17 +102,12 @@ class DreamEnv(gym.Env):
             gymnasium.error.ResetNeeded: before the first reset and after the end.
             gymnasium.error.InvalidAction: if the action is not in the action space.
         """
-        if self._ended or not self._dreams.begun[0]:
-            raise gym.error.ResetNeeded("The dream has ended or not begun; call reset() before step().")
+        check_ready_alone(self._dreams)
         _, dtype = action_layout(self.action_space)
         moves = np.asarray(check_actions(action, self.action_space), dtype)[None]
-        dreamt = self._dreams.step(torch.from_numpy(moves).to(self.model.device))
-        terminated, truncated = bool(dreamt.terminated[0]), bool(dreamt.truncated[0])
-        self._ended = terminated or truncated
-        info: dict[str, Any] = {"terminated_probability": float(dreamt.probability[0])}
-        if dreamt.vector is not None:
-            info["vector"] = dreamt.vector[0].cpu().numpy()
-        return self._observe(), float(dreamt.reward[0]), terminated, truncated, info
+        step = self._dreams.step(torch.from_numpy(moves).to(self.model.device))
+        ends = bool(step.terminated[0]), bool(step.truncated[0])
+        return self._observe(), float(step.reward[0]), *ends, row_info(to_numpy(step.info), 0)
 
     def render(self) -> Any:
         """The last frame as (H, W, 3) uint8, twice as wide with the memory, if the render mode is "rgb_array"."""
@@ -130,7 +121,7 @@ class DreamEnv(gym.Env):
         Raises:
             gymnasium.error.ResetNeeded: before the first reset.
         """
-        return self._dreams.state(0, self._ended)
+        return self._dreams.state(0)
 
     def set_state(self, state: DreamState) -> None:
         """Go on from a state of this checkpoint.
@@ -138,9 +129,8 @@ class DreamEnv(gym.Env):
         Raises:
             ValueError: if the state is another model's.
         """
-        self._dreams.rngs[0] = self.np_random
-        self._dreams.restore(ROW, state)
-        self._ended = state.ended
+        self._dreams.check_state(state)
+        self._begin(state)
 
     def save_state(self, path: str | Path) -> None:
         """`get_state`, written to a file."""
@@ -155,5 +145,9 @@ class DreamEnv(gym.Env):
         """
         self.set_state(DreamState.load(path))
 
+    def _begin(self, start: DreamState | Episode | None) -> dict[str, Any]:
+        self._dreams.generators[0] = self.np_random  # one generator, which Gymnasium seeds
+        return self._dreams.begin(ONLY_ROW, start)
+
     def _observe(self) -> Any:
-        return row_of(to_numpy(self._dreams.observe(self.observation)), 0)
+        return row_of(to_numpy(self._dreams.observe()), 0)

@@ -1,9 +1,8 @@
-"""DreamState: a point in a dream as a value; and the observations that dreams and real environments share."""
+"""DreamState: a point in a dream as a value, and as a file."""
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from lssvwm_rl.files import written_whole
 from lssvwm_rl.model.memory import Memory
 
 FORMAT_VERSION = 1
@@ -31,6 +31,7 @@ class DreamState:
     steps: int
     """Dreamt since the reset."""
     ended: bool
+    """Whether the dream has ended and waits for its reset."""
     noise: np.ndarray
     """State of the denoising noise's generator, uint8."""
     np_random: dict[str, Any]
@@ -49,10 +50,8 @@ class DreamState:
         arrays = {"frame": torch.from_numpy(self.frame), "noise": torch.from_numpy(self.noise)}
         memory = {f"memory.{name}": tensor for name, tensor in self.memory.tensors().items()}
         tensors = {name: tensor.contiguous() for name, tensor in {**memory, **arrays}.items()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".tmp-{path.name}")
-        save_file(tensors, temporary, {"dream_state": json.dumps({"format_version": FORMAT_VERSION, **plain})})
-        os.replace(temporary, path)
+        with written_whole(path) as temporary:
+            save_file(tensors, temporary, {"dream_state": json.dumps({"format_version": FORMAT_VERSION, **plain})})
 
     @classmethod
     def load(cls, path: str | Path) -> DreamState:

@@ -7,15 +7,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.error import ResetNeeded
 
-from lssvwm_envs.memory_maze.appearance import OBJECT_COLORS
 from lssvwm_envs.memory_maze.kinematics import ACTIONS
 from lssvwm_envs.memory_maze.maze import MazeConfig, Mazes
+from lssvwm_envs.memory_maze.rows import MazeRows, observation_space
 from lssvwm_envs.memory_maze.top_down import beside_map
+from lssvwm_envs.rows import check_ready_alone, row_info, row_of
 
-ROW = np.zeros(1, np.int64)
-EXTRA = ("agent_pos", "agent_dir", "maze_layout", "targets_pos", "target_color")
+ONLY_ROW = np.ones(1, bool)
 
 
 class MemoryMazeEnv(gym.Env):
@@ -50,30 +49,32 @@ class MemoryMazeEnv(gym.Env):
         extra_obs: bool = False,
         render_mode: str | None = None,
     ):
-        self.mazes = Mazes(MazeConfig(size, image_size, max_steps, objects), 1)
-        self.extra_obs, self.render_mode = extra_obs, check_render_mode(render_mode)
-        self.observation_space = observation_space(self.mazes.config, extra_obs)
+        config = MazeConfig(size, image_size, max_steps, objects)
+        self._rows = MazeRows(config, 1, extra_obs)
+        self.render_mode = check_render_mode(render_mode)
+        self.observation_space = observation_space(config, extra_obs)
         self.action_space = spaces.Discrete(ACTIONS)
-        self._running = False
+
+    @property
+    def mazes(self) -> Mazes:
+        """The maze, as one row."""
+        return self._rows.mazes
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode in a new maze."""
         super().reset(seed=seed)
-        self.mazes.reset(ROW, draw_seeds([self.np_random]))
-        self._running = True
-        return self._now()
+        self._rows.generators[0] = self.np_random
+        info = self._rows.begin(ONLY_ROW)
+        return row_of(self._rows.observe(), 0), row_info(info, 0)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Act once."""
-        if not self._running:
-            raise ResetNeeded("The episode has not begun or is over; call reset() first.")
+        check_ready_alone(self._rows)
         if not self.action_space.contains(action):
             raise ValueError(f"The action {action!r} does not exist; use a whole number from 0 to {ACTIONS - 1}.")
-        reward = float(self.mazes.step(ROW, np.array([action], np.int64))[0])
-        truncated = bool(self.mazes.truncated()[0])
-        self._running = not truncated
-        observation, info = self._now()
-        return observation, reward, False, truncated, info
+        step = self._rows.step(np.array([action], np.int64))
+        observation, info = row_of(self._rows.observe(), 0), row_info(step.info, 0)
+        return observation, float(step.reward[0]), bool(step.terminated[0]), bool(step.truncated[0]), info
 
     def render(self) -> Any:
         """The agent's view beside a map, (256, 512, 3) uint8; None without a render mode."""
@@ -85,35 +86,6 @@ class MemoryMazeEnv(gym.Env):
     def surfaces(self) -> np.ndarray:
         """What every pixel shows, (H, W) int32, see `Mazes.surfaces`."""
         return self.mazes.surfaces()[0]
-
-    def _now(self) -> tuple[Any, dict[str, Any]]:
-        info = {name: value[0] for name, value in self.mazes.info().items()}
-        info["target"] = int(info["target"])
-        image = self.mazes.frames()[0]
-        return {"image": image, **{name: info[name] for name in EXTRA}} if self.extra_obs else image, info
-
-
-def observation_space(config: MazeConfig, extra_obs: bool) -> spaces.Space:
-    """Of one environment."""
-    n, K = config.size, config.targets
-    image = spaces.Box(0, 255, (config.image_size, config.image_size, 3), np.uint8)
-    if not extra_obs:
-        return image
-    return spaces.Dict(
-        {
-            "image": image,
-            "agent_pos": spaces.Box(0, n, (2,), np.float32),
-            "agent_dir": spaces.Box(-1, 1, (2,), np.float32),
-            "maze_layout": spaces.Box(0, 1, (n, n), np.uint8),
-            "targets_pos": spaces.Box(0, n, (K, 2), np.float32),
-            "target_color": spaces.Box(0, 1, (OBJECT_COLORS.shape[1],), np.float32),
-        }
-    )
-
-
-def draw_seeds(generators: list[np.random.Generator]) -> np.ndarray:
-    """One seed (M,) uint64 for the next episode of each."""
-    return np.array([g.integers(2**63) for g in generators], np.uint64)
 
 
 def check_render_mode(render_mode: str | None) -> str | None:

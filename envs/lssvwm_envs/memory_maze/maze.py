@@ -134,7 +134,7 @@ class Mazes:
         return rewards
 
     def truncated(self) -> np.ndarray:
-        """(N,) bool, episodes that are over."""
+        """(N,) bool, episodes that have had all their steps."""
         return self.steps >= self.config.steps
 
     def frames(self) -> np.ndarray:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.error import ResetNeeded
-from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from lssvwm_envs.memory_maze.env import EXTRA, check_render_mode, draw_seeds, observation_space
+from lssvwm_envs.memory_maze.env import MemoryMazeEnv, check_render_mode
 from lssvwm_envs.memory_maze.kinematics import ACTIONS
 from lssvwm_envs.memory_maze.maze import MazeConfig, Mazes
+from lssvwm_envs.memory_maze.rows import MazeRows, observation_space
 from lssvwm_envs.memory_maze.top_down import beside_map
-from lssvwm_envs.rows import check_autoreset_mode, final_entries, reset_mask, row_seeds, with_masks
+from lssvwm_envs.rows import advance, check_autoreset_mode, check_ready, seed_rows, to_step_result
 
 
 class MemoryMazeVectorEnv(VectorEnv):
@@ -45,53 +45,35 @@ class MemoryMazeVectorEnv(VectorEnv):
     ):
         if num_envs < 1:
             raise ValueError(f"A vector environment needs at least one environment, not {num_envs}.")
-        self.num_envs, self.extra_obs = num_envs, extra_obs
-        self.render_mode = check_render_mode(render_mode)
+        config = MazeConfig(size, image_size, max_steps, objects)
+        self._rows = MazeRows(config, num_envs, extra_obs)
+        self.num_envs, self.render_mode = num_envs, check_render_mode(render_mode)
         self.autoreset_mode = check_autoreset_mode(autoreset_mode)
-        self.metadata = {"render_modes": ["rgb_array"], "render_fps": 8, "autoreset_mode": self.autoreset_mode}
-        self.mazes = Mazes(MazeConfig(size, image_size, max_steps, objects), num_envs)
-        self.single_observation_space = observation_space(self.mazes.config, extra_obs)
+        self.metadata = {**MemoryMazeEnv.metadata, "autoreset_mode": self.autoreset_mode}
+        self.single_observation_space = observation_space(config, extra_obs)
         self.single_action_space = spaces.Discrete(ACTIONS)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._generators = [seeding.np_random(None)[0] for _ in range(num_envs)]
-        self.np_random_seeds: list[int | None] = [None] * num_envs
-        self._begun = np.zeros(num_envs, bool)
-        self._over = np.zeros(num_envs, bool)
+
+    @property
+    def mazes(self) -> Mazes:
+        """All mazes, a row each."""
+        return self._rows.mazes
 
     def reset(
-        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Begin episodes in all mazes, or in those of `options["reset_mask"]` (N,) bool."""
-        mask, seeds = reset_mask(options, self.num_envs), row_seeds(seed, self.num_envs)
-        for i in np.flatnonzero(mask).tolist():
-            if seeds[i] is not None:
-                self._generators[i], self.np_random_seeds[i] = seeding.np_random(seeds[i])
-        self._begin(np.flatnonzero(mask))
-        return self._now()
+        info = self._rows.begin(seed_rows(self._rows, seed, options))
+        return self._rows.observe(), info
 
     def step(self, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Act in all mazes; in those that are over and are to be reset by this step, begin anew instead."""
+        """Act in all mazes; in those that have ended and are to be reset by this step, begin anew instead."""
+        check_ready(self._rows, self.autoreset_mode)
         actions = np.asarray(actions)
-        if not self._begun.all():
-            raise ResetNeeded("Some episodes have not begun; call reset() first.")
         if not self.action_space.contains(actions):
             raise ValueError(f"Actions must be {self.num_envs} whole numbers from 0 to {ACTIONS - 1}, got {actions!r}.")
-        if self.autoreset_mode == AutoresetMode.DISABLED and self._over.any():
-            raise ResetNeeded(f"Episodes {np.flatnonzero(self._over)} are over; reset them with options['reset_mask'].")
-        over = self._over.copy()
-        rewards = self.mazes.step(np.flatnonzero(~over), actions.astype(np.int64))
-        if over.any():
-            self._begin(np.flatnonzero(over))
-        truncated = self.mazes.truncated()
-        self._over = truncated.copy()
-        observation, info = self._now()
-        if self.autoreset_mode == AutoresetMode.SAME_STEP and truncated.any():
-            final = final_entries(observation, info, truncated)
-            self._begin(np.flatnonzero(truncated))
-            observation, info = self._now()
-            info |= final
-        return observation, rewards, np.zeros(self.num_envs, bool), truncated, info
+        return to_step_result(advance(self._rows, actions.astype(np.int64), self.autoreset_mode))
 
     def render(self) -> Any:
         """For each maze the agent's view beside a map, (256, 512, 3) uint8; None without a render mode."""
@@ -102,13 +84,3 @@ class MemoryMazeVectorEnv(VectorEnv):
     def surfaces(self) -> np.ndarray:
         """What every pixel shows, (N, H, W) int32, see `Mazes.surfaces`."""
         return self.mazes.surfaces()
-
-    def _begin(self, rows: np.ndarray) -> None:
-        self.mazes.reset(rows, draw_seeds([self._generators[i] for i in rows.tolist()]))
-        self._begun[rows], self._over[rows] = True, False
-
-    def _now(self) -> tuple[Any, dict[str, Any]]:
-        hidden = self.mazes.info()
-        info = with_masks(hidden, np.ones(self.num_envs, bool))
-        frames = self.mazes.frames()
-        return {"image": frames, **{name: hidden[name] for name in EXTRA}} if self.extra_obs else frames, info

@@ -37,24 +37,24 @@ class Singles:
 
     def __init__(self, checkpoint: str, n: int, **settings: Any):
         self.envs = [DreamEnv(checkpoint, **settings) for _ in range(n)]
-        self.over = [False] * n
+        self.ended = [False] * n
 
     def reset(self, seed: int) -> dict[int, First]:
         return {i: self._reset(i, seed + i) for i in range(len(self.envs))}
 
     def anew(self) -> dict[int, First]:
-        return {i: self._reset(i, None) for i, over in enumerate(self.over) if over}
+        return {i: self._reset(i, None) for i, ended in enumerate(self.ended) if ended}
 
     def step(self, actions: Any) -> tuple[list[Seen], dict[int, First]]:
         seen = []
         for i, env in enumerate(self.envs):
             observation, reward, terminated, truncated, info = env.step(actions[i])
             seen.append(Seen(observation, reward, terminated, truncated, info["terminated_probability"]))
-            self.over[i] = terminated or truncated
+            self.ended[i] = terminated or truncated
         return seen, {}
 
     def _reset(self, i: int, seed: int | None) -> First:
-        self.over[i] = False
+        self.ended[i] = False
         observation, info = self.envs[i].reset(seed=seed)
         return First(observation, info["context_episode"])
 
@@ -115,7 +115,7 @@ def test_rows_dream_what_single_dreams_do_however_many_there_are(seed, length, m
             seen, _ = rows.step(actions[t, single_of[n]])
             for i in range(n):
                 assert_alike(seen[i], wanted[single_of[n][i]])
-        if any(singles.over):
+        if any(singles.ended):
             break
 
 

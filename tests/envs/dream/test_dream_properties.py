@@ -46,10 +46,10 @@ class DreamPlayer:
     def make(self) -> DreamEnv:
         return DreamEnv(self.checkpoint, **SETTINGS)
 
-    def play(self, env: DreamEnv, op: Op, over: Any) -> tuple[Any, Any]:
+    def play(self, env: DreamEnv, op: Op, ended: Any) -> tuple[Any, Any]:
         if op[0] == "reset":
             return env.reset(seed=seed_of(op)), False
-        if over:
+        if ended:
             before = bits(env.get_state().memory.tensors())
             with pytest.raises(gym.error.ResetNeeded):
                 env.step(op[1] % 4)
@@ -134,7 +134,7 @@ class TracedRows(Rows):
         state = self.kept[b % len(self.kept)] if self.kept else None
         if name == "keep":
             self.kept.append(self.envs.get_state(row))
-            assert self.kept[-1].ended == self.over[row]
+            assert self.kept[-1].ended == self.ended[row]
             self._open(row, self.kept[-1], lambda rows, s=self.kept[-1]: rows.set_state(row, s))
         elif name == "restore" and state is not None:
             self.set_state(row, state)

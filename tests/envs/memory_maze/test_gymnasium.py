@@ -196,7 +196,7 @@ def test_a_single_environment_stays_usable_after_errors():
         env.reset(seed=-5)
     for action in (1, np.int64(2), np.array(4)):
         assert np.array_equal(env.step(action)[0], other.step(int(action))[0]), "an error changes nothing"
-    with pytest.raises(ResetNeeded, match="over"):
+    with pytest.raises(ResetNeeded, match="has ended"):
         env.step(0)
     assert np.array_equal(env.reset()[0], other.reset()[0])
     env.step(0)
@@ -225,12 +225,12 @@ def test_a_vector_environment_stays_usable_after_errors():
         envs.reset(seed=-1)
     for actions in ([1, 1], np.array([2, 4], np.int32), np.array([1, 5], np.uint8)):
         assert np.array_equal(envs.step(actions)[0], others.step(np.array(actions))[0]), "an error changes nothing"
-    with pytest.raises(ResetNeeded, match=r"\[0 1\] are over"):
+    with pytest.raises(ResetNeeded, match=r"rows \[0, 1\] have ended; reset them with options"):
         envs.step(np.zeros(2, int))
     half = {"reset_mask": np.array([True, False])}
     for each in (envs, others):
         each.reset(options=half)
-    with pytest.raises(ResetNeeded, match=r"\[1\] are over"):
+    with pytest.raises(ResetNeeded, match=r"rows \[1\] have ended"):
         envs.step(np.zeros(2, int))
     with pytest.raises(ValueError, match="Sometimes"):
         MemoryMazeVectorEnv(1, autoreset_mode="Sometimes")

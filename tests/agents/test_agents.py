@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import numpy as np
 import pytest
 
+from lssvwm_agents.commands.agent import RENAMED
 from lssvwm_agents.evaluate import evaluate_policy
 from lssvwm_agents.imagination import DreamTrainConfig, PPOConfig, train_in_dream, train_on_images, train_on_memory
 from lssvwm_agents.policies import check_reads, load_policy, save_policy
 from lssvwm_envs.dream.model_cache import shared_model
 from lssvwm_envs.make import make_image_env
 from lssvwm_envs.wrappers import VectorMemoryObservation
+from lssvwm_rl.cli import main
 from lssvwm_rl.data.splits import split_seed
 
 ENV_ID = "MiniGrid-MemoryS7-v0"
@@ -60,6 +63,19 @@ def test_a_dream_trained_policy_is_kept_and_acts_in_the_real_env(checkpoint, tmp
     (tmp_path / "agent" / "policy.safetensors").write_bytes(b"half")
     with pytest.raises(ValueError, match="cannot be read"):
         load_policy(tmp_path / "agent")
+
+
+def test_every_setting_of_ppo_in_the_dream_is_an_option(checkpoint, tmp_path, capsys):
+    settings = {**TINY, "learning_rate": 0.01, "hidden": 8, "context_length": 2, "horizon": 4, "denoise_steps": 1}
+    words = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    main(["agent", "train", "--checkpoint", checkpoint, "--out", str(tmp_path / "agent"), *words])
+    assert load_policy(tmp_path / "agent").policy.net_arch == [8]
+    with pytest.raises(SystemExit):
+        main(["agent", "train", "--help"])
+    shown = capsys.readouterr().out
+    fields = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(DreamTrainConfig)}
+    assert all(f"{option} " in shown for option in fields | set(RENAMED.values()))
+    assert not fields & set(RENAMED)
 
 
 def test_ppo_trains_on_the_memory_of_the_real_environment(checkpoint):

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 
 from lssvwm_envs.make import make_image_env
-from lssvwm_envs.wrappers import MemoryObservation
-from lssvwm_rl.model.memory import Memory
+from lssvwm_rl import Memory, MemoryObservation
 
 CHECKPOINT, ENV_ID = "minigrid-memory", "MiniGrid-MemoryS7-v0"
 LEFT, RIGHT, FORWARD = 0, 1, 2

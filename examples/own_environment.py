@@ -11,12 +11,12 @@ import gymnasium as gym
 import numpy as np
 
 from lssvwm_envs.make import image_envs
-from lssvwm_rl.data.collect import collect
-from lssvwm_rl.model.backbone import BackboneConfig
+from lssvwm_rl import collect, train
+from lssvwm_rl.model.config import BackboneConfig
 from lssvwm_rl.pictures import enlarge, frame_strip, write_image
 from lssvwm_rl.policy import RandomPolicy
+from lssvwm_rl.training.config import TrainConfig
 from lssvwm_rl.training.presets import model_config
-from lssvwm_rl.training.trainer import TrainConfig, train
 
 EPISODES, UPDATES = 200, 120
 LEFT, RIGHT = 0, 1

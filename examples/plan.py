@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lssvwm_agents.planning import CEM, CEMConfig, PlannerPolicy, WorldModelDynamics
+from lssvwm_agents.planning import CEM, CEMConfig, WorldModelDynamics
 from lssvwm_envs.make import make_image_env
-from lssvwm_rl.model.checkpoints import load_world_model
+from lssvwm_rl import PlannerPolicy, load_world_model
 from lssvwm_rl.pictures import write_video
 
 CHECKPOINT, ENV_ID = "minigrid-memory", "MiniGrid-MemoryS7-v0"

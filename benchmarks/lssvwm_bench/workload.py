@@ -1,11 +1,13 @@
-"""What timings run on: untrained models, which cost the same as trained ones, and clips of noise."""
+"""What timings run on: untrained models, which cost the same as trained ones, clips of noise, and a slow scan."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from lssvwm_rl.data.clips import Batch
 from lssvwm_rl.data.store import StoreHeader
+from lssvwm_rl.model.scan.ssd import scan_step
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.training.presets import model_config
 
@@ -40,3 +42,13 @@ def random_batch(model: WorldModel, clips: int, span: int) -> Batch:
         mask=~none,
     )
     return batch.to(model.device)
+
+
+def stepwise_scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """`ssd.chunked_scan`, one step after the other."""
+    outputs = []
+    for t in range(x.shape[1]):
+        one = slice(t, t + 1)
+        y, state = scan_step(x[:, one], dt[:, one], A, B[:, one], C[:, one], state)
+        outputs.append(y)
+    return torch.cat(outputs, dim=1), state

@@ -1,6 +1,6 @@
 """Window attention: masked SDPA, which the model uses, against FlexAttention with the same bias and window.
 
-    python benchmarks/attention.py [--preset small] [--frames 32]
+    python benchmarks/speed/attention.py [--preset small] [--frames 32]
 
 FlexAttention is compiled; the compiler needs a minute. Both are checked to agree. Without gradients, since
 FlexAttention has no backward pass on the CPU.
@@ -8,15 +8,16 @@ FlexAttention has no backward pass on the CPU.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
 
 import torch
 import tyro
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
+from lssvwm_bench.stopwatch import seconds_of
 from lssvwm_rl.model.attention.local import FrameLocalAttention, project
 from lssvwm_rl.training.cpu import tune_process
 from lssvwm_rl.training.presets import PRESETS
@@ -82,13 +83,9 @@ def main(args: Args) -> None:
         times: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(args.repeats):
             for name, way in ways.items():
-                started = time.perf_counter()
-                way()
-                if torch.device(args.device).type == "cuda":
-                    torch.cuda.synchronize()
-                times[name].append(time.perf_counter() - started)
-        best = {name: 1e3 * sorted(seconds)[len(seconds) // 2] for name, seconds in times.items()}
-        print(f"{args.preset}, {T} frame(s): " + ", ".join(f"{name} {ms:.2f} ms" for name, ms in best.items()))
+                times[name].append(seconds_of(way, args.device))
+        found = ", ".join(f"{name} {1e3 * median(seconds):.2f} ms" for name, seconds in times.items())
+        print(f"{args.preset}, {T} frame(s): {found}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Steps per second of the dream as an environment, what of it is not the network, and the size of a saved state.
 
-python benchmarks/dream_env.py [--checkpoint minigrid-memory] [--num-envs 1 4 16 64] [--steps 200] [--threads 2]
+python benchmarks/speed/dream_env.py [--checkpoint minigrid-memory] [--num-envs 1 4 16 64] [--steps 200] [--threads 2]
 
 Random actions, resets included. "Network" is the time inside `WorldModel.imagine` (denoising passes, commit, the noise
 they start from) and `WorldModel.observe` (contexts at resets); the rest is the environment: checks, contexts read from
@@ -19,9 +19,9 @@ from typing import Any
 import gymnasium as gym
 import torch
 import tyro
-from lssvwm_bench.results import markdown_table
 
 import lssvwm_rl  # noqa: F401  registers the environments
+from lssvwm_bench.figures import markdown_table
 from lssvwm_envs.dream.env import DreamEnv
 from lssvwm_envs.dream.vector import DreamVectorEnv
 from lssvwm_rl.model.world_model import WorldModel
@@ -84,7 +84,11 @@ def main(args: Args) -> None:
     """Print a table and the bytes of a state."""
     torch.set_num_threads(args.threads)
     tune_process()
-    settings = {"checkpoint": args.checkpoint, "denoise_steps": args.denoise_steps, "device": args.device}
+    settings: dict[str, Any] = {
+        "checkpoint": args.checkpoint,
+        "denoise_steps": args.denoise_steps,
+        "device": args.device,
+    }
     alone = gym.make("lssvwm/Dream-v0", **settings)
     assert isinstance(alone.unwrapped, DreamEnv)
     clock = Clock(alone.unwrapped.model)

@@ -1,6 +1,6 @@
 """Frames per second of the environments side by side, random actions, and of collecting mazes into a store.
 
-    python benchmarks/envs.py [--seconds 5] [--frames 100000]
+    python benchmarks/speed/envs.py [--seconds 5] [--frames 100000]
 
 Environments are stepped in one thread. Frames per second of CPU time (of all threads) are what is left of the figure
 when other programs take their share of the machine.
@@ -23,6 +23,7 @@ import numpy as np
 import tyro
 
 import lssvwm_rl
+from lssvwm_bench.figures import markdown_table
 from lssvwm_envs.explorers import explorer_named
 from lssvwm_envs.make import image_envs, make_image_env
 from lssvwm_rl.data.collect import collect
@@ -101,7 +102,7 @@ def play_vector(num_envs: int) -> Play:
     return play
 
 
-def collected(args: Args, policy: str) -> str:
+def collected(args: Args, policy: str) -> list[str]:
     """One row of the table: frames/s of a collection that is compressed and written."""
     explorer = explorer_named(policy)
     steps = gym.make(MAZE).unwrapped.mazes.config.steps  # type: ignore[attr-defined]
@@ -113,10 +114,8 @@ def collected(args: Args, policy: str) -> str:
         frames = int((store.lengths + 1).sum())
         wall, cpu = clock.rates(frames)
         size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
-    return (
-        f"| collecting {MAZE}, policy `{policy}`, {args.collect_envs} envs, {frames:,} frames to disk "
-        f"({size / frames / 1000:.2f} kB each) | {wall:,.0f} | {cpu:,.0f} | once |"
-    )
+    what = f"collecting {MAZE}, policy `{policy}`, {args.collect_envs} envs, {frames:,} frames to disk"
+    return [f"{what} ({size / frames / 1000:.2f} kB each)", f"{wall:,.0f}", f"{cpu:,.0f}", "once"]
 
 
 def main(args: Args) -> None:
@@ -141,16 +140,17 @@ def main(args: Args) -> None:
             continue
         players[name](min(1.0, args.seconds))  # compiles, loads, fills caches
     rates: dict[str, list[tuple[float, float]]] = {name: [] for name in players}
-    for _ in range(args.turns):  # by turns, so that a slow minute of the machine is everyone's
+    for _ in range(args.turns):  # environments alternate, so that a slow minute of the machine is everyone's
         for name, play in players.items():
             rates[name].append(play(args.seconds))
-    print("| environment | frames/s | frames per CPU second | frames/s, slowest and fastest turn |\n|---|---|---|---|")
+    rows = []
     for name, found in rates.items():
         wall, cpu = zip(*found, strict=True)
-        print(f"| {name} | {median(wall):,.0f} | {median(cpu):,.0f} | {min(wall):,.0f}, {max(wall):,.0f} |")
+        rows.append([name, f"{median(wall):,.0f}", f"{median(cpu):,.0f}", f"{min(wall):,.0f}, {max(wall):,.0f}"])
     if args.frames:
-        for policy in args.policies:
-            print(collected(args, policy))
+        rows += [collected(args, policy) for policy in args.policies]
+    head = ["environment", "frames/s", "frames per CPU second", "frames/s, slowest and fastest turn"]
+    print(markdown_table(head, rows))
     load = os.getloadavg()[0]
     print(f"\n64x64 frames of mazes, 56x56 of MiniGrid; {os.cpu_count()} CPUs ({platform.machine()}), load {load:.1f}, "
           f"Python {platform.python_version()}, {', '.join(_versions())}.")  # fmt: skip

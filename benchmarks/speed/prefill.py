@@ -1,6 +1,6 @@
 """Committing a real history: in one chunked call, frame by frame, and token by token.
 
-    python benchmarks/prefill.py [--preset tiny] [--frames 1000]
+    python benchmarks/speed/prefill.py [--preset tiny] [--frames 1000]
 
 Token by token is how re-implementations prefill that step their scan once per token; everything else in the model is
 the same. All three end with the same memory, which is checked.
@@ -15,15 +15,11 @@ from unittest.mock import patch
 
 import torch
 import tyro
-from lssvwm_bench.cost import ACTIONS, random_batch
-from torch import Tensor
 
-from lssvwm_rl.data.store import StoreHeader
+from lssvwm_bench.workload import random_batch, stepwise_scan, untrained_model
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.scan import ssd
-from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.training.cpu import tune_process
-from lssvwm_rl.training.presets import model_config
 
 
 @dataclass(frozen=True)
@@ -37,23 +33,11 @@ class Args:
     threads: int = 2
 
 
-def token_by_token(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """`ssd.chunked_scan`, one step after the other."""
-    outputs = []
-    for t in range(x.shape[1]):
-        one = slice(t, t + 1)
-        y, state = ssd.scan_step(x[:, one], dt[:, one], A, B[:, one], C[:, one], state)
-        outputs.append(y)
-    return torch.cat(outputs, dim=1), state
-
-
 def main(args: Args) -> None:
     """Print times and ratios; the three ways alternate."""
     torch.set_num_threads(args.threads)
     tune_process()
-    torch.manual_seed(0)
-    header = StoreHeader((args.frame, args.frame, 3), ACTIONS)
-    model = WorldModel(model_config(args.preset, header)).eval()
+    model = untrained_model(args.preset, args.frame).eval()
     batch = random_batch(model, 1, args.frames)
 
     def whole() -> Memory:
@@ -67,7 +51,7 @@ def main(args: Args) -> None:
         return memory
 
     def by_token() -> Memory:
-        with patch.object(ssd, "chunked_scan", token_by_token):
+        with patch.object(ssd, "chunked_scan", stepwise_scan):
             return by_frame()
 
     ways: dict[str, Callable[[], Memory]] = {"one call": whole, "frame by frame": by_frame, "token by token": by_token}

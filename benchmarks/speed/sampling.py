@@ -1,20 +1,23 @@
 """Frames per second and PSNR against the number of denoising steps, with and without shortcut training.
 
-    python benchmarks/sampling.py --checkpoints runs/plain runs/shortcut --data data/recall
+    python benchmarks/speed/sampling.py --checkpoints runs/plain runs/shortcut --data data/recall
 
 All checkpoints are measured on the same held-out episodes of the store, one step ahead of the real frames.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
 import tyro
 
+from lssvwm_bench.figures import markdown_table
+from lssvwm_bench.stopwatch import seconds_of
 from lssvwm_rl.data.clips import hold_out
 from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.measures.psnr import psnr
@@ -41,19 +44,16 @@ def main(args: Args) -> None:
     store = EpisodeStore(args.data)
     episodes = [store[i] for i in hold_out(store)[1][: args.episodes]]
     real = np.concatenate([e.frames[1:] for e in episodes])
-    print("| checkpoint | denoising steps | PSNR (dB) | frames/s, batch 1 |\n|---|---|---|---|")
+    rows = []
     for name in args.checkpoints:
         model = load_world_model(name)
         for steps in args.steps:
             predicted = np.concatenate(predict_every_frame(model, episodes, steps))
             memory, noise = model.initial_memory(1), [torch.Generator().manual_seed(0)]
-            action = torch.zeros(1, dtype=torch.int64)
-            rates = []
-            for _ in range(30):
-                started = time.perf_counter()
-                memory = model.imagine(memory, action, noise, steps).memory
-                rates.append(1 / (time.perf_counter() - started))
-            print(f"| {name} | {steps} | {psnr(predicted, real):.2f} | {np.median(rates):.1f} |", flush=True)
+            dream = partial(model.imagine, memory, torch.zeros(1, dtype=torch.int64), noise, steps)
+            rate = 1 / median(seconds_of(dream) for _ in range(30))
+            rows.append([name, str(steps), f"{psnr(predicted, real):.2f}", f"{rate:.1f}"])
+    print(markdown_table(["checkpoint", "denoising steps", "PSNR (dB)", "frames/s, batch 1"], rows))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The chunked scan against transformers' Mamba-2 in plain PyTorch and against a naive loop, alone and as a mixer.
 
-    python benchmarks/scan.py [--length 512] [--batch 16]
+    python benchmarks/speed/scan.py [--length 512] [--batch 16]
 
 Mixers have the same width, heads, head size, state and chunk; both run forward and backward. transformers' one has a
 short convolution besides, which is a small part of its time.
@@ -8,7 +8,6 @@ short convolution besides, which is a small part of its time.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,8 +15,10 @@ import torch
 import tyro
 from torch import Tensor
 
+from lssvwm_bench.stopwatch import seconds_of
+from lssvwm_bench.workload import stepwise_scan
 from lssvwm_rl.model.scan.block import BlockScan
-from lssvwm_rl.model.scan.ssd import CHUNK_SIZE, chunked_scan, scan_step
+from lssvwm_rl.model.scan.ssd import CHUNK_SIZE, chunked_scan
 
 
 @dataclass(frozen=True)
@@ -36,22 +37,7 @@ class Args:
 def best_seconds(run: Callable[[], object], repeats: int) -> float:
     """Shortest of several runs, after one to warm up."""
     run()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - started)
-    return min(times)
-
-
-def naive(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> Tensor:
-    """One step after the other."""
-    outputs = []
-    for t in range(x.shape[1]):
-        one = slice(t, t + 1)
-        y, state = scan_step(x[:, one], dt[:, one], A, B[:, one], C[:, one], state)
-        outputs.append(y)
-    return torch.cat(outputs, dim=1)
+    return min(seconds_of(run) for _ in range(repeats))
 
 
 def main(args: Args) -> None:
@@ -73,7 +59,7 @@ def main(args: Args) -> None:
 
     torch.testing.assert_close(reference().float(), chunked_scan(x, dt, A, B, C, state)[0], rtol=1e-3, atol=1e-3)
     theirs_scan = best_seconds(lambda: reference().sum().backward(), args.repeats)
-    loop = best_seconds(lambda: naive(x, dt, A, B, C, state).sum().backward(), args.repeats)
+    loop = best_seconds(lambda: stepwise_scan(x, dt, A, B, C, state)[0].sum().backward(), args.repeats)
 
     ours = BlockScan(args.width, (1, 1), (1, 1), N, P, expand=2)
     config = Mamba2Config(

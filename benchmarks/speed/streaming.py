@@ -1,6 +1,6 @@
 """Peak memory of an update against the length of the episode: streamed in chunks, and as one clip.
 
-    python benchmarks/streaming.py [--lengths 128 512 2048]
+    python benchmarks/speed/streaming.py [--lengths 128 512 2048]
 
 Every figure comes from a process of its own that goes through one episode per row, forward and backward.
 """
@@ -8,20 +8,16 @@ Every figure comes from a process of its own that goes through one episode per r
 from __future__ import annotations
 
 import resource
-import subprocess
-import sys
-import time
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 import torch
 import tyro
-from lssvwm_bench.cost import ACTIONS, random_batch
 
-from lssvwm_rl.data.clips import Batch
-from lssvwm_rl.data.store import StoreHeader
-from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_bench.processes import in_own_process
+from lssvwm_bench.stopwatch import seconds_of
+from lssvwm_bench.workload import random_batch, untrained_model
 from lssvwm_rl.training.objective import Objective, ObjectiveConfig
-from lssvwm_rl.training.presets import model_config
 
 
 @dataclass(frozen=True)
@@ -35,46 +31,44 @@ class Args:
     batch: int = 4
     preset: str = "tiny"
     frame: int = 64
-    only: tuple[str, int] | None = None
-    """(streamed, whole or recomputed; length): measure this one, in this process."""
 
 
-def measure(way: str, length: int, args: Args) -> None:
-    """Print peak MB above the start and seconds per frame."""
-    torch.manual_seed(0)
-    header = StoreHeader((args.frame, args.frame, 3), ACTIONS)
-    model = WorldModel(model_config(args.preset, header))
+def measure(args: Args, way: str, length: int) -> str:
+    """Peak MB above the start and milliseconds per frame of one way, measured in this process."""
+    model = untrained_model(args.preset, args.frame)
     generator, span = torch.Generator(), args.span if way == "streamed" else length
-    memory = model.initial_memory(args.batch)
     objective = Objective(model, ObjectiveConfig(), recompute=way == "recomputed")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.perf_counter()
-    for _ in range(length // span):
-        batch: Batch = random_batch(model, args.batch, span)
-        losses, memory = objective(batch, memory, generator)
-        losses["total"].backward()
-        model.zero_grad()
-    seconds = (time.perf_counter() - started) / (args.batch * length)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, 1e3 * seconds)
+    before = _peak()
+
+    def update() -> None:
+        memory = model.initial_memory(args.batch)
+        for _ in range(length // span):
+            batch = random_batch(model, args.batch, span)
+            losses, memory = objective(batch, memory, generator)
+            losses["total"].backward()
+            model.zero_grad()
+
+    ms = 1e3 * seconds_of(update) / (args.batch * length)
+    return f"{_peak() - before:7.0f} MB {ms:5.2f} ms"
+
+
+def _peak() -> float:
+    """MB of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main(args: Args) -> None:
     """Print a table."""
-    if args.only is not None:
-        return measure(*args.only, args)
     print(f"{args.preset}, {args.batch} episodes, chunks of {args.span} frames: peak MB above the start, ms per frame")
     for length in args.lengths:
         row = []
         for way in ("streamed", "whole", "recomputed"):
-            settings = ["--span", str(args.span), "--batch", str(args.batch), "--preset", args.preset]
-            settings += ["--frame", str(args.frame)]
-            command = [sys.executable, __file__, *settings, "--only", way, str(length)]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                row.append(f"{way}: killed" if done.returncode < 0 else f"{way}: {done.stderr.splitlines()[-1]}")
-                continue
-            peak, ms = map(float, done.stdout.split())
-            row.append(f"{way} {peak:7.0f} MB {ms:5.2f} ms")
+            try:
+                row.append(f"{way} {in_own_process(measure, args, way, length)}")
+            except BrokenProcessPool:
+                row.append(f"{way}: killed")
+            except RuntimeError as error:  # out of memory
+                row.append(f"{way}: {str(error).splitlines()[0]}")
         print(f"{length:5d} frames   " + "   ".join(row))
 
 

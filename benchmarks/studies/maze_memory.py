@@ -2,7 +2,7 @@
 
     lssvwm collect lssvwm/MemoryMaze-5x5-v0 --env-kwargs image_size 32 --episodes 2000 --num-envs 64 --vector pose \
         --out data/maze5
-    python benchmarks/maze_memory.py --data data/maze5 --out runs/maze5 --minutes 35
+    python benchmarks/studies/maze_memory.py --data data/maze5 --out runs/maze5 --minutes 35
     lssvwm bench retrieval --checkpoints runs/maze5/block_ssm runs/maze5/ssm_local runs/maze5/window --denoise-steps 1 \
         --out runs/maze5-retrieval
 
@@ -11,14 +11,13 @@ All kinds train at the same time, one thread each, for the same wall time; a run
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
+from lssvwm_bench.processes import in_own_process
 from lssvwm_rl.model.config import BackboneConfig
 from lssvwm_rl.training.objective import ObjectiveConfig
 
@@ -43,8 +42,6 @@ class Args:
     batch: int = 4
     span: int = 128
     seed: int = 0
-    only: str | None = None
-    """One kind, in this process."""
 
 
 def run_one(args: Args, kind: str) -> None:
@@ -65,16 +62,9 @@ def run_one(args: Args, kind: str) -> None:
 
 def main(args: Args) -> None:
     """Train all kinds."""
-    if args.only is not None:
-        run_one(args, args.only)
-        return
-    settings = ["--data", str(args.data), "--out", str(args.out), "--minutes", str(args.minutes)]
-    settings += ["--batch", str(args.batch), "--span", str(args.span), "--seed", str(args.seed)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    running = [
-        subprocess.Popen([sys.executable, __file__, *settings, "--only", kind], env=environment) for kind in args.kinds
-    ]
-    failed = [kind for kind, process in zip(args.kinds, running, strict=True) if process.wait()]
+    with ThreadPoolExecutor(len(args.kinds)) as pool:
+        running = {kind: pool.submit(in_own_process, run_one, args, kind, threads=1) for kind in args.kinds}
+    failed = [f"{kind} ({each.exception()})" for kind, each in running.items() if each.exception()]
     if failed:
         raise SystemExit(f"The training of {', '.join(failed)} failed.")
 

@@ -1,7 +1,7 @@
-"""Which objective makes a memory? Retrieval PSNR of small models trained alike but for objective, pose and seed.
+"""Which objective makes a memory? Retrieval PSNR of small models that differ only in objective, pose and seed.
 
     lssvwm collect lssvwm/MiniGridRecall-v0 --episodes 4000 --policy explore --vector pose --out data/recall
-    python benchmarks/objectives.py --data data/recall --minutes 2.5
+    python benchmarks/studies/objectives.py --data data/recall --minutes 2.5
 
 Two trainings run at a time, one thread each. Of every held-out frame, predicted from all real frames before it, the
 PSNR counts pixels apart that were last seen longer ago than attention can pass on, window by window through all layers:
@@ -12,9 +12,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +19,8 @@ from statistics import mean
 
 import tyro
 
+from lssvwm_bench.figures import markdown_table
+from lssvwm_bench.processes import in_own_process
 from lssvwm_rl.model.config import BackboneConfig
 
 # Small enough for a thousand updates in some minutes on one core.
@@ -46,8 +45,6 @@ class Args:
     """Held-out episodes that are predicted."""
     span: int = 32
     batch: int = 16
-    only: tuple[str, bool, int] | None = None
-    """One (objective, pose, seed), in this process."""
 
 
 def run_one(args: Args, objective: str, pose: bool, seed: int) -> dict[str, float]:
@@ -94,18 +91,9 @@ def run_one(args: Args, objective: str, pose: bool, seed: int) -> dict[str, floa
 
 def main(args: Args) -> None:
     """Run all configurations, two at a time, and print the table."""
-    if args.only is not None:
-        print(json.dumps(run_one(args, *args.only)))
-        return
 
     def start(case: tuple[str, bool, int]) -> dict[str, float]:
-        objective, pose, seed = case
-        settings = ["--data", str(args.data), "--out", str(args.out), "--minutes", str(args.minutes)]
-        settings += ["--span", str(args.span), "--batch", str(args.batch), "--episodes", str(args.episodes)]
-        command = [sys.executable, __file__, *settings, "--only", objective, str(pose), str(seed)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-        result = json.loads(done.stdout.splitlines()[-1])
+        result = in_own_process(run_one, args, *case, threads=1)
         print(case, result, flush=True)
         return result
 
@@ -114,13 +102,14 @@ def main(args: Args) -> None:
     with ThreadPoolExecutor(2) as pool:
         results = dict(zip(cases, pool.map(start, cases), strict=True))
     (args.out / "objectives.json").write_text(json.dumps([[*case, result] for case, result in results.items()]))
-    head = ["objective", "condition", *(f"{name} (dB)" for name in (*COLUMNS, "free, 32 steps")), "updates"]
-    print("| " + " | ".join(head) + " |\n" + "|---" * len(head) + "|")
+    measured = (*COLUMNS, "free, 32 steps")
+    rows = []
     for objective, pose in itertools.product(args.objectives, args.poses):
-        rows = [results[objective, pose, seed] for seed in args.seeds]
-        cells = [" / ".join(f"{r[name]:.2f}" for r in rows) for name in (*COLUMNS, "free, 32 steps")]
-        condition, updates = "pose" if pose else "actions", f"{mean(r['updates'] for r in rows):.0f}"
-        print("| " + " | ".join([objective, condition, *cells, updates]) + " |")
+        found = [results[objective, pose, seed] for seed in args.seeds]
+        cells = [" / ".join(f"{r[name]:.2f}" for r in found) for name in measured]
+        rows.append([objective, "pose" if pose else "actions", *cells, f"{mean(r['updates'] for r in found):.0f}"])
+    head = ["objective", "condition", *(f"{name} (dB)" for name in measured), "updates"]
+    print(markdown_table(head, rows))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Is the memory enough for an agent without one? PPO on the readout against the same PPO on images, in the real env.
 
-python benchmarks/readout.py --out runs/readout [--checkpoint minigrid-memory] [--steps 300000] [--seeds 0 1 2]
+python benchmarks/studies/readout.py --out runs/readout [--checkpoint minigrid-memory] [--steps 300000] [--seeds 0 1 2]
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from pathlib import Path
 
 import torch
 import tyro
-from lssvwm_bench.results import markdown_table, new_figure
+from gymnasium.vector import VectorEnv
 from matplotlib.patches import Patch
 
 from lssvwm_agents.evaluate import evaluate_policy
 from lssvwm_agents.imagination import PPOConfig, train_on_images, train_on_memory
+from lssvwm_bench.figures import markdown_table, new_figure, with_error, write_figure
 from lssvwm_envs.make import make_image_env
 from lssvwm_envs.wrappers import VectorMemoryObservation
+from lssvwm_rl.files import write_text
 from lssvwm_rl.training.cpu import tune_process
 
 ARMS = ("memory", "images")
@@ -61,7 +63,7 @@ def run(args: Args, arm: str, seed: int) -> dict[str, object]:
         model = train_on_images(args.env, config, progress)
     seconds = time.perf_counter() - started
 
-    def wrap(envs):
+    def wrap(envs: VectorEnv) -> VectorEnv:
         return VectorMemoryObservation(envs, args.checkpoint)
 
     torch.manual_seed(seed)  # the policy draws its actions from torch's global generator
@@ -89,11 +91,11 @@ def main(args: Args) -> None:
         for seed in args.seeds:
             path = args.out / f"{arm}-{seed}.json"
             if not path.exists():
-                path.write_text(json.dumps(run(args, arm, seed), indent=2))
+                write_text(path, json.dumps(run(args, arm, seed), indent=2))
             found = json.loads(path.read_text())
             result = found["result"]
             curves.append((arm, found["curve"]))
-            success = f"{result['success_rate']:.3f} ± {result['success_error']:.3f}"
+            success = with_error(result["success_rate"], result["success_error"], 3)
             rows.append(
                 [
                     arm,
@@ -110,7 +112,7 @@ def main(args: Args) -> None:
         axes.plot(*zip(*curve, strict=True), color=f"C{args.arms.index(arm)}")
     axes.legend(handles=[Patch(color=f"C{i}", label=f"PPO on {arm}") for i, arm in enumerate(args.arms)])
     axes.set(xlabel="real steps", ylabel="mean return of recent episodes", title=args.env, ylim=(0, 1))
-    figure.savefig(args.out / "curves.png", dpi=100)
+    write_figure(args.out / "curves.png", figure)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ class TrainConfig(OptimizerConfig):
     devices: int = 1
     """How many of them."""
     precision: str = "32-true"
-    """Lightning Fabric's precision, for example bf16-mixed, which is faster; the scan stays in fp32."""
+    """Lightning Fabric's precision. bf16-mixed is faster where the machine has units for it; the scan stays in fp32."""
     log_every: int = 20
     """Updates between rows of the learning curve."""
     measure_every: int = 250

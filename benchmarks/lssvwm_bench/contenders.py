@@ -59,8 +59,13 @@ def contenders(
     if policy is not None:
         found["policy"] = _saved(policy, checkpoint, env, device)
     if planner is not None:
-        found["planner"] = Contender(PlannerPolicy(_fitting_model(planner, env, device), cem, seed))
+        found["planner"] = Contender(planner_policy(_fitting_model(planner, env, device), cem, seed))
     return found
+
+
+def planner_policy(model: WorldModel, cem: CEMConfig | None = None, seed: int = 0) -> PlannerPolicy:
+    """Plans by CEM over a world model, with what is not given as `CEMConfig` and `WorldModelDynamics` have it."""
+    return PlannerPolicy(model, cem, seed)
 
 
 def _saved(folder: Path, checkpoint: str | None, env: gym.Env, device: str) -> Contender:

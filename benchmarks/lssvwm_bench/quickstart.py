@@ -15,8 +15,9 @@ import torch
 
 from lssvwm_agents.evaluate import EvaluationResult, evaluate_policy
 from lssvwm_agents.imagination import IMAGE_PPO, DreamTrainConfig, train_in_dream, train_on_images
-from lssvwm_agents.planning import CEMConfig, PlannerPolicy
+from lssvwm_agents.planning import CEMConfig
 from lssvwm_agents.policies import load_policy, save_policy
+from lssvwm_bench.contenders import planner_policy
 from lssvwm_bench.quickstart_report import write_report
 from lssvwm_bench.stopwatch import measure
 from lssvwm_envs.explorers import make_explorer
@@ -231,10 +232,8 @@ def _picture(path: Path, width: int, video: np.ndarray) -> None:
 
 
 def _plan(out: Path, config: QuickstartConfig) -> dict[str, Any]:
-    model = load_world_model(config.checkpoint)
-    return {
-        "planner": _evaluate(PlannerPolicy(model, config.planner), config, config.plan_episodes, "planner").to_json()
-    }
+    planner = planner_policy(load_world_model(config.checkpoint), config.planner)
+    return {"planner": _evaluate(planner, config, config.plan_episodes, "planner").to_json()}
 
 
 def _agent(out: Path, config: QuickstartConfig) -> dict[str, Any]:

@@ -15,7 +15,7 @@ SHAPE = (4, 3, 6, 5)  # blocks, heads, P, N
 
 
 def test_every_number_is_the_signed_sum_of_readings():
-    state = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0))
+    state = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     u, v, signs = (part.numpy().astype(np.float64) for part in _projections(1, SHAPE, state.device))
     assert all(set(np.unique(part)) == {-1.0, 1.0} for part in (u, v, signs))
     expected = np.zeros((2, SIDE, SIDE))
@@ -23,7 +23,7 @@ def test_every_number_is_the_signed_sum_of_readings():
         for c, a in np.ndindex(SIDE, SIDE):
             expected[row, c, a] += signs[n, h, c, a] * (u[h, :, c] @ state[row, n, h].numpy() @ v[h, :, a])
     expected /= np.prod(SHAPE) ** 0.5
-    np.testing.assert_allclose(sketch(state, 1).numpy(), expected.reshape(2, -1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(sketch(state, 1).numpy(), expected.reshape(2, -1), rtol=1e-12, atol=1e-12)
 
 
 def test_distances_between_states_survive():

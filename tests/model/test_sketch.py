@@ -16,7 +16,7 @@ SHAPE = (4, 3, 6, 5)  # blocks, heads, P, N
 
 
 def test_every_number_is_the_signed_sum_of_readings():
-    state = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0))
+    state = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     u, v, signs = (part.numpy().astype(np.float64) for part in _projections(1, SHAPE, state.device))
     assert all(set(np.unique(part)) == {-1.0, 1.0} for part in (u, v, signs))
     expected = np.zeros((2, SIDE, SIDE))
@@ -24,7 +24,7 @@ def test_every_number_is_the_signed_sum_of_readings():
         for c, a in np.ndindex(SIDE, SIDE):
             expected[row, c, a] += signs[n, h, c, a] * (u[h, :, c] @ state[row, n, h].numpy() @ v[h, :, a])
     expected /= np.prod(SHAPE) ** 0.5
-    np.testing.assert_allclose(sketch(state, 1).numpy(), expected.reshape(2, -1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(sketch(state, 1).numpy(), expected.reshape(2, -1), rtol=1e-12, atol=1e-12)
 
 
 def test_distances_between_states_survive():
@@ -55,10 +55,10 @@ def test_the_readout_is_bounded_and_as_long_as_said():
         batch = random_batch(model, [3, 3], 3)
         memory, prediction = model.observe(model.initial_memory(2), batch.frames, batch.actions)
         readout = memory.readout()
-        scans = sum(state.shape[1] > 0 for state in memory.states)
+        scans = sum(each.state.shape[1] > 0 for each in memory.layers)
         assert readout.shape == (2, model.readout_size) == (2, config.feature_size + SKETCH_SIZE * scans)
         assert readout.abs().max() <= 1 and torch.equal(readout[:, : config.feature_size], prediction.features[:, -1])
         for layer in range(scans):
             start = config.feature_size + SKETCH_SIZE * layer
             part = readout[:, start : start + SKETCH_SIZE]
-            assert torch.equal(part, sketch(memory.states[layer], layer).tanh()) and part.abs().max() > 0
+            assert torch.equal(part, sketch(memory.layers[layer].state, layer).tanh()) and part.abs().max() > 0

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lssvwm_rl.data.clips import Batch
 from lssvwm_rl.data.store import Episode, EpisodeWriter, StoreHeader
 from lssvwm_rl.model.checkpoint_files import CONTEXTS
 from lssvwm_rl.model.config import BackboneConfig, WorldModelConfig
+from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.world_model import WorldModel
 
 DISCRETE = {"type": "Discrete", "n": 4, "start": 0}
@@ -26,6 +27,13 @@ BACKBONE = BackboneConfig(
     condition_width=16,
     mlp_ratio=2,
 )
+
+
+LAYOUTS = [
+    *(("block_ssm", blocks) for blocks in ((1,), (2, 4), (1, 2, 4))),
+    *((kind, (4, 4)) for kind in ("ssm_local", "ssm", "window", "causal")),
+]
+"""Kinds and blocks in which one function of frames has to be another."""
 
 
 def small_config(**changes) -> WorldModelConfig:
@@ -59,20 +67,42 @@ def small_model(**changes) -> WorldModel:
     return model.eval()
 
 
+def double_model(**changes) -> WorldModel:
+    """`small_model` in fp64. Two orders of summation of the same numbers agree there to `CLOSE` on every machine; in
+    fp32 they differ by 1e-4 where random weights amplify what is rounded, and by how much depends on the processor."""
+    return small_model(**changes).double()
+
+
+CLOSE = {"rtol": 1e-10, "atol": 1e-10}
+"""The rounding of fp64, 1e-16, times the 1e4 by which small models amplify it, and a hundredfold margin."""
+
+
+def assert_memories_close(a: Memory, b: Memory, **tolerance: float):
+    for name, tensor in a.tensors().items():
+        torch.testing.assert_close(tensor, b.tensors()[name], **tolerance, msg=lambda m, name=name: f"{name}: {m}")
+
+
 def random_batch(model: WorldModel, lengths: list[int], span: int, seed: int = 0) -> Batch:
+    """Clips of noise, with numbers of the model's dtype: rows of the given lengths, padded to `span` frames."""
     generator = torch.Generator().manual_seed(seed)
     B, config = len(lengths), model.config
     mask = torch.arange(span) < torch.tensor(lengths)[:, None]
-    vectors = torch.randn(B, span, config.vector_size, generator=generator) if config.vector_size else None
+    vectors = torch.randn(B, span, config.vector_size, generator=generator).to(model.dtype)
     return Batch(
         frames=torch.randint(0, 256, (B, span, *config.frame_shape), generator=generator, dtype=torch.uint8),
         actions=torch.randint(0, 4, (B, span), generator=generator),
         first=torch.zeros(B, span, dtype=torch.bool).index_fill_(1, torch.tensor([0]), True),
-        rewards=torch.rand(B, span, generator=generator),
+        rewards=torch.rand(B, span, generator=generator).to(model.dtype),
         terminated=torch.rand(B, span, generator=generator) < 0.1,
         mask=mask,
-        vectors=vectors,
+        vectors=vectors if config.vector_size else None,
     )
+
+
+def random_clip(model: WorldModel, rows: int = 2, frames: int = 7) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Frames, actions and vectors of `random_batch` without padding."""
+    batch = random_batch(model, [frames] * rows, frames)
+    return batch.frames, batch.actions, batch.vectors
 
 
 EVEN = replace(BACKBONE, blocks=(1, 2), condition_width=32, scan_head_size=8)

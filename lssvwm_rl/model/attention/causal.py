@@ -105,8 +105,8 @@ class CausalAttention(nn.Module):
     def _rotate(self, x: Tensor, frames: Tensor) -> Tensor:
         """Turn (2, B, T, S*n, heads, P) by the number of each frame, counted from its row's first."""
         number = frames[:, None] + torch.arange(x.shape[2], device=x.device)
-        # Entries i and P/2 + i are a pair of coordinates, turned by number * frequency_i. A query and a key, turned by t
-        # and s, have the product of one that is turned by t - s and one that is not.
+        # Entries i and P/2 + i are a pair of coordinates, turned by number * frequency_i. A query and a key, turned by
+        # t and s, have the same product as one that is turned by t - s and one that is not.
         angle = (number[..., None] * self.frequencies)[:, :, None, None]  # (B, T, 1, 1, P/2)
         cos, sin = angle.cos(), angle.sin()
         a, b = at_least_fp32(x).chunk(2, dim=-1)

@@ -63,8 +63,8 @@ class BlockScan(nn.Module):
             scale = 8 * torch.exp(torch.rand(state_size // 2, 1) * math.log(4))
             self.frequencies = nn.Parameter(scale * torch.randn(state_size // 2, address_size))
             self.address_gain = nn.Parameter(torch.tensor(2.0))
-        # dt is log-uniform in [0.001, 0.1], as in Mamba-2. There A is uniform in [-16, -1], with which most heads forget
-        # within some tens of tokens; here it is log-uniform in [-16, -1/64].
+        # dt is log-uniform in [0.001, 0.1], as in Mamba-2. There A is uniform in [-16, -1], with which most heads
+        # forget within some tens of tokens; here it is log-uniform in [-16, -1/64].
         self.A_log = nn.Parameter(torch.empty(self.heads).uniform_(math.log(1 / 64), math.log(16)))
         dt = torch.exp(torch.rand(self.heads) * (math.log(0.1) - math.log(0.001)) + math.log(0.001))
         self.dt_bias = nn.Parameter(dt + torch.log(-torch.expm1(-dt)))  # inverse of softplus

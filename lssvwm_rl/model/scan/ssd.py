@@ -217,8 +217,8 @@ class _ScanChunk(torch.autograd.Function):
         weighted = (written * to_end).view(Z, Q, H * P)
         dB = torch.bmm(weighted, flat_dlast)
         dwritten = torch.bmm(B, flat_dlast.transpose(1, 2)).view(Z, Q, H, P)
-        # 3. Through the second term of y, whose weights are exp(r_i - d_j) scores_ij. The scores C_i . B_j are shared by
-        #    the heads, so their gradient is the sum over heads of exp(r_i - d_j) dy_i . w_j, where j is visible to i.
+        # 3. Through the second term of y, whose weights are exp(r_i - d_j) scores_ij. The scores C_i . B_j are shared
+        #    by the heads: their gradient is the sum over heads of exp(r_i - d_j) dy_i . w_j, where j is visible to i.
         dy_heads, written_heads = dy.transpose(1, 2).contiguous(), written.transpose(1, 2)
         pairwise = _pairwise(read_decay, decay)
         dscores = (dy_heads @ written_heads.transpose(2, 3)).mul_(pairwise).sum(dim=1).masked_fill_(~visible, 0)
@@ -227,8 +227,8 @@ class _ScanChunk(torch.autograd.Function):
         # 4. w_j gets the same weights, transposed, times dy; and its part of step 2, decayed to the end.
         within = pairwise.mul_(scores).transpose(2, 3) @ dy_heads  # (Z, H, Q, P)
         dwritten = torch.addcmul(within.transpose(1, 2), dwritten, to_end)
-        # 5. Logarithms of decays need no pass over pairs. All of y_i is proportional to exp(r_i), so r_i gets dy_i . y_i.
-        #    d_j occurs as exp(-d_j) w_j alone, so it gets -w_j . dw_j; and d_L also as the factor exp(d_L) of all h_end.
+        # 5. Logarithms of decays need no pass over pairs. All of y_i is proportional to exp(r_i): r_i gets dy_i . y_i.
+        #    d_j occurs as exp(-d_j) w_j alone: it gets -w_j . dw_j; and d_L also as the factor exp(d_L) of all h_end.
         dread_decay = (dy * y).sum(dim=-1)
         ddecay = -(written * dwritten).sum(dim=-1)
         ddecay[:, -1] += (dlast * last).sum(dim=(2, 3))

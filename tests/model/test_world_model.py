@@ -97,5 +97,7 @@ def test_bad_input_is_named():
         vector_model.imagine_frame(vector_model.initial_memory(1), torch.tensor([0]), None, [torch.Generator()])
     with pytest.raises(ValueError, match="block .3, 3. does not divide the token grid"):
         small_model(backbone=dataclasses.replace(BACKBONE, blocks=(3,)))
-    with pytest.raises(ValueError, match="format version 7, this package reads 1"):
-        WorldModelConfig.from_json(small_config().to_json().replace('"format_version": 1', '"format_version": 7'))
+    with pytest.raises(ValueError, match="format version 7, this package reads 1 to 2"):
+        WorldModelConfig.from_json(small_config().to_json().replace('"format_version": 2', '"format_version": 7'))
+    with pytest.raises(ValueError, match="readout_size is now feature_size"):
+        WorldModelConfig.from_json(small_config().to_json().replace('"feature_size"', '"readout_size"'))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lssvwm_rl.model.config import WorldModelConfig
+from lssvwm_rl.data.store import StoreHeader
 from lssvwm_rl.model.world_model import WorldModel
-from lssvwm_rl.training.presets import PRESETS, model_config
+from lssvwm_rl.training.presets import model_config
 
 
 @pytest.mark.parametrize(
@@ -16,11 +16,9 @@ from lssvwm_rl.training.presets import PRESETS, model_config
 )
 def test_presets_have_the_sizes_they_promise(preset, low, high):
     shape = (56, 56, 3) if preset == "tiny" else (64, 64, 3)
+    header = StoreHeader(shape, {"type": "Discrete", "n": 7, "start": 0})
     with torch.device("meta"):
-        config = WorldModelConfig(
-            frame_shape=shape, action_space={"type": "Discrete", "n": 7, "start": 0}, **PRESETS[preset].model
-        )
-        model = WorldModel(config)
+        model = WorldModel(model_config(preset, header))
     assert low <= sum(p.numel() for p in model.parameters()) <= high
     with pytest.raises(ValueError, match="Preset 'huge'"):
         model_config("huge", None)

@@ -1,5 +1,6 @@
 """Imports point one way, between the four packages and between the rooms of the world model; nothing imports in a
-circle; and `import lssvwm_rl` is light. Imports inside functions and under TYPE_CHECKING count as all others do."""
+circle; and `import lssvwm_rl` is light. Imports inside functions and under TYPE_CHECKING count as all others do. Stubs
+do not: `lssvwm_rl/__init__.pyi` says where the public names of higher floors are, and Python never reads it."""
 
 from __future__ import annotations
 

@@ -217,7 +217,7 @@ class WorldModel(nn.Module):
         Args:
             x: (B, h, w, pixels), noised.
             tau: (B,), its noise level.
-            steps: index of the schedule, see `shortcut.steps_index`.
+            steps: index of the schedule, see `flow.steps_index`.
             action: (B,) or (B, A).
             vectors: (B, 1, V), or None for models without.
             memory: before the frame.
@@ -291,7 +291,7 @@ class WorldModel(nn.Module):
             tau: noise levels (B, T, S).
             actions, vectors: as in `observe`.
             memory: before the first frame.
-            steps: (B, T, S) int64, index of the denoising schedule (`shortcut.steps_index`); the finest if None.
+            steps: (B, T, S) int64, index of the denoising schedule (`flow.steps_index`); the finest if None.
             masks, write, recompute: see `backbone.Pass`.
 
         Returns:

@@ -37,6 +37,6 @@ def make_observation(frames: Array, memory: Memory, observation: Observation) ->
     """The observation (N, ...) of N rows, in arrays or tensors as the frames are."""
     if observation == "image":
         return frames
-    readout: Any = memory.readout()
+    readout: Any = memory.readout().float()  # as the space says, also of a model in fp64
     readout = readout.cpu().numpy() if isinstance(frames, np.ndarray) else readout
     return {"image": frames, "memory": readout} if observation == "both" else readout

@@ -17,6 +17,7 @@ from lssvwm_envs.dream.vector import DreamVectorEnv
 from lssvwm_envs.make import make_image_env
 from lssvwm_envs.sb3 import DreamVecEnv, GymVecEnv
 from lssvwm_envs.wrappers import MemoryObservation, VectorMemoryObservation
+from support.fp64 import ONCE_ROUNDED, fp64_models
 
 SMALL = {"n_steps": 8, "batch_size": 8, "n_epochs": 1, "seed": 0, "device": "cpu"}
 
@@ -150,6 +151,7 @@ def test_recurrent_ppo_trains_in_the_dream(checkpoint):
     assert actions.shape == (2,) and len(state) == 2 and model.num_timesteps == 32
 
 
+@fp64_models()
 def test_the_memory_beside_real_environments_is_a_vec_env_as_well(checkpoint):
     """Against SB3's own vectorisation of single wrappers."""
 
@@ -162,15 +164,15 @@ def test_the_memory_beside_real_environments_is_a_vec_env_as_well(checkpoint):
     vector = VectorMemoryObservation(SyncVectorEnv([image] * 2, autoreset_mode=AutoresetMode.SAME_STEP), checkpoint)
     ours, theirs = GymVecEnv(vector, seed=1), DummyVecEnv([make] * 2)
     theirs.seed(1)
-    np.testing.assert_allclose(ours.reset(), theirs.reset(), atol=1e-4)
+    np.testing.assert_allclose(ours.reset(), theirs.reset(), rtol=0, atol=ONCE_ROUNDED)
     rng, ends = np.random.default_rng(0), 0
     for _ in range(20):
         actions = rng.integers(0, 3, 2)
         (readout, rewards, dones, infos), others = ours.step(actions), theirs.step(actions)
-        np.testing.assert_allclose(readout, others[0], atol=1e-4)
+        np.testing.assert_allclose(readout, others[0], rtol=0, atol=ONCE_ROUNDED)
         same((rewards, dones), others[1:3])
         for i in np.flatnonzero(dones):
             last = infos[i]["terminal_observation"]
-            np.testing.assert_allclose(last, others[3][i]["terminal_observation"], atol=1e-4)
+            np.testing.assert_allclose(last, others[3][i]["terminal_observation"], rtol=0, atol=ONCE_ROUNDED)
         ends += int(dones.sum())
     assert ends >= 6

@@ -22,6 +22,7 @@ from lssvwm_envs.rows import row_of
 from lssvwm_envs.sb3 import GymVecEnv
 from lssvwm_envs.wrappers import MemoryObservation, VectorMemoryObservation
 from lssvwm_rl.model.world_model import WorldModel
+from support.fp64 import ONCE_ROUNDED, fp64_models
 from support.programs import PROGRAMS, Op, bits, check_program, programs, seed_of
 from support.small_models import BACKBONE, untrained_checkpoint
 
@@ -107,7 +108,7 @@ class Beside:
             told, _ = self.model.observe(*inputs, vectors)
             assert (memory.features - told.features).abs().max() > 1e-2
             memory = told
-        self.memories[i], readout = memory, memory.readout()[0].numpy()
+        self.memories[i], readout = memory, memory.readout()[0].float().numpy()
         wanted = readout if self.kind == "memory" else {"image": image, "memory": readout}
         assert bits(observation) == bits(wanted)
         return observation
@@ -117,7 +118,7 @@ def assert_close(a: Any, b: Any):
     if isinstance(a, dict):
         assert a.keys() == b.keys() and np.array_equal(a["image"], b["image"])
         a, b = a["memory"], b["memory"]
-    np.testing.assert_allclose(a, b, atol=1e-4)
+    np.testing.assert_allclose(a, b, rtol=0, atol=ONCE_ROUNDED)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -128,6 +129,7 @@ def assert_close(a: Any, b: Any):
     kind=st.sampled_from(["memory", "both"]),
     keys=st.sampled_from([(), ("place",), tuple(TOLD)]),
 )
+@fp64_models()
 def test_rows_say_what_single_wrappers_say_and_the_model_reads(told, mode, program, n, kind, keys):
     envs = VectorMemoryObservation(SyncVectorEnv([lambda: Noisy(keys)] * n, autoreset_mode=mode), told, kind)
     singles = Beside(told, n, kind, keys)

@@ -149,7 +149,7 @@ def test_privileged_features_hold_the_answers():
     assert data.features[PRIVILEGED].shape[2] == 25 + 6 + 2 + 2
     assert torch.equal(data.features[POSE], data.features[PRIVILEGED][..., -4:])
     seen = math.dist(trials[1].hidden["targets_pos"][4, 2], trials[1].hidden["agent_pos"][4])
-    assert float(data.objects[1, 4, 4:].norm()) == pytest.approx(seen, abs=1e-4)
+    assert float(data.objects[1, 4, 4:].norm()) == pytest.approx(seen, abs=1e-5)
 
 
 def test_a_map_shows_walls_floor_objects_and_the_agent():

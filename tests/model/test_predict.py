@@ -81,7 +81,7 @@ def test_rows_of_unlike_length_have_the_memories_they_have_alone(kind, given):
 
 
 def test_a_dream_goes_on_with_its_own_actions_from_the_start_and_with_its_own_vectors():
-    model, episode = kind_of("block_ssm", vector_size=2), played(0, 2)
+    model, episode = kind_of("block_ssm", vector_size=2).double(), played(0, 2)
     steps = 2 * STEPS
     frames = dream(model, episode, CONTEXT, steps, 7, 1)
     none = np.zeros(CONTEXT - 1, np.float32)

@@ -15,6 +15,7 @@ from lssvwm_envs.dream.env import DreamEnv
 from lssvwm_envs.dream.vector import DreamVectorEnv
 from lssvwm_envs.rows import row_of
 from lssvwm_envs.sb3 import DreamVecEnv
+from support.fp64 import fp64_models
 from support.programs import bits
 from support.rows import (
     HORIZON,
@@ -90,8 +91,8 @@ class Listed:
 
 @examples(3)
 @given(seed=st.integers(0, 999), length=st.integers(1, 3), moved=st.integers(0, 4))
+@fp64_models()
 def test_rows_dream_what_single_dreams_do_however_many_there_are(seed, length, moved):
-    """With the shipped model: random weights would amplify the rounding of batches, whose sums have another order."""
     torch.set_num_threads(1)
     chosen = {**SETTINGS, "context_length": length}
     singles = Singles(TRAINED, 5, **chosen)
@@ -180,6 +181,7 @@ def tidy(row: Any) -> Any:
 
 @examples(2)
 @given(n=st.sampled_from([2, 3]), seed=st.integers(0, 999))
+@fp64_models()
 def test_all_ways_to_begin_anew_dream_the_same_episodes(trained_that_ends, n, seed):
     chosen = {**SETTINGS, "horizon": 4}
     actions = np.random.default_rng(seed).integers(0, 7, (n, 3, 4))

@@ -19,6 +19,7 @@ from lssvwm_envs.dream.env import DreamEnv
 from lssvwm_envs.dream.state import DreamState
 from lssvwm_envs.dream.vector import DreamVectorEnv
 from lssvwm_envs.rows import row_of
+from support.fp64 import fp64_for
 from support.programs import PROGRAMS, REFUSED, Op, bits, check_program, programs, seed_of
 from support.rows import (
     HORIZON,
@@ -209,6 +210,7 @@ OPERATIONS = ("nothing", "restore", "fork", "fork anew", "reset", "reset with st
 @pytest.mark.parametrize("op", OPERATIONS)
 @examples(5)
 @given(kind=st.sampled_from(KINDS), seed=st.integers(0, 99), shift=st.integers(0, 2))
+@fp64_for("causal")
 def test_rows_that_are_not_named_dream_what_they_would_have(untrained, kind, op, seed, shift):
     """To the bit, but for causal models: how far their rows look back together decides in which order sums are made."""
     twins = [Rows(DreamVectorEnv(untrained(kind, ends=0.0), 3, **SETTINGS)) for _ in range(2)]
@@ -245,6 +247,7 @@ def test_rows_that_are_not_named_dream_what_they_would_have(untrained, kind, op,
 @pytest.mark.parametrize("kind", KINDS)
 @examples(5)
 @given(n=st.sampled_from([2, 3, 4]), seed=st.integers(0, 99), count=st.integers(0, 3))
+@fp64_for("causal")
 def test_a_fork_dreams_what_its_origin_would_have(untrained, kind, n, seed, count):
     envs = [DreamVectorEnv(untrained(kind, even=True), n, **SETTINGS) for _ in range(2)]
     rng, origin, fork = np.random.default_rng(seed), *(Rows(env) for env in envs)

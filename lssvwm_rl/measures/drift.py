@@ -41,5 +41,5 @@ def gradient_histogram(frames: np.ndarray) -> np.ndarray:
 
 
 def total_variation(p: np.ndarray, q: np.ndarray) -> float:
-    """Half the sum of differences between distributions (C, bins), the mean over C: 0 alike, 1 disjoint."""
+    """Half the sum of differences between distributions (C, bins), the mean over C: 0 the same, 1 disjoint."""
     return float(np.abs(p - q).sum(axis=-1).mean() / 2)

@@ -40,8 +40,8 @@ def revisit_masks(surfaces: np.ndarray, reach: int, until: int | None = None) ->
             with a window of k frames these are (k - 1) * L + 1.
     """
     ages = sight_ages(surfaces, until)
-    dreamt = np.zeros(len(ages), int) if until is None else np.maximum(0, np.arange(len(ages)) - until)
-    masks = np.where(ages - dreamt[:, None, None] >= reach, MEMORY, WINDOW)
+    steps = np.zeros(len(ages), int) if until is None else np.maximum(0, np.arange(len(ages)) - until)
+    masks = np.where(ages - steps[:, None, None] >= reach, MEMORY, WINDOW)
     masks[ages == UNSEEN] = NEVER
     masks[ages == NO_SURFACE] = IGNORED
     return masks.astype(np.uint8)

@@ -18,13 +18,13 @@ def one_step_psnr(model: WorldModel, episodes: Sequence[Episode], denoise_steps:
     Returns:
         {"dream", "copy_last_frame"} in dB, and "episodes".
     """
-    dreamt, copied, real = [], [], []
+    dreams, copies, real = [], [], []
     for seed, episode in enumerate(episodes):
         half = len(episode) // 2 + 1
-        dreamt.append(dream(model, episode, half, 1, seed, denoise_steps)[0])
-        copied.append(episode.frames[half - 1])
+        dreams.append(dream(model, episode, half, 1, seed, denoise_steps)[0])
+        copies.append(episode.frames[half - 1])
         real.append(episode.frames[half])
-    return _against(dreamt, copied, real)
+    return _against(dreams, copies, real)
 
 
 def rollout_psnr(
@@ -43,18 +43,18 @@ def rollout_psnr(
     long = [e for e in episodes if len(e.frames) >= context_length + horizon]
     if not long:
         raise ValueError(f"No episode has {context_length} + {horizon} frames; collect longer ones or dream less.")
-    dreamt, copied, real = [], [], []
+    dreams, copies, real = [], [], []
     for seed, episode in enumerate(long):
-        dreamt.append(dream(model, episode, context_length, horizon, seed, denoise_steps)[-1])
-        copied.append(episode.frames[context_length - 1])
+        dreams.append(dream(model, episode, context_length, horizon, seed, denoise_steps)[-1])
+        copies.append(episode.frames[context_length - 1])
         real.append(episode.frames[context_length + horizon - 1])
-    return _against(dreamt, copied, real)
+    return _against(dreams, copies, real)
 
 
-def _against(dreamt: list[np.ndarray], copied: list[np.ndarray], real: list[np.ndarray]) -> dict[str, float]:
+def _against(dreams: list[np.ndarray], copies: list[np.ndarray], real: list[np.ndarray]) -> dict[str, float]:
     truth = np.stack(real)
     return {
-        "dream": psnr(np.stack(dreamt), truth),
-        "copy_last_frame": psnr(np.stack(copied), truth),
+        "dream": psnr(np.stack(dreams), truth),
+        "copy_last_frame": psnr(np.stack(copies), truth),
         "episodes": len(real),
     }

@@ -184,12 +184,12 @@ def dream_video(
     Both sides show the context first. After the episode's end the left side keeps its last frame, darkened.
     """
     context = episode.frames[:context_length]
-    dreamt = np.concatenate([context, dream(model, episode, context_length, steps, seed, denoise_steps)])
-    real = episode.frames[: len(dreamt)]
-    missing = len(dreamt) - len(real)
+    shown = np.concatenate([context, dream(model, episode, context_length, steps, seed, denoise_steps)])
+    real = episode.frames[: len(shown)]
+    missing = len(shown) - len(real)
     if missing:
         real = np.concatenate([real, np.repeat(real[-1:] // 3, missing, axis=0)])
-    return np.concatenate([real, dreamt], axis=2)
+    return np.concatenate([real, shown], axis=2)
 
 
 def _generators(model: WorldModel, seed: int, rows: int) -> list[torch.Generator]:

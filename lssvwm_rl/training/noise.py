@@ -97,7 +97,7 @@ def rarity_weight(frames: Tensor, mask: Tensor, power: float) -> Tensor:
     Args:
         frames: (B, T, H, W, C) uint8.
         mask: (B, T) bool, real frames.
-        power: 0 weighs all pixels alike.
+        power: 0 gives all pixels the same weight.
 
     Returns:
         (B, T, H, W) float32.

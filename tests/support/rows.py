@@ -117,7 +117,7 @@ def row_bits(row: Seen | First | None) -> Any:
 
 
 def bits_anywhere(row: Seen | First | None) -> Any:
-    """What equal rows of one batch have in common: all but the probability, a sum of one column, and only `EVEN`."""
+    """What equal rows of one batch have in common in fp64, rounded to fp32: all but the probability, which is not."""
     return row_bits(replace(row, reward=np.float32(row.reward), probability=0.0) if isinstance(row, Seen) else row)
 
 

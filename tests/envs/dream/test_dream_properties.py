@@ -19,7 +19,7 @@ from lssvwm_envs.dream.env import DreamEnv
 from lssvwm_envs.dream.state import DreamState
 from lssvwm_envs.dream.vector import DreamVectorEnv
 from lssvwm_envs.rows import row_of
-from support.fp64 import fp64_for
+from support.fp64 import fp64_for, fp64_models
 from support.programs import PROGRAMS, REFUSED, Op, bits, check_program, programs, seed_of
 from support.rows import (
     HORIZON,
@@ -247,7 +247,7 @@ def test_rows_that_are_not_named_dream_what_they_would_have(untrained, kind, op,
 @pytest.mark.parametrize("kind", KINDS)
 @examples(5)
 @given(n=st.sampled_from([2, 3, 4]), seed=st.integers(0, 99), count=st.integers(0, 3))
-@fp64_for("causal")
+@fp64_models()
 def test_a_fork_dreams_what_its_origin_would_have(untrained, kind, n, seed, count):
     envs = [DreamVectorEnv(untrained(kind, even=True), n, **SETTINGS) for _ in range(2)]
     rng, origin, fork = np.random.default_rng(seed), *(Rows(env) for env in envs)
@@ -286,6 +286,7 @@ def test_a_fork_dreams_what_its_origin_would_have(untrained, kind, n, seed, coun
 @pytest.mark.parametrize("kind", KINDS)
 @examples(3)
 @given(n=st.sampled_from([2, 3, 4]), seed=st.integers(0, 99))
+@fp64_models()
 def test_a_fork_with_a_seed_dreams_something_else_in_every_row_and_the_same_again(untrained, kind, n, seed):
     checkpoint = untrained(kind, even=True, ends=0.0)
     origin = DreamEnv(checkpoint, **SETTINGS)

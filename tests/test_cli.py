@@ -113,9 +113,9 @@ def built(monkeypatch) -> list[Build]:
         return Build(out=tyro.MISSING, preset=preset, size=Size({"tiny": 32, "large": 256}[preset]))
 
     module = ModuleType("build")
-    module.Build, module.main, module.defaults = Build, calls.append, defaults  # type: ignore[attr-defined]
+    module.Build, module.main, module.defaults = Build, calls.append, defaults
     renamed = {"--layer-width": "--size.width", "--fast": "--fast SPEED", "--depth": "it follows from the width."}
-    module.RENAMED = renamed  # type: ignore[attr-defined]
+    module.RENAMED = renamed
     monkeypatch.setitem(sys.modules, "build", module)
     monkeypatch.setitem(COMMANDS, "build", ("build:Build", "build something"))
     return calls

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lssvwm_rl import cli
 from lssvwm_rl.model.backbone import match_depth
+from lssvwm_rl.model.checkpoint_files import CONTEXTS, resolve_checkpoint
 from lssvwm_rl.model.config import KINDS, Kind, attention_reach
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.training.objective import Objective, ObjectiveConfig
@@ -32,11 +34,13 @@ def test_a_new_kind_trains_dreams_and_is_saved(new_kind, tmp_path):
     assert WorldModel.from_pretrained(tmp_path).config == model.config
 
 
-def test_the_command_line_knows_a_new_kind(new_kind, tmp_path, monkeypatch, capsys):
-    from lssvwm_rl import cli
-
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["train", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--kind", "mamba"])
-    assert stopped.value.code == 2
-    with pytest.raises(ValueError, match=f"'mamba' is unknown; use one of .*{new_kind}"):
-        match_depth(small_config().backbone, "mamba", (4, 4))
+def test_the_command_line_knows_a_new_kind(new_kind, tmp_path, capsys):
+    words = ["train", "--data", str(resolve_checkpoint("minigrid-memory") / CONTEXTS), "--out", str(tmp_path / "run")]
+    words += ["--steps", "1", "--batch-size", "2", "--span", "4", "--measure-every", "0", "--device", "cpu"]
+    with pytest.raises(SystemExit):
+        cli.main([*words, "--kind", "mamba"])
+    assert f"'mamba' is unknown; use one of block_ssm, block1_ssm, ssm_local, ssm, window, causal, {new_kind}." in (
+        capsys.readouterr().err
+    )
+    cli.main([*words, "--kind", new_kind])
+    assert WorldModel.from_pretrained(tmp_path / "run").config.backbone.kind == new_kind

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from lssvwm_rl.model.backends import resolve_backend
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.scan.block import BlockScan
-from lssvwm_rl.model.scan.mamba import resolve_backend
 from lssvwm_rl.model.world_model import WorldModel
 
 

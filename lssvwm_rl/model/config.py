@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from lssvwm_rl.model.scan.mamba import BACKENDS
+from lssvwm_rl.model.backends import BACKENDS
 
 FORMAT_VERSION = 2
 RENAMED = {"readout_size": "feature_size"}
@@ -73,7 +73,7 @@ class BackboneConfig:
     mlp_ratio: int = 4
     """Hidden width of the MLP over D."""
     backend: str = "auto"
-    """Of the scan: "auto", "torch" or "mamba". It depends on the machine, so checkpoints do not hold it."""
+    """What computes the layers: "auto", "torch", "native" or "mamba", see `backends`. It depends on the machine, so checkpoints do not hold it."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

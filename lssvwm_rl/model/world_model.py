@@ -243,7 +243,7 @@ class WorldModel(nn.Module):
         """Load a run folder, a packaged checkpoint or a hub id; on the CPU, in evaluation mode.
 
         Args:
-            backend: of the scan: "auto", "torch" or "mamba".
+            backend: what computes the layers: "auto", "torch", "native" or "mamba", see `backends`.
 
         Raises:
             FileNotFoundError: if there is no such checkpoint.

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from lssvwm_rl.model.scan import mamba, ssd
-from lssvwm_rl.model.scan.mamba import chunked_scan, read_then_scan, resolve_backend
+from lssvwm_rl.model.backends import resolve_backend
+from lssvwm_rl.model.scan.mamba import chunked_scan, read_then_scan
 from support.naive_scan import naive
 
 pytestmark = pytest.mark.kernels
@@ -152,4 +153,4 @@ def test_more_sequences_than_one_launch_takes(device, monkeypatch, length):
 def test_the_backend_is_chosen_by_device(device):
     assert resolve_backend("mamba", device) == "mamba"
     assert resolve_backend("torch", device) == "torch"
-    assert resolve_backend("auto", device) == ("mamba" if device.type == "cuda" else "torch")
+    assert resolve_backend("auto", device) == ("mamba" if device.type == "cuda" else "native")

@@ -7,8 +7,9 @@ import sys
 import pytest
 import torch
 
+from lssvwm_rl.model import backends
+from lssvwm_rl.model.backends import load_mamba, resolve_backend
 from lssvwm_rl.model.scan import mamba
-from lssvwm_rl.model.scan.mamba import load_kernels, resolve_backend
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -16,10 +17,10 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 @pytest.fixture(autouse=True)
 def no_interpreter(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    load_kernels.cache_clear()
-    mamba._resolve.cache_clear()
+    load_mamba.cache_clear()
+    backends._resolve.cache_clear()
     yield
-    mamba._resolve.cache_clear()
+    backends._resolve.cache_clear()
 
 
 @pytest.fixture
@@ -29,8 +30,9 @@ def no_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "mamba_ssm.ops.triton.selective_state_update", None)
 
 
-def test_the_cpu_uses_torch():
-    assert resolve_backend("auto", CPU) == resolve_backend("torch", CPU) == "torch"
+def test_the_cpu_uses_its_kernels_unless_asked_otherwise():
+    assert resolve_backend("auto", CPU) == resolve_backend("native", CPU) == "native"
+    assert resolve_backend("torch", CPU) == "torch"
 
 
 def test_cuda_uses_torch_on_request_and_without_the_package(no_package):
@@ -38,7 +40,7 @@ def test_cuda_uses_torch_on_request_and_without_the_package(no_package):
 
 
 def test_an_unknown_backend_is_named_with_those_there_are():
-    with pytest.raises(ValueError, match="'cudnn' does not exist; choose one of auto, torch, mamba"):
+    with pytest.raises(ValueError, match="'cudnn' does not exist; choose one of auto, torch, native, mamba"):
         resolve_backend("cudnn", CPU)
 
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from lssvwm_rl.model.backends import resolve_backend
 from lssvwm_rl.model.precision import at_least_fp32
 from lssvwm_rl.model.scan import mamba, ssd
 
@@ -26,7 +27,7 @@ class BlockScan(nn.Module):
         state_size: N.
         head_size: P; expand * width must be a multiple of it.
         expand: inner width over D.
-        backend: of the scan, see `mamba.resolve_backend`.
+        backend: of the scan, see `backends.resolve_backend`.
         address_size: numbers per frame that say where to write and read, 0 for none; needs an even state_size.
 
     Raises:
@@ -113,7 +114,7 @@ class BlockScan(nn.Module):
                 B, C = B + place, C + place
             B, C = self.B_norm(B), self.C_norm(C)
             inner_state = state.flatten(0, 1)
-            kernels = mamba.resolve_backend(self.backend, x.device) == "mamba" and x.dtype == torch.float32
+            kernels = resolve_backend(self.backend, x.device) == "mamba" and x.dtype == torch.float32
             scans = mamba if kernels else ssd
             if streams == 2:
                 y, inner_state = scans.read_then_scan(x, dt, A, B, C, inner_state)

@@ -7,68 +7,14 @@ CPU, slowly, for tests.
 
 from __future__ import annotations
 
-import functools
-import os
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
+from lssvwm_rl.model.backends import load_mamba
 from lssvwm_rl.model.scan.ssd import read_own, scan_step
 
-BACKENDS = ("auto", "torch", "mamba")
 CHUNK_SIZE = 128
 MAX_LAUNCH = 65535  # CUDA's limit for the grid axis on which the kernels put (sequence, chunk)
-
-
-def resolve_backend(backend: str, device: torch.device) -> str:
-    """The scan backend to use on `device`: "torch" or "mamba".
-
-    Args:
-        backend: "auto" ("mamba" on CUDA where `mamba-ssm` imports, else "torch"), "torch" or "mamba".
-        device: where the scanned tensors are.
-
-    Raises:
-        ValueError: `backend` is none of these.
-        RuntimeError: "mamba" was asked for and cannot run on `device`.
-    """
-    return _resolve(backend, device.type)
-
-
-@functools.cache
-def _resolve(backend: str, device: str) -> str:
-    if backend not in BACKENDS:
-        raise ValueError(f"Scan backend {backend!r} does not exist; choose one of {', '.join(BACKENDS)}.")
-    if backend == "torch" or (backend == "auto" and device != "cuda"):
-        return "torch"
-    if device != "cuda" and not _interpreted():
-        raise RuntimeError(f"Scan backend 'mamba' cannot run on {device}; use a CUDA device or backend 'torch'")
-    try:
-        load_kernels()
-    except RuntimeError:
-        if backend == "mamba":
-            raise
-        return "torch"
-    return "mamba"
-
-
-@functools.cache
-def load_kernels() -> tuple[Callable, Callable]:
-    """`mamba_chunk_scan_combined` and `selective_state_update` of `mamba-ssm`.
-
-    Raises:
-        RuntimeError: there is no CUDA device, or `mamba-ssm` does not import.
-    """
-    if not torch.cuda.is_available() and not _interpreted():
-        raise RuntimeError("Scan backend 'mamba' needs a CUDA device and finds none; use backend 'torch'")
-    try:
-        from mamba_ssm.ops.triton.selective_state_update import selective_state_update
-        from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
-    except ImportError as error:
-        raise RuntimeError(
-            f"Scan backend 'mamba' needs mamba-ssm ({error}); pip install \"lssvwm-rl[cuda]\", or use backend 'torch'"
-        ) from error
-    return mamba_chunk_scan_combined, selective_state_update
 
 
 def chunked_scan(
@@ -84,12 +30,12 @@ def chunked_scan(
         Outputs (Z, L, H, P) and the state after the last token (Z, H, P, N), fp32.
 
     Raises:
-        RuntimeError: as `load_kernels`.
+        RuntimeError: as `backends.load_mamba`.
     """
     L = x.shape[1]
     if L == 1:
         return _step(x, dt, A, B, C, state)
-    scan, _ = load_kernels()
+    scan, _ = load_mamba()
     # Few sizes only, since the kernels are tuned anew for each; 16 is the least that they multiply.
     chunk_size = min(chunk_size, max(16, 1 << (L - 1).bit_length()))
     pieces = (t.split(MAX_LAUNCH // -(-L // chunk_size)) for t in (x, dt, B[:, :, None], C[:, :, None], state))
@@ -108,7 +54,7 @@ def _step(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor)
     inputs = (x, dt, A, B, C, state)
     if torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
         return scan_step(*inputs)  # the step kernel has no derivative
-    _, update = load_kernels()
+    _, update = load_mamba()
     H, P, N = state.shape[1:]
     state = state.clone()  # the kernel writes into it
     # Of stride 0 over P and N, from which the kernel knows that the decay is one number per head. It crashes if D or
@@ -137,7 +83,7 @@ def read_then_scan(
         Outputs (Z, T, 2, K, H, P) and the state after the last clean frame (Z, H, P, N), fp32.
 
     Raises:
-        RuntimeError: as `load_kernels`.
+        RuntimeError: as `backends.load_mamba`.
     """
     own_dt, clean_dt = dt.unbind(2)
     reading_dt = torch.stack([torch.zeros_like(own_dt), clean_dt], dim=2)
@@ -147,7 +93,3 @@ def read_then_scan(
     own_decay = (own_dt * A).cumsum(dim=2)  # (Z, T, K, H)
     own = read_own(C[:, :, 0], B[:, :, 0], x[:, :, 0] * own_dt[..., None], own_decay)
     return torch.stack([before * own_decay.exp()[..., None] + own, clean_y], dim=2), state
-
-
-def _interpreted() -> bool:
-    return os.environ.get("TRITON_INTERPRET") == "1"

@@ -1,0 +1,74 @@
+"""The loaded kernels, and how they are called: sizes and raw pointers, nothing of PyTorch on the other side."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import warnings
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from lssvwm_rl.native.build import BuildError, built_library
+
+SUFFIXES = {torch.float32: "f32", torch.float64: "f64", torch.bfloat16: "bf16"}
+
+
+class Kernels:
+    """The functions of a compiled library, each once per dtype."""
+
+    def __init__(self, library: ctypes.CDLL):
+        self._library = library
+        self._functions: dict[tuple[str, torch.dtype], Callable] = {}
+
+    def __call__(self, name: str, dtype: torch.dtype, sizes: Sequence[int], tensors: Sequence[Tensor | None]) -> None:
+        """Run a kernel on torch's number of threads.
+
+        Args:
+            name: of the C function `NAME_DTYPE(const int64_t* sizes, void* const* pointers)`.
+            dtype: which of them.
+            sizes: handed over behind the number of threads.
+            tensors: handed over as pointers, null for None.
+
+        Raises:
+            AssertionError: for a tensor that is not contiguous or not on the CPU, which a kernel would misread.
+        """
+        function = self._functions.get((name, dtype))
+        if function is None:
+            function = getattr(self._library, f"{name}_{SUFFIXES[dtype]}")
+            function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_void_p], None
+            self._functions[name, dtype] = function
+        for tensor in tensors:
+            assert tensor is None or (tensor.is_contiguous() and tensor.device.type == "cpu"), name
+        pointers = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+        function(
+            (ctypes.c_int64 * (1 + len(sizes)))(torch.get_num_threads(), *sizes),
+            (ctypes.c_void_p * len(pointers))(*pointers),
+        )
+
+
+@functools.cache
+def load_kernels() -> Kernels | None:
+    """The kernels, compiled if need be; None, and one warning that says why, where there can be none.
+
+    LSSVWM_NATIVE=0 switches them off.
+    """
+    if os.environ.get("LSSVWM_NATIVE") == "0":
+        return None
+    try:
+        return Kernels(ctypes.CDLL(str(built_library())))
+    except (BuildError, OSError) as error:
+        what = f"There are no native kernels, {error}; PyTorch computes instead. LSSVWM_NATIVE=0 asks for that."
+        warnings.warn(what, RuntimeWarning, stacklevel=2)
+        return None
+
+
+def kernels_for(*tensors: Tensor) -> Kernels | None:
+    """The kernels, if the tensors are on the CPU and the first of them is of a dtype that they know."""
+    if tensors[0].dtype not in SUFFIXES or any(tensor.device.type != "cpu" for tensor in tensors):
+        return None
+    if torch.compiler.is_compiling():
+        return None
+    return load_kernels()

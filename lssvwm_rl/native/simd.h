@@ -1,0 +1,112 @@
+// What all kernels share: loops over rows on several threads, numbers in bf16, and functions that vectorise.
+//
+// Kernels are templates over the type T in which activations are stored (float, double, bf16) and compute in Real<T>,
+// which is float for bf16. Inner loops are plain loops marked `omp simd`, so any compiler makes vector code of them
+// for any processor.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#define SIMD _Pragma("omp simd")
+#define SIMD_SUM(x) SIMD_SUM_(omp simd reduction(+ : x))
+#define SIMD_MAX(x) SIMD_SUM_(omp simd reduction(max : x))
+#define SIMD_SUM_(x) _Pragma(#x)
+#define INLINE static inline __attribute__((always_inline))
+
+struct bf16 {
+  uint16_t bits;
+};
+
+template <class T> struct RealOf { using type = T; };
+template <> struct RealOf<bf16> { using type = float; };
+template <class T> using Real = typename RealOf<T>::type;
+
+INLINE float real(float x) { return x; }
+INLINE double real(double x) { return x; }
+INLINE float real(bf16 x) {
+  uint32_t bits = (uint32_t)x.bits << 16;
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+INLINE void store(float* to, float x) { *to = x; }
+INLINE void store(double* to, double x) { *to = x; }
+INLINE void store(bf16* to, float x) {  // to nearest, ties to even
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  to->bits = (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+// exp with a relative error of 2e-7, by Cephes' polynomial; 0 below -87.
+INLINE float exp_(float x) {
+  float clamped = x < -87.f ? -87.f : (x > 88.f ? 88.f : x);
+  float shifted = clamped * 1.44269504f + 12582912.f;  // whose lowest bits are the rounded exponent
+  int32_t exponent;
+  std::memcpy(&exponent, &shifted, 4);
+  exponent = (int32_t)((uint32_t)exponent << 23);
+  float n = shifted - 12582912.f;
+  float r = clamped - n * 0.693359375f + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + (r + 1.f);
+  int32_t bits;
+  std::memcpy(&bits, &p, 4);
+  bits += exponent;
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return x < -87.f ? 0.f : value;
+}
+INLINE double exp_(double x) { return std::exp(x); }
+
+template <class R> INLINE R sigmoid(R x) { return R(1) / (R(1) + exp_(-x)); }
+template <class R> INLINE R softplus(R x) { return x > R(20) ? x : std::log1p(std::exp(x)); }  // threshold as torch's
+// GELU with tanh: x * sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3).
+template <class R> INLINE R gelu(R x) {
+  return x * sigmoid(R(1.5957691216057308) * (x + R(0.044715) * x * x * x));
+}
+
+// 1 / sqrt(mean(x^2) + eps) over `count` numbers.
+template <class T> INLINE Real<T> inverse_rms(const T* x, int64_t count) {
+  Real<T> sum = 0;
+  SIMD_SUM(sum) for (int64_t i = 0; i < count; i++) sum += real(x[i]) * real(x[i]);
+  return Real<T>(1) / std::sqrt(sum / Real<T>(count) + Real<T>(1e-6));
+}
+
+// f(begin, end) over [0, count), on at most `threads` threads, each with one piece; what a row gives must not depend on
+// the pieces. Threads live for one call: there is nothing left that a fork could break.
+template <class F> void parallel_for(int64_t threads, int64_t count, F&& f) {
+  int64_t pieces = threads < count ? threads : count;
+  if (pieces <= 1) {
+    if (count > 0) f((int64_t)0, count);
+    return;
+  }
+  std::vector<std::thread> team;
+  int64_t done = 0;
+  for (int64_t i = 0; i + 1 < pieces; i++) {
+    int64_t end = (i + 1) * count / pieces;
+    try {
+      team.emplace_back([&f, done, end] { f(done, end); });
+    } catch (const std::system_error&) {  // no more threads to have
+      break;
+    }
+    done = end;
+  }
+  f(done, count);
+  for (auto& thread : team) thread.join();
+}
+
+// NAME_f32, NAME_f64 and NAME_bf16 of a template NAME<T>(sizes, pointers); NAME_f32 and NAME_f64 alone.
+#define EXPORT_REAL(name) \
+  extern "C" void name##_f32(const int64_t* sizes, void* const* pointers) { name<float>(sizes, pointers); } \
+  extern "C" void name##_f64(const int64_t* sizes, void* const* pointers) { name<double>(sizes, pointers); }
+#define EXPORT(name) \
+  EXPORT_REAL(name) \
+  extern "C" void name##_bf16(const int64_t* sizes, void* const* pointers) { name<bf16>(sizes, pointers); }

@@ -14,8 +14,8 @@ import tyro
 from lssvwm_rl.data.clips import hold_out
 from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.measures.memory_reward import memory_reward_callback, needs_memory
-from lssvwm_rl.model.config import KINDS, ModelConfig
 from lssvwm_rl.model.backends import resolve_backend
+from lssvwm_rl.model.config import KINDS, ModelConfig
 from lssvwm_rl.progress import progress_bar
 from lssvwm_rl.training.config import TrainConfig
 from lssvwm_rl.training.log import Progress

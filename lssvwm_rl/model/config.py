@@ -73,7 +73,8 @@ class BackboneConfig:
     mlp_ratio: int = 4
     """Hidden width of the MLP over D."""
     backend: str = "auto"
-    """What computes the layers: "auto", "torch", "native" or "mamba", see `backends`. It depends on the machine, so checkpoints do not hold it."""
+    """What computes the layers: "auto", "torch", "native" or "mamba", see `backends`. It depends on the machine, so
+    checkpoints do not hold it."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lssvwm_rl.model.scan import mamba, ssd
 from lssvwm_rl.model.backends import resolve_backend
+from lssvwm_rl.model.scan import mamba, ssd
 from lssvwm_rl.model.scan.mamba import chunked_scan, read_then_scan
 from support.naive_scan import naive
 

@@ -36,7 +36,7 @@ class Inputs(NamedTuple):
     """(L, B, N), see `Prepared.places`."""
 
 
-class LayerFrame(NamedTuple):
+class LayerPass(NamedTuple):
     """What a layer needs in all passes over a frame."""
 
     state: Tensor
@@ -50,37 +50,66 @@ class LayerFrame(NamedTuple):
     """(B, heads, n, k*n), added to the scores."""
 
 
-def dream(weights: Prepared, inputs: Inputs, commit: bool = True) -> tuple[Tensor, Tensor, tuple[LayerMemory, ...]]:
-    """One dreamt frame.
+class Dreamt(NamedTuple):
+    """A committed frame."""
 
-    Args:
-        commit: whether the frame is committed; the last two results are empty else.
+    frame: Tensor
+    """(B, H, W, C) uint8."""
+    layers: tuple[LayerMemory, ...]
+    """After it."""
+    features: Tensor
+    """(B, R), and the next two (B,), what heads read from it."""
+    reward: Tensor
+    terminated: Tensor
 
-    Returns:
-        The frame (B, H, W, C) uint8, the hidden tokens (B, n, D) of its commit, the layers' memory after it.
-    """
-    frame_of = [_begin(weights, inputs, i) for i in range(len(weights.layers))]
-    position = weights.position if inputs.shift is None else weights.position + inputs.shift[:, None]
-    embedded = inputs.noise.flatten(1, 2) @ weights.noise
-    hidden = embedded
+
+def denoise(weights: Prepared, inputs: Inputs) -> Tensor:
+    """The frame (B, H, W, C) uint8 alone, with nothing committed."""
+    return _picture(weights, _denoised(weights, inputs, _begin(weights, inputs)), len(inputs.frames))
+
+
+def dream(weights: Prepared, inputs: Inputs) -> Dreamt:
+    """One dreamt frame, committed as it is after its pixels are rounded."""
+    model, B, n = weights.model, len(inputs.frames), weights.position.shape[0]
+    passes = _begin(weights, inputs)
+    pixels = _denoised(weights, inputs, passes)
+    tokens = ((pixels / 127.5 - 1) @ weights.embed).view(B, n, -1) + _position(weights, inputs)
+    hidden, states = _run(weights, tokens, passes, _rows(weights, inputs.modulation[-1], inputs), write=True)
+    features = model.features_of(hidden.unflatten(1, model.config.grid))
+    return Dreamt(
+        _picture(weights, pixels, B),
+        _committed(inputs.layers, passes, states, n),
+        features,
+        model.reward_head(features),
+        model.continuation_head(features),
+    )
+
+
+def _denoised(weights: Prepared, inputs: Inputs, passes: list[LayerPass]) -> Tensor:
+    """Pixels of patches (B*n, pixels), whole numbers of 0 to 255."""
+    embedded = hidden = inputs.noise.flatten(1, 2) @ weights.noise
+    position = _position(weights, inputs)
     for step, ratio in enumerate(weights.ratios):
-        hidden, _ = _run(weights, embedded + position, frame_of, _rows(weights, inputs.modulation[step], inputs))
+        hidden, _ = _run(weights, embedded + position, passes, _rows(weights, inputs.modulation[step], inputs))
         shift, scale = _rows(weights, inputs.final_modulation[step], inputs)[:, :, None].unbind(1)
-        hidden = torch.addcmul(shift, F.layer_norm(hidden, hidden.shape[-1:], eps=EPSILON), scale)
+        hidden = _modulated(hidden, shift, scale)
         if step < weights.denoise_steps - 1:
             predicted = torch.addmm(weights.compose_bias, hidden.flatten(0, 1), weights.compose).view_as(hidden)
             embedded = torch.lerp(embedded, predicted, -ratio)
     pixels = torch.addmm(weights.decode_bias, hidden.flatten(0, 1), weights.decode)
-    pixels = pixels.add_(1).mul_(127.5).round_().clamp_(0, 255)
-    frame = _picture(weights, pixels.to(torch.uint8), len(inputs.frames))
-    if not commit:
-        return frame, hidden[:0], ()
-    tokens = (pixels.div_(127.5).sub_(1) @ weights.embed).view_as(hidden) + position
-    hidden, states = _run(weights, tokens, frame_of, _rows(weights, inputs.modulation[-1], inputs), write=True)
-    return frame, hidden, _committed(inputs.layers, frame_of, states, hidden.shape[1])
+    return pixels.add_(1).mul_(127.5).round_().clamp_(0, 255)
 
 
-def _begin(weights: Prepared, inputs: Inputs, layer: int) -> LayerFrame:
+def _position(weights: Prepared, inputs: Inputs) -> Tensor:
+    """What is added to embedded frames, (n, D) or (B, n, D)."""
+    return weights.position if inputs.shift is None else weights.position + inputs.shift[:, None]
+
+
+def _begin(weights: Prepared, inputs: Inputs) -> list[LayerPass]:
+    return [_begin_layer(weights, inputs, i) for i in range(len(weights.layers))]
+
+
+def _begin_layer(weights: Prepared, inputs: Inputs, layer: int) -> LayerPass:
     """What layer `layer` needs in all passes."""
     state, keys, values = inputs.layers[layer]
     attention, scan = weights.layers[layer].attention, weights.layers[layer].scan
@@ -95,7 +124,7 @@ def _begin(weights: Prepared, inputs: Inputs, layer: int) -> LayerFrame:
         mask = attention.bias.masked_fill(hidden[:, None, None], float("-inf"))
     if scan is not None and inputs.places is not None:
         place = inputs.places[layer].repeat_interleave(state.shape[1], dim=0)[:, None, None]
-    return LayerFrame(state, place if place.numel() else None, keys, values, mask)
+    return LayerPass(state, place if place.numel() else None, keys, values, mask)
 
 
 def _rows(weights: Prepared, modulation: Tensor, inputs: Inputs) -> Tensor:
@@ -106,23 +135,23 @@ def _rows(weights: Prepared, modulation: Tensor, inputs: Inputs) -> Tensor:
 def _picture(weights: Prepared, pixels: Tensor, rows: int) -> Tensor:
     """Frames (B, H, W, C) of the pixels of patches."""
     patches, (h, w) = weights.model.patches, weights.model.config.grid
-    cut = pixels.view(rows, h, w, patches.height, patches.width, -1).transpose(2, 3)
+    cut = pixels.to(torch.uint8).view(rows, h, w, patches.height, patches.width, -1).transpose(2, 3)
     return cut.reshape(rows, h * patches.height, w * patches.width, -1)
 
 
 def _committed(
-    before: tuple[LayerMemory, ...], frame_of: list[LayerFrame], states: list[Tensor], n: int
+    before: tuple[LayerMemory, ...], passes: list[LayerPass], states: list[Tensor], n: int
 ) -> tuple[LayerMemory, ...]:
     """The layers' memory after a commit: of keys and values all but the oldest frame."""
     after = []
-    for old, layer, state in zip(before, frame_of, states, strict=True):
+    for old, layer, state in zip(before, passes, states, strict=True):
         kept = (t[:, n:].view(o.shape) if t.ndim == 4 else o for t, o in zip(layer[2:4], old[1:], strict=True))
         after.append(LayerMemory(state, *kept))
     return tuple(after)
 
 
 def _run(
-    weights: Prepared, tokens: Tensor, frame_of: list[LayerFrame], modulation: Tensor, write: bool = False
+    weights: Prepared, tokens: Tensor, passes: list[LayerPass], modulation: Tensor, write: bool = False
 ) -> tuple[Tensor, list[Tensor]]:
     """All layers; keys and values of the tokens are left in the buffers, the states after them come back if written.
 
@@ -131,7 +160,7 @@ def _run(
     """
     states = []
     grid = weights.model.config.grid
-    for i, (layer, frame) in enumerate(zip(weights.layers, frame_of, strict=True)):
+    for i, (layer, frame) in enumerate(zip(weights.layers, passes, strict=True)):
         parts = iter(modulation[:, i, :, None].unbind(1))
         state = frame.state
         if layer.scan is not None:
@@ -156,7 +185,7 @@ def _mlp(layer: PreparedLayer, tokens: Tensor) -> Tensor:
     return torch.addmm(layer.down_bias, F.gelu(up, approximate="tanh"), layer.down).view_as(tokens)
 
 
-def _attend(weights: PreparedAttention, tokens: Tensor, frame: LayerFrame) -> Tensor:
+def _attend(weights: PreparedAttention, tokens: Tensor, frame: LayerPass) -> Tensor:
     """To the own frame and the window's; the own keys and values are left in the buffers."""
     B, n, D = tokens.shape
     P = weights.norms.shape[1]
@@ -170,7 +199,7 @@ def _attend(weights: PreparedAttention, tokens: Tensor, frame: LayerFrame) -> Te
 
 
 def _scan(
-    weights: PreparedScan, grid: tuple[int, int], tokens: Tensor, frame: LayerFrame, write: bool
+    weights: PreparedScan, grid: tuple[int, int], tokens: Tensor, frame: LayerPass, write: bool
 ) -> tuple[Tensor, Tensor]:
     """Read what the states hold and what the frame itself writes; the states after it, if it stays."""
     state = frame.state

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lssvwm_rl.model.flow import Noise
 from lssvwm_rl.model.memory import Memory
-from lssvwm_rl.model.passes import Inputs, dream
+from lssvwm_rl.model.passes import Inputs, denoise, dream
 from lssvwm_rl.model.prepared import Prepared, prepare
 from lssvwm_rl.model.world_model import Imagined, Prediction, WorldModel
 
@@ -19,14 +19,14 @@ class TorchEngine:
 
     Args:
         model: a `causal` one is run as it is: it has nothing to prepare.
-        run: `passes.dream`, or the same function compiled.
+        compiled: makes a faster function of `passes.dream` and `passes.denoise`; None leaves them as they are.
     """
 
     name = "torch"
 
-    def __init__(self, model: WorldModel, run: Callable = dream):
+    def __init__(self, model: WorldModel, compiled: Callable[[Callable], Callable] | None = None):
         self.model = model
-        self._run = run
+        self._dream, self._denoise = (f if compiled is None else compiled(f) for f in (dream, denoise))
         self._prepared: dict[int, Prepared] = {}
 
     def draw(self, generators: Noise) -> Tensor:
@@ -43,10 +43,9 @@ class TorchEngine:
             return model.imagine(memory, action, noise, denoise_steps, vector)
         vector = self._vector(memory, action, vector)
         prepared = self._prepare(denoise_steps)
-        frame, hidden, layers = self._run(prepared, self._inputs(prepared, memory, action, noise, vector))
-        features = model.features_of(hidden.unflatten(1, model.config.grid))
-        memory = Memory(layers, features, memory.frames + 1)
-        return Imagined(frame, vector, model.reward_head(features), model.continuation_head(features), memory)
+        dreamt = self._dream(prepared, self._inputs(prepared, memory, action, noise, vector))
+        after = Memory(dreamt.layers, dreamt.features, memory.frames + 1)
+        return Imagined(dreamt.frame, vector, dreamt.reward, dreamt.terminated, after)
 
     @torch.no_grad()
     def denoise(
@@ -58,7 +57,7 @@ class TorchEngine:
             vectors = None if vector is None else vector[:, None]
             return self.model.imagine_frame(memory, action, vectors, noise, denoise_steps)
         prepared = self._prepare(denoise_steps)
-        return self._run(prepared, self._inputs(prepared, memory, action, noise, vector), commit=False)[0]
+        return self._denoise(prepared, self._inputs(prepared, memory, action, noise, vector))
 
     def observe(
         self, memory: Memory, frames: Tensor, actions: Tensor, vectors: Tensor | None = None

@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from lssvwm_rl.model.checks import check_clip
 from lssvwm_rl.model.memory import LayerMemory, Memory
 from lssvwm_rl.model.prepared import Prepared, PreparedAttention, PreparedScan
 from lssvwm_rl.model.torch_engine import TorchEngine
@@ -69,7 +70,7 @@ class NativeEngine(TorchEngine):
         """As `WorldModel.observe`; one frame, as beside a real environment, is one call of the kernels."""
         if frames.shape[1] != 1:
             return self.model.observe(memory, frames, actions, vectors)
-        self.model.check_clip(memory, frames, actions)
+        check_clip(self.model.config, memory.batch_size, frames, actions)
         vector = self._vector(memory, actions[:, 0], None if vectors is None else vectors[:, 0])
         after, prediction = self._commit(memory, actions[:, 0], vector, frames[:, 0].contiguous(), None, 0)
         return after, Prediction(*(field[:, None] for field in prediction))

@@ -1,4 +1,4 @@
-"""What work costs: wall time and peak memory of a phase, seconds of a call, and the rate that a device can reach."""
+"""What work costs: wall time and peak memory of a phase, seconds of a call, and of calls that alternate."""
 
 from __future__ import annotations
 
@@ -55,11 +55,3 @@ def seconds_of(run: Callable[[], object], device: str | torch.device = "cpu") ->
     if on_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - started
-
-
-def gemm_rate(device: str = "cpu", size: int = 1024, repeats: int = 10) -> float:
-    """FLOP/s of square fp32 matrix products."""
-    a, b = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
-    a @ b
-    seconds = seconds_of(lambda: [a @ b for _ in range(repeats)], device)
-    return repeats * 2 * size**3 / seconds

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import median
 
 import psutil
 import torch
@@ -55,3 +56,21 @@ def seconds_of(run: Callable[[], object], device: str | torch.device = "cpu") ->
     if on_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - started
+
+
+def interleaved(ways: Mapping[str, Callable[[], object]], repeats: int, device: str = "cpu") -> dict[str, list[float]]:
+    """Seconds of calls that alternate, so that a machine whose speed drifts does so for all; first turns do not count.
+
+    Returns:
+        `repeats` times for each way, turn by turn.
+    """
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats + 1):
+        for name, way in ways.items():
+            times[name].append(seconds_of(way, device))
+    return {name: seconds[1:] for name, seconds in times.items()}
+
+
+def speedup(before: Sequence[float], after: Sequence[float]) -> float:
+    """Median over turns of the time before over the time after: what slows the machine slows both of one turn."""
+    return median(a / b for a, b in zip(before, after, strict=True))

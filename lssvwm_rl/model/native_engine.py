@@ -174,7 +174,7 @@ def _weights(model: WorldModel, kernels: Kernels) -> _Weights:
     net = (
         pack(noise_in),
         folded.position.reshape(h * w, -1).contiguous(),
-        pack(folded.compose),
+        pack(folded.compose.t()),
         folded.compose_bias,
         *linears(model.patch_out),
         pack(model.patch_in.weight),

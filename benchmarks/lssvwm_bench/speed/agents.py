@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -57,10 +58,8 @@ class Child:
 
     def close(self) -> None:
         """End it."""
-        for stream in (self.process.stdin, self.process.stdout):
-            if stream is not None:
-                stream.close()
-        self.process.wait()
+        with contextlib.suppress(BrokenPipeError):  # it has ended already
+            self.process.communicate("")
 
 
 def alternating(

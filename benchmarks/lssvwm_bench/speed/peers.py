@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -28,6 +29,7 @@ SIZES = {
     "is_upsampler": False,
 }
 FRAME, STEPS = 64, 3
+PACKAGE = "diamond_models"  # name under which its modules are imported
 
 
 @row("peers")
@@ -43,21 +45,34 @@ def peers(settings: Settings) -> Iterator[Line]:
         yield Line(f"{what}, batch {batch}", "torch", now=seconds, rate=f"{batch / seconds:,.1f} frames")
 
 
+def network_module(tree: Path) -> Any:
+    """Its `inner_model`, alone: the packages around it import much that a network does not need.
+
+    Raises:
+        ValueError: if there are no such sources.
+    """
+    models = tree / "src" / "models"
+    packages = {PACKAGE: models, f"{PACKAGE}.diffusion": models / "diffusion"}
+    for name, folder in packages.items():
+        sys.modules[name] = ModuleType(name)
+        sys.modules[name].__path__ = [str(folder)]
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(f"{PACKAGE}.diffusion.inner_model")
+    except ImportError as error:
+        raise ValueError(f"{tree} has no sources of DIAMOND ({error}); name its folder.") from error
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
+            del sys.modules[name]
+
+
 def denoiser(tree: Path, batch: int) -> Callable[[], None]:
     """A function that denoises a batch of frames of noise with untrained weights, which cost the same as trained ones.
 
     Raises:
         ValueError: if there are no such sources.
     """
-    models = tree / "src" / "models"
-    # Its packages import much that a network does not need, so that they are left out around it.
-    for name, folder in (("diamond_models", models), ("diamond_models.diffusion", models / "diffusion")):
-        sys.modules[name] = ModuleType(name)
-        sys.modules[name].__path__ = [str(folder)]
-    try:
-        inner = importlib.import_module("diamond_models.diffusion.inner_model")
-    except ImportError as error:
-        raise ValueError(f"{tree} has no sources of DIAMOND ({error}); name its folder.") from error
+    inner = network_module(tree)
     fields = {field.name for field in dataclasses.fields(inner.InnerModelConfig)}
     network = inner.InnerModel(inner.InnerModelConfig(**{k: v for k, v in SIZES.items() if k in fields})).eval()
     channels, context = 3, 4

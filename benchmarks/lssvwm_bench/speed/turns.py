@@ -46,7 +46,7 @@ def cem(checkpoint: str, engine: str | None = None) -> Turn:
     from lssvwm_rl.model.checkpoints import load_contexts, load_world_model
 
     network: Any = load_world_model(checkpoint)
-    if engine is not None:
+    if engine not in (None, "auto"):  # which dynamics take by themselves
         from lssvwm_bench.speed.dreams import engine_named
 
         network = engine_named(network, engine)

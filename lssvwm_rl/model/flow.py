@@ -7,10 +7,13 @@ trainable (Li & He 2025, arXiv 2511.13720).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+Noise = Sequence[torch.Generator] | Tensor
+"""One generator per row, or what `WorldModel.draw_noise` made of them, which several calls may share."""
 
 
 def add_noise(x: Tensor, noise: Tensor, tau: Tensor) -> Tensor:

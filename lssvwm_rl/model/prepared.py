@@ -17,8 +17,6 @@ from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.scan.block import BlockScan
 from lssvwm_rl.model.world_model import WorldModel
 
-Noise = Sequence[torch.Generator] | Tensor
-"""One generator per row, or what `WorldModel.draw_noise` made of them, which several calls may share."""
 MAX_TABLE = 64
 """Rows of a modulation table: with more actions than that, modulations are computed for every frame."""
 

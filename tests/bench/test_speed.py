@@ -50,7 +50,7 @@ def test_all_rows_are_there_and_bad_settings_are_named():
 
 def test_dreams_are_compared_with_the_model_itself(checkpoint):
     model = WorldModel.from_pretrained(checkpoint, backend="torch")
-    chosen, engines = settings(checkpoint), dreams.engines_of(model, ("native",))
+    chosen, engines = settings(checkpoint), dreams.engines_of(model, ("torch", "native"))
     for batch in chosen.batches:
         lines = list(dreams.dreams_of("dream", model, engines, batch, chosen))
         assert [line.way for line in lines] == list(engines)

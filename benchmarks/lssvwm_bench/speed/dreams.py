@@ -14,9 +14,11 @@ from lssvwm_rl.model.checkpoints import load_contexts
 from lssvwm_rl.model.engine import Engine
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.native_engine import NativeEngine
+from lssvwm_rl.model.torch_engine import TorchEngine
 from lssvwm_rl.model.world_model import Imagined, WorldModel
 
 CONTEXT = 8  # frames that a dream has seen, more than any window of the presets
+MAKERS: dict[str, Callable[[WorldModel], Engine]] = {"torch": TorchEngine, "native": NativeEngine}
 Imagine = Callable[[Memory, Tensor, list[torch.Generator]], Imagined]
 
 
@@ -55,7 +57,7 @@ def engines_of(model: WorldModel, names: tuple[str, ...]) -> dict[str, Engine]:
 def engine_named(model: WorldModel, name: str) -> Engine | None:
     """None where the engine cannot run the model."""
     try:
-        return NativeEngine(model) if name == "native" else None
+        return MAKERS[name](model) if name in MAKERS else None
     except ValueError:
         return None
 

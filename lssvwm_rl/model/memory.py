@@ -90,6 +90,17 @@ class Memory:
         ours, theirs = _aligned([self, other])
         return Memory.from_tensors({name: t.index_copy(0, rows.to(t.device), theirs[name]) for name, t in ours.items()})
 
+    def overwrite(self, row: int, other: Memory) -> Memory:
+        """`put` of a single row in place, for who alone holds a memory; caches that have to grow are new.
+
+        Args:
+            other: one row.
+        """
+        ours, theirs = _aligned([self, other])
+        for name, tensor in ours.items():
+            tensor[row].copy_(theirs[name][0])
+        return Memory.from_tensors(ours)
+
     def clone(self) -> Memory:
         """A copy that shares no storage."""
         return self._map(torch.clone)

@@ -48,15 +48,16 @@ class DreamVectorEnv(VectorEnv):
         horizon: int = 256,
         denoise_steps: int = 4,
         device: str = "cpu",
-        compiled: bool = False,
+        engine: str = "auto",
         observation: Observation = "image",
         render_mode: str | None = None,
         render_memory: bool = False,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        compiled: bool | None = None,
     ):
         if not isinstance(num_envs, (int, np.integer)) or num_envs < 1:
             raise ValueError(f"num_envs must be a whole number of at least 1, got {num_envs!r}.")
-        config = DreamConfig(checkpoint, context_length, horizon, denoise_steps, device, compiled, observation)
+        config = DreamConfig(checkpoint, context_length, horizon, denoise_steps, device, engine, observation, compiled)
         self._dreams = Dreams(config, num_envs)
         check_render(self.model, render_mode, render_memory)
         self.num_envs, self.render_mode, self.render_memory = num_envs, render_mode, render_memory

@@ -15,11 +15,14 @@ INLINE void read_rows(const T* state, int64_t N, const T* u, const T* v, Real<T>
       const Real<T> h = real(state[p * N + k]);
       SIMD for (int a = 0; a < SIDE; a++) along[p][a] += h * real(v[k * SIDE + a]);
     }
-  for (int p = 0; p < ROWS; p++)
-    for (int c = 0; c < SIDE; c++) {
+  for (int c = 0; c < SIDE; c++) {
+    Real<T> sum[SIDE] = {};
+    for (int p = 0; p < ROWS; p++) {
       const Real<T> sign = real(u[p * SIDE + c]);
-      SIMD for (int a = 0; a < SIDE; a++) readings[c][a] += sign * along[p][a];
+      SIMD for (int a = 0; a < SIDE; a++) sum[a] += sign * along[p][a];
     }
+    SIMD for (int a = 0; a < SIDE; a++) readings[c][a] += sum[a];
+  }
 }
 
 // One layer of one row: state (blocks, heads, P, N), u (heads, P, 8), v (heads, N, 8), signs (blocks, heads, 8, 8).

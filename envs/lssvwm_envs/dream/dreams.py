@@ -70,11 +70,13 @@ class DreamConfig:
 
 
 class DreamStep(NamedTuple):
-    """One step of N dreams, on the model's device; those that had ended before have no reward and no second end."""
+    """One step of N dreams; those that had ended before have no reward and no second end. Tensors are on the model's
+    device, arrays on the host, which counts the steps.
+    """
 
     reward: Tensor  # (N,) float32
-    terminated: Tensor  # (N,) bool
-    truncated: Tensor  # (N,) bool
+    terminated: np.ndarray  # (N,) bool
+    truncated: np.ndarray  # (N,) bool
     terminated_probability: Tensor  # (N,) float32
     vector: Tensor | None  # (N, V) float32
 
@@ -94,7 +96,7 @@ class Dreams:
         memory: N rows, held here alone: rows that begin anew are written into it.
         frames: (N, H, W, C) uint8 on the model's device, the last ones; held here alone, too.
         readout: (N, R') of the memory, held here alone; None if nobody observes it.
-        steps: (N,) int64 on the model's device, dreamt since the reset.
+        steps: (N,) int64, dreamt since the reset.
         ended: (N,) bool, rows whose dream has ended and waits for its reset.
         empty: (N,) bool, rows that have had no dream yet.
         generators: one per row, which draws its contexts and seeds its noise.
@@ -114,7 +116,7 @@ class Dreams:
         self.memory = self.model.initial_memory(count)
         self.frames = torch.zeros(count, *self.model.config.frame_shape, dtype=torch.uint8, device=device)
         self.readout = self._read()
-        self.steps = torch.zeros(count, dtype=torch.int64, device=device)
+        self.steps = np.zeros(count, np.int64)
         self.ended, self.empty = np.zeros(count, bool), np.ones(count, bool)
         self.generators = [seeding.np_random(None)[0] for _ in range(count)]
         self._noise = [torch.Generator(device) for _ in range(count)]
@@ -197,12 +199,13 @@ class Dreams:
         imagined = self.shared.engine.imagine(self.memory, actions, self._noise, self.config.denoise_steps)
         self.memory, self.frames, self.steps = imagined.memory, imagined.frame, self.steps + 1
         self.readout = self._read()
-        reward, terminated = imagined.reward, imagined.terminated > TERMINATED_ABOVE
-        truncated = self.steps >= self.config.horizon
+        reward, truncated = imagined.reward, self.steps >= self.config.horizon
+        terminated = (imagined.terminated > TERMINATED_ABOVE).cpu().numpy()
         if self.ended.any():
-            stepped = torch.from_numpy(~self.ended).to(self.model.device)
-            reward, terminated, truncated = reward * stepped, terminated & stepped, truncated & stepped
-        self.ended = self.ended | (terminated | truncated).cpu().numpy()
+            stepped = ~self.ended
+            reward = reward * torch.from_numpy(stepped).to(self.model.device)
+            terminated, truncated = terminated & stepped, truncated & stepped
+        self.ended = self.ended | terminated | truncated
         return DreamStep(reward, terminated, truncated, imagined.terminated, imagined.vector)
 
     def observe(self) -> Any:

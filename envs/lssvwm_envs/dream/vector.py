@@ -129,10 +129,12 @@ class DreamVectorEnv(VectorEnv):
         moves = actions.to(torch.from_numpy(np.zeros(0, dtype)).dtype)
         transition = advance(self._dreams, moves, self.autoreset_mode)
         step, info = transition.step, dict[str, Any](transition.step.info)
+        device = self.model.device
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
-            finished = torch.from_numpy(transition.finished).to(self.model.device)
+            finished = torch.from_numpy(transition.finished).to(device)
             info |= {"final_obs": transition.last, "_final_obs": finished}
-        return transition.observation, step.reward, step.terminated, step.truncated, info
+        ends = (torch.from_numpy(part).to(device) for part in (step.terminated, step.truncated))
+        return transition.observation, step.reward, *ends, info
 
     def render(self) -> Any:
         """What `DreamEnv.render` shows, for every row; None without a render mode."""

@@ -190,7 +190,7 @@ class WorldModel(nn.Module):
         if len(generators) != memory.batch_size:
             raise ValueError(f"{len(generators)} generators for {memory.batch_size} rows; give one per row.")
         shape = (*self.config.grid, self.patch_in.in_features)
-        noise = generators if isinstance(generators, Tensor) else torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators]).to(self.position)
+        noise = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators]).to(self.position)
         steps = steps_index(denoise_steps)
         masks = self.backbone.masks(memory.frames) if masks is None else masks
         denoise = WorldModel.denoise if self.compiled is None else self.compiled[0]

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lssvwm_rl.files import write_text, written_whole
 from lssvwm_rl.model.backbone import Backbone, Masks, Pass, modulate
-from lssvwm_rl.model.checkpoint_files import MODEL_CONFIG, WEIGHTS, named_as_now, resolve_checkpoint
+from lssvwm_rl.model.checkpoint_files import resolve_checkpoint
+from lssvwm_rl.model.checkpoint_weights import read_checkpoint, write_checkpoint
+from lssvwm_rl.model.checks import check_clip
 from lssvwm_rl.model.conditioning import ActionEmbedding, NoiseEmbedding, VectorEmbedding
 from lssvwm_rl.model.config import WorldModelConfig
-from lssvwm_rl.model.flow import FINEST, euler_sample, steps_index
+from lssvwm_rl.model.flow import FINEST, Noise, embedded_noise, euler_sample, steps_index
 from lssvwm_rl.model.heads import ContinuationHead, RewardHead
 from lssvwm_rl.model.memory import LayerMemory, Memory
 from lssvwm_rl.model.patches import Patches
@@ -51,7 +49,6 @@ class WorldModel(nn.Module):
     def __init__(self, config: WorldModelConfig):
         super().__init__()
         self.config = config
-        self.compiled: tuple[Callable, Callable] | None = None  # see `compile_dreaming`
         (H, W, C), (h, w), width = config.frame_shape, config.grid, config.backbone.width
         self.patches = Patches(H // h, W // w)
         pixels = self.patches.height * self.patches.width * C
@@ -127,11 +124,11 @@ class WorldModel(nn.Module):
         Raises:
             ValueError: if shapes or dtypes do not fit the model.
         """
-        self._check(memory, frames, actions)
+        self.check_clip(memory, frames, actions)
         if self.config.vector_size and vectors is None:
             parts = []
             for t in range(frames.shape[1]):
-                vector = self._next_vector(memory, actions[:, t])
+                vector = self.next_vector(memory, actions[:, t])
                 memory, prediction = self.observe(memory, frames[:, t : t + 1], actions[:, t : t + 1], vector[:, None])
                 parts.append(prediction)
             return memory, Prediction(*(torch.cat(field, dim=1) for field in zip(*parts, strict=True)))
@@ -155,25 +152,28 @@ class WorldModel(nn.Module):
 
     @torch.no_grad()
     def imagine(
-        self, memory: Memory, action: Tensor, generators: Sequence[torch.Generator], denoise_steps: int = 4
+        self, memory: Memory, action: Tensor, noise: Noise, denoise_steps: int = 4, vector: Tensor | None = None
     ) -> Imagined:
         """Dream one step: denoise the next frame from memory, quantise it, commit it.
+
+        This is what `engine.Engine`s compute faster.
 
         Args:
             memory: B rows; left as it is.
             action: (B,) or (B, A).
-            generators: one per row, so that a row's dream does not depend on its neighbours.
+            noise: one generator per row, so that a row's dream does not depend on its neighbours, or what `draw_noise`
+                made of them.
             denoise_steps: network passes per frame, at least 1.
+            vector: (B, V) of the frame; a model that has vectors predicts it if None.
 
         Raises:
             ValueError: if shapes do not fit the model.
         """
-        vector = self._next_vector(memory, action) if self.config.vector_size else None
+        vector = self.next_vector(memory, action) if self.config.vector_size and vector is None else vector
         vectors = None if vector is None else vector[:, None]
         masks = self.backbone.masks(memory.frames)
-        frame = self.imagine_frame(memory, action, vectors, generators, denoise_steps, masks)
-        commit = WorldModel.commit if self.compiled is None else self.compiled[1]
-        memory, prediction = commit(self, memory, frame[:, None], action[:, None], vectors, masks)
+        frame = self.imagine_frame(memory, action, vectors, noise, denoise_steps, masks)
+        memory, prediction = self.commit(memory, frame[:, None], action[:, None], vectors, masks)
         return Imagined(frame, vector, prediction.reward[:, 0], prediction.terminated[:, 0], memory)
 
     @torch.no_grad()
@@ -182,29 +182,45 @@ class WorldModel(nn.Module):
         memory: Memory,
         action: Tensor,
         vectors: Tensor | None,
-        generators: Sequence[torch.Generator],
+        noise: Noise,
         denoise_steps: int = 4,
         masks: Masks | None = None,
     ) -> Tensor:
         """The frame of `imagine` (B, H, W, C) uint8, with the vectors (B, 1, V) given and nothing committed."""
-        if len(generators) != memory.batch_size:
-            raise ValueError(f"{len(generators)} generators for {memory.batch_size} rows; give one per row.")
-        shape = (*self.config.grid, self.patch_in.in_features)
-        noise = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators]).to(self.position)
-        steps = steps_index(denoise_steps)
+        drawn, steps, shift = self.draw_noise(noise), steps_index(denoise_steps), self.config.noise_shift
+        if len(drawn) != memory.batch_size:
+            raise ValueError(f"The noise of {len(drawn)} rows is not that of {memory.batch_size}; give each row one.")
         masks = self.backbone.masks(memory.frames) if masks is None else masks
-        denoise = WorldModel.denoise if self.compiled is None else self.compiled[0]
-        x = euler_sample(
-            lambda x, tau: denoise(self, x, tau, steps, action, vectors, memory, masks),
-            noise,
-            denoise_steps,
-            self.config.noise_shift,
-        )
+        weight, bias = self.patch_in.weight, self.patch_in.bias
+
+        def denoise(tokens: Tensor, tau: Tensor) -> Tensor:
+            return self.denoise(tokens, tau, steps, action, vectors, memory, masks)
+
+        if self.config.token_noise:  # the flow of embedded frames W x, without the bias
+            drawn, embed = drawn @ self.noise_factor(), lambda x: F.linear(x, weight)
+            x = euler_sample(lambda tokens, tau: denoise(tokens + bias, tau), drawn, denoise_steps, shift, embed)
+        else:
+            x = euler_sample(lambda x, tau: denoise(self.patch_in(x), tau), drawn, denoise_steps, shift)
         return self.patches.to_frames(x)
+
+    def draw_noise(self, generators: Noise) -> Tensor:
+        """Standard normal noise of one frame per generator: (B, h, w, pixels), or (B, h, w, r) for `noise_factor`.
+
+        What has been drawn already comes back.
+        """
+        if isinstance(generators, Tensor):
+            return generators
+        numbers, width = self.patch_in.in_features, self.config.backbone.width
+        shape = (*self.config.grid, min(numbers, width) if self.config.token_noise else numbers)
+        return torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators]).to(self.position)
+
+    def noise_factor(self) -> Tensor:
+        """(r, D): noise (..., r) times it has the distribution of `patch_in` of pixel noise, without the bias."""
+        return embedded_noise(self.patch_in.weight)
 
     def denoise(
         self,
-        x: Tensor,
+        tokens: Tensor,
         tau: Tensor,
         steps: int,
         action: Tensor,
@@ -215,7 +231,7 @@ class WorldModel(nn.Module):
         """One network pass over the frame that follows a memory, which is only read.
 
         Args:
-            x: (B, h, w, pixels), noised.
+            tokens: (B, h, w, D), the noised patches after `patch_in`.
             tau: (B,), its noise level.
             steps: index of the schedule, see `flow.steps_index`.
             action: (B,) or (B, A).
@@ -228,15 +244,13 @@ class WorldModel(nn.Module):
         """
         level = tau[:, None, None]
         schedule = torch.full_like(level, steps, dtype=torch.int64)
-        tokens = self.patch_in(x)[:, None, None]
-        hidden, condition, _ = self.run(tokens, level, action[:, None], vectors, memory, schedule, masks, write=False)
+        patches = tokens[:, None, None]
+        hidden, condition, _ = self.run(patches, level, action[:, None], vectors, memory, schedule, masks, write=False)
         return self.predict(hidden, condition)[:, 0, 0]
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors; each appears whole or not at all."""
-        with written_whole(Path(folder) / WEIGHTS) as weights:
-            save_file({name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}, weights)
-        write_text(Path(folder) / MODEL_CONFIG, self.config.to_json())
+        write_checkpoint(Path(folder), self.config, self.state_dict())
 
     @classmethod
     def from_pretrained(cls, checkpoint: str | Path, backend: str = "auto") -> WorldModel:
@@ -250,12 +264,7 @@ class WorldModel(nn.Module):
             ValueError: if it is broken.
         """
         folder = resolve_checkpoint(checkpoint)
-        try:
-            config = WorldModelConfig.from_json((folder / MODEL_CONFIG).read_text())
-            weights = named_as_now(load_file(folder / WEIGHTS))
-        except (OSError, ValueError, SafetensorError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"Checkpoint {folder} is not whole ({reason}); train or download it again.") from error
+        config, weights = read_checkpoint(folder)
         model = cls(replace(config, backbone=replace(config.backbone, backend=backend)))
         try:
             model.load_state_dict(weights)
@@ -268,8 +277,8 @@ class WorldModel(nn.Module):
             ) from error
         return model.eval()
 
-    def _next_vector(self, memory: Memory, action: Tensor) -> Tensor:
-        """(B, V) of the frame that follows a memory."""
+    def next_vector(self, memory: Memory, action: Tensor) -> Tensor:
+        """The predicted vector (B, V) of the frame that follows a memory, of models that have vectors."""
         return self.predict_vector(memory.features[:, None], action[:, None], self.no_action(memory, 1))[:, 0]
 
     def run(
@@ -333,14 +342,6 @@ class WorldModel(nn.Module):
         """Vectors (B, T, V) of frames, from the features (B, T, R) of the frame before each and the action since."""
         return at_least_fp32(self.vector_head(torch.cat([features, self.action_embedding(actions, none)], dim=-1)))
 
-    def _check(self, memory: Memory, frames: Tensor, actions: Tensor) -> None:
-        if tuple(frames.shape[2:]) != self.config.frame_shape or frames.dtype != torch.uint8:
-            got = f"{tuple(frames.shape[2:])} {frames.dtype}"
-            raise ValueError(
-                f"Frames of {got} do not fit the model, which takes {self.config.frame_shape} torch.uint8."
-            )
-        if frames.shape[:2] != actions.shape[:2] or len(frames) != memory.batch_size:
-            raise ValueError(
-                f"Frames {tuple(frames.shape[:2])}, actions {tuple(actions.shape[:2])} and a memory of "
-                f"{memory.batch_size} rows do not agree; give (B, T) of both with the memory's B."
-            )
+    def check_clip(self, memory: Memory, frames: Tensor, actions: Tensor) -> None:
+        """Raise ValueError unless `observe` can take these."""
+        check_clip(self.config, memory.batch_size, frames, actions)

@@ -1,0 +1,279 @@
+// One dreamt frame: denoising passes that read the memory, the frame in grey levels, the pass that commits it, heads.
+//
+// Between passes there are no pixels: an Euler step in token space needs the product of the two patch matrices alone,
+// and the last one makes the frame the last prediction itself (`model/prepared.py`).
+#include <algorithm>
+
+#include "frame.h"
+
+template <class R> struct Net {
+  // Conditions: level l, table row m: `layers` (levels, table_rows, layers, 3 parts, D), `final` (steps, table_rows, 2, D).
+  const R *layers, *final;
+  const int64_t *table, *frames;  // (rows): row of the table, frames committed before
+  const R *noise, *noise_in;      // (rows, tokens, noise); packed, noise to tokens
+  const R *ratios;                // (steps) of the Euler steps
+  const R *position, *vector;     // (tokens, D) with the bias of the patches; (rows, D) or null
+  const R *compose, *compose_bias, *pixels_out, *pixels_bias, *pixels_in;
+  uint8_t* image;  // (rows, H, W, channels): written, or read where there are no steps
+  const R *token_features, *token_bias, *mix, *mix_bias, *features, *features_bias;
+  const R *reward, *reward_bias, *bins_out, *bins_bias, *bins, *end, *end_bias, *end_out, *end_out_bias;
+  R *readout, *rewards, *ends;  // (rows, features), (rows), (rows)
+};
+constexpr int64_t NET_POINTERS = sizeof(Net<float>) / sizeof(void*);
+
+// Scratch of one group of rows; of blocks and heads every member of the team has its own.
+template <class R> struct Scratch {
+  R *x, *base, *normed, *wide, *mixed, *added, *pixels, *block, *head;
+  int64_t block_size, head_size;
+  std::vector<R> memory;
+  Scratch(const Sizes& s, int64_t group, int64_t members, int64_t largest) {
+    const int64_t m = group * s.tokens(), D = s.width;
+    block_size = BlockScratch<R>::size(s, largest) + 16, head_size = HeadScratch<R>::size(s) + 16;
+    const int64_t sizes[] = {m * D, m * D, m * D,
+                             m * std::max({s.projection(), 3 * D, s.hidden, s.head_width, s.bins}),
+                             m * std::max({s.inner(), D, s.per_token}), m * std::max(D, s.head_width),
+                             m * s.pixels(), members * block_size, members * head_size};
+    R** parts[] = {&x, &base, &normed, &wide, &mixed, &added, &pixels, &block, &head};
+    int64_t total = 0;
+    for (int64_t size : sizes) total += size + 16;
+    memory.resize(total);
+    R* at = memory.data();
+    for (int i = 0; i < 9; i++) {
+      *parts[i] = at;
+      at += sizes[i] + 16;
+    }
+  }
+};
+
+// A group of rows on its way through the network, as one member of a team walks it.
+template <class R> struct Walk {
+  const Sizes& s;
+  const int64_t* sides;  // (layers, 2)
+  const Net<R>& net;
+  const Layer<R>* layers;
+  Scratch<R>& w;
+  Team team;
+  int64_t row0, rows;
+
+  int64_t tokens() const { return rows * s.tokens(); }
+  const R* modulations(int64_t level, int64_t token) const {
+    const int64_t row = row0 + token / s.tokens();
+    return net.layers + (level * s.table_rows + net.table[row]) * s.layers * 3 * s.parts() * s.width;
+  }
+  void multiply_all(int64_t M, int64_t N, int64_t K, const R* a, const R* weights, const R* bias, R* c,
+                    Then then = Then::nothing) const {
+    linear<R>(team, M, N, K, a, K, weights, bias, c, N, then);
+    team.wait();
+  }
+
+  // x += gate * w.added of the part before, if there is one, and w.normed = LN(x) * scale + shift of this part.
+  void modulate(int64_t level, int64_t part) const {
+    const int64_t D = s.width, m = tokens();
+    for (int64_t t = team.begin(m); t < team.end(m); t++) {
+      const R* own = modulations(level, t) + part * 3 * D;
+      if (part) add_gated(own - D, t);
+      ada_norm(w.x + t * D, own, own + D, D, w.normed + t * D);
+    }
+    team.wait();
+  }
+
+  void add_gated(const R* gate, int64_t token) const {
+    R *x = w.x + token * s.width, *added = w.added + token * s.width;
+    SIMD for (int64_t i = 0; i < s.width; i++) x[i] += gate[i] * added[i];
+  }
+
+  void scan(int64_t layer, bool write) const {
+    const Layer<R>& l = layers[layer];
+    const int64_t n = s.tokens(), b_h = sides[2 * layer], b_w = sides[2 * layer + 1], K = b_h * b_w;
+    const int64_t across = s.grid_w / b_w, blocks = n / K, numbers = s.inner() * s.state_size;
+    const BlockScratch<R> scratch(s, K, w.block + team.rank * w.block_size);
+    std::vector<int64_t> token(K);
+    for (int64_t i = team.begin(rows * blocks); i < team.end(rows * blocks); i++) {
+      const int64_t row = row0 + i / blocks, block = i % blocks, at = (row * blocks + block) * numbers;
+      for (int64_t k = 0; k < K; k++)
+        token[k] = (block / across * b_h + k / b_w) * s.grid_w + block % across * b_w + k % b_w;
+      const R* place = l.place ? l.place + row * s.state_size : nullptr;
+      const R* projection = w.wide + (row - row0) * n * s.projection();
+      R *y = w.mixed + (row - row0) * n * s.inner(), *after = write ? l.new_state + at : nullptr;
+      if (s.state_size == 32 && s.head_size == 32)
+        scan_block<R, 32>(s, l, projection, token.data(), K, l.state + at, after, place, y, scratch);
+      else
+        scan_block<R, 0>(s, l, projection, token.data(), K, l.state + at, after, place, y, scratch);
+    }
+    team.wait();
+  }
+
+  void attention(const Layer<R>& l, bool write) const {
+    const int64_t n = s.tokens(), D = s.width, heads = s.attention_heads;
+    const HeadScratch<R> scratch(s, w.head + team.rank * w.head_size);
+    for (int64_t i = team.begin(rows * heads); i < team.end(rows * heads); i++) {
+      const int64_t own = i / heads, unseen = std::max<int64_t>(0, s.window - 1 - net.frames[row0 + own]);
+      attend(s, l, w.wide + own * n * 3 * D, row0 + own, i % heads, unseen * n, write, w.mixed + own * n * D, scratch);
+    }
+    team.wait();
+  }
+
+  // All layers over w.x, with the modulations of one noise level.
+  void pass(int64_t level, bool write) const {
+    const int64_t D = s.width, m = tokens();
+    int64_t part = 0;
+    for (int64_t i = 0; i < s.layers; i++) {
+      const Layer<R>& l = layers[i];
+      if (s.heads) {
+        modulate(level, part++);
+        multiply_all(m, s.projection(), D, w.normed, l.in, nullptr, w.wide);
+        scan(i, write);
+        multiply_all(m, D, s.inner(), w.mixed, l.out, nullptr, w.added);
+      }
+      if (s.attention_heads) {
+        modulate(level, part++);
+        multiply_all(m, 3 * D, D, w.normed, l.qkv, nullptr, w.wide);
+        attention(l, write);
+        multiply_all(m, D, D, w.mixed, l.attention_out, nullptr, w.added);
+      }
+      modulate(level, part++);
+      multiply_all(m, s.hidden, D, w.normed, l.up, l.up_bias, w.wide, Then::gelu);
+      multiply_all(m, D, s.hidden, w.wide, l.down, l.down_bias, w.added);
+    }
+    for (int64_t t = team.begin(m); t < team.end(m); t++) add_gated(modulations(level, t) + (part * 3 - 1) * D, t);
+  }
+
+  // Tokens of a noised or clean frame: what its patches give, its position and its vector.
+  void place_tokens() const {
+    const int64_t n = s.tokens(), D = s.width;
+    for (int64_t t = team.begin(tokens()); t < team.end(tokens()); t++) {
+      const R *from = w.base + t * D, *position = net.position + t % n * D;
+      R* x = w.x + t * D;
+      SIMD for (int64_t i = 0; i < D; i++) x[i] = from[i] + position[i];
+      if (!net.vector) continue;
+      const R* vector = net.vector + (row0 + t / n) * D;
+      SIMD for (int64_t i = 0; i < D; i++) x[i] += vector[i];
+    }
+  }
+
+  // The frame in w.pixels, as patches.
+  void denoise() const {
+    const int64_t n = s.tokens(), D = s.width, m = tokens();
+    multiply_all(m, D, s.noise, net.noise + row0 * n * s.noise, net.noise_in, nullptr, w.base);
+    for (int64_t step = 0; step < s.steps; step++) {
+      place_tokens();
+      pass(step, false);
+      for (int64_t t = team.begin(m); t < team.end(m); t++) {
+        const R* final = net.final + (step * s.table_rows + net.table[row0 + t / n]) * 2 * D;
+        ada_norm(w.x + t * D, final, final + D, D, w.normed + t * D);
+      }
+      team.wait();
+      if (step + 1 == s.steps) break;
+      multiply_all(m, D, D, w.normed, net.compose, net.compose_bias, w.added);
+      const R ratio = net.ratios[step];
+      for (int64_t i = team.begin(m) * D; i < team.end(m) * D; i++)
+        w.base[i] = (R(1) + ratio) * w.base[i] - ratio * w.added[i];
+    }
+    multiply_all(m, s.pixels(), D, w.normed, net.pixels_out, net.pixels_bias, w.pixels);
+  }
+
+  // Between patches of a group in w.pixels and the image's grey levels: rounded and written, or read.
+  void grey_levels(bool rounding) const {
+    const int64_t line = s.patch_w * s.channels, n = s.tokens();
+    for (int64_t t = team.begin(tokens()); t < team.end(tokens()); t++) {
+      const int64_t row = row0 + t / n, i = t % n / s.grid_w, j = t % n % s.grid_w;
+      for (int64_t p = 0; p < s.patch_h; p++) {
+        uint8_t* grey = net.image + (((row * s.grid_h + i) * s.patch_h + p) * s.grid_w + j) * line;
+        R* x = w.pixels + (t * s.patch_h + p) * line;
+        if (rounding)
+          SIMD for (int64_t k = 0; k < line; k++) {
+            const R level = std::nearbyint((x[k] + R(1)) * R(127.5));
+            grey[k] = (uint8_t)(level < R(0) ? R(0) : level > R(255) ? R(255) : level);
+          }
+        SIMD for (int64_t k = 0; k < line; k++) x[k] = R(grey[k]) / R(127.5) - R(1);
+      }
+    }
+    team.wait();
+  }
+
+  // Features, reward and probability of the end, from the hidden tokens in w.x.
+  void read_heads() const {
+    const int64_t n = s.tokens(), D = s.width, m = tokens(), F = s.per_token, Q = s.head_width, E = s.features;
+    const std::vector<R> zeros(std::max(D, E), R(0)), ones(std::max(D, E), R(1));
+    for (int64_t t = team.begin(m); t < team.end(m); t++)
+      ada_norm(w.x + t * D, zeros.data(), ones.data(), D, w.normed + t * D);
+    team.wait();
+    multiply_all(m, F, D, w.normed, net.token_features, net.token_bias, w.mixed, Then::silu);
+    multiply_all(rows, Q, n * F, w.mixed, net.mix, net.mix_bias, w.wide, Then::silu);
+    R* features = net.readout + row0 * E;
+    multiply_all(rows, E, Q, w.wide, net.features, net.features_bias, features);
+    for (int64_t r = team.begin(rows); r < team.end(rows); r++) {
+      ada_norm(features + r * E, zeros.data(), ones.data(), E, features + r * E);
+      for (int64_t i = 0; i < E; i++) features[r * E + i] = std::tanh(features[r * E + i]);
+    }
+    team.wait();
+    multiply_all(rows, Q, E, features, net.reward, net.reward_bias, w.added, Then::silu);
+    multiply_all(rows, s.bins, Q, w.added, net.bins_out, net.bins_bias, w.wide);
+    for (int64_t r = team.begin(rows); r < team.end(rows); r++) net.rewards[row0 + r] = expected(w.wide + r * s.bins);
+    team.wait();
+    multiply_all(rows, Q, E, features, net.end, net.end_bias, w.added, Then::silu);
+    multiply_all(rows, 1, Q, w.added, net.end_out, net.end_out_bias, w.wide);
+    for (int64_t r = team.begin(rows); r < team.end(rows); r++)
+      net.ends[row0 + r] = R(1) / (R(1) + std::exp(-w.wide[r]));
+    team.wait();
+  }
+
+  // The reward that the logits of its bins expect, out of symlog.
+  R expected(const R* logits) const {
+    R most = R(-1e30), sum = 0, mean = 0;
+    for (int64_t i = 0; i < s.bins; i++) most = std::max(most, logits[i]);
+    for (int64_t i = 0; i < s.bins; i++) {
+      const R share = std::exp(logits[i] - most);
+      sum += share, mean += share * net.bins[i];
+    }
+    mean /= sum;
+    return std::copysign(std::expm1(std::abs(mean)), mean);
+  }
+
+  void frame() const {
+    if (s.steps) denoise();
+    grey_levels(s.steps > 0);
+    if (!s.commit) return;
+    multiply_all(tokens(), s.width, s.pixels(), w.pixels, net.pixels_in, nullptr, w.base);
+    place_tokens();
+    pass(s.steps, true);
+    read_heads();
+  }
+};
+
+constexpr int64_t GROUP_TOKENS = 128;  // whose activations stay in the cache
+
+// sizes: a Sizes, then the layers' sides; pointers: a Net, then a Layer for every layer.
+template <class R> void dream(const int64_t* sizes, void* const* pointers) {
+  Sizes s;
+  Net<R> net;
+  std::memcpy(&s, sizes, sizeof(Sizes));
+  std::memcpy(&net, pointers, sizeof(Net<R>));
+  std::vector<Layer<R>> layers(s.layers);
+  std::memcpy(layers.data(), pointers + NET_POINTERS, s.layers * sizeof(Layer<R>));
+  const int64_t *sides = sizes + SIZES, most = std::max<int64_t>(1, GROUP_TOKENS / s.tokens());
+  int64_t largest = 1;
+  for (int64_t i = 0; i < s.layers; i++) largest = std::max(largest, sides[2 * i] * sides[2 * i + 1]);
+  if (s.rows < s.threads) {  // all threads walk all rows together
+    Scratch<R> scratch(s, s.rows, s.threads, largest);
+    with_team(s.threads, [&](Team team) {
+      Walk<R>{s, sides, net, layers.data(), scratch, team, 0, s.rows}.frame();
+    });
+    return;
+  }
+  parallel_for(s.threads, s.rows, [&](int64_t begin, int64_t end) {
+    const int64_t group = std::min(most, end - begin);
+    Scratch<R> scratch(s, group, 1, largest);
+    for (int64_t row = begin; row < end; row += group)
+      Walk<R>{s, sides, net, layers.data(), scratch, Team{nullptr, 0}, row, std::min(group, end - row)}.frame();
+  });
+}
+EXPORT_REAL(dream)
+
+// Weights (N, K) of a linear layer to panels.
+template <class R> void pack(const int64_t* sizes, void* const* pointers) {
+  pack_panels<R>((const R*)pointers[0], sizes[1], sizes[2], (R*)pointers[1]);
+}
+EXPORT_REAL(pack)
+
+static_assert(sizeof(Sizes) == SIZES * sizeof(int64_t), "sizes are handed over as they lie");

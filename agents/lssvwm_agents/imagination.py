@@ -69,6 +69,8 @@ class DreamTrainConfig(PPOConfig):
     """Network passes per dreamt frame. With 1, what is not known is a blur instead of a guess, which agents exploit."""
     device: str = "cpu"
     """Where the world model runs."""
+    engine: str = "auto"
+    """What runs it: auto, torch, compiled or native."""
 
 
 IMAGE_PPO = PPOConfig(num_envs=8, rollout_steps=128, batch_size=512)
@@ -92,7 +94,7 @@ def train_in_dream(
     Raises:
         FileExistsError: if `out` exists.
         FileNotFoundError: if there is no such checkpoint.
-        ValueError: if the checkpoint is unusable.
+        ValueError: if the checkpoint is unusable, or there is no such engine.
     """
     config = config or DreamTrainConfig()
     if out is not None:
@@ -106,6 +108,7 @@ def train_in_dream(
         horizon=config.horizon,
         denoise_steps=config.denoise_steps,
         device=config.device,
+        engine=config.engine,
     )
     model = _train("MlpPolicy", envs, config, progress, net_arch=list(config.hidden))
     if out is not None:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.world_model import WorldModel
 
 Observation = Literal["image", "memory", "both"]
@@ -33,10 +32,16 @@ def observation_space(model: WorldModel, observation: Observation) -> gym.Space:
     return parts[observation]
 
 
-def make_observation(frames: Array, memory: Memory, observation: Observation) -> Any:
-    """The observation (N, ...) of N rows, in arrays or tensors as the frames are."""
+def make_observation(frames: Array, readout: torch.Tensor | None, observation: Observation) -> Any:
+    """The observation (N, ...) of N rows, in arrays or tensors as the frames are.
+
+    Args:
+        frames: (N, H, W, C) uint8.
+        readout: `Memory.readout` (N, R') of the rows; not needed for images alone.
+    """
     if observation == "image":
         return frames
-    readout: Any = memory.readout().float()  # as the space says, also of a model in fp64
-    readout = readout.cpu().numpy() if isinstance(frames, np.ndarray) else readout
-    return {"image": frames, "memory": readout} if observation == "both" else readout
+    assert readout is not None
+    read: Any = readout.float()  # as the space says, also of a model in fp64
+    read = read.cpu().numpy() if isinstance(frames, np.ndarray) else read
+    return {"image": frames, "memory": read} if observation == "both" else read

@@ -12,7 +12,8 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
-from lssvwm_envs.dream.model_cache import check_memory, shared_fingerprint, shared_model
+from lssvwm_envs.dream.forks import stay_able_to_run
+from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.observation import make_observation, observation_space
 from lssvwm_envs.rows import autoreset_mode_of, reset_mask, row_of
 from lssvwm_rl.model.checkpoint_files import CONTEXTS, resolve_checkpoint
@@ -60,15 +61,18 @@ class MemoryObservation(gym.Wrapper):
         observation: "memory" (R',) float32 in [-1, 1], the readout, which has `model.readout_size` numbers; or "both"
             for a Dict of image and memory.
         device: of the model.
+        engine: what runs it, see `DreamConfig`.
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
-        ValueError: if the environment's frames or actions are not the model's.
+        ValueError: if the environment's frames or actions are not the model's, or there is no such engine.
     """
 
-    def __init__(self, env: gym.Env, checkpoint: str, observation: Kind = "memory", device: str = "cpu"):
+    def __init__(
+        self, env: gym.Env, checkpoint: str, observation: Kind = "memory", device: str = "cpu", engine: str = "auto"
+    ):
         super().__init__(env)
-        self._reader = _Reader(env, env.observation_space, env.action_space, checkpoint, observation, device)
+        self._reader = _Reader(env, env.observation_space, env.action_space, checkpoint, observation, device, engine)
         self.observation_space = self._reader.observation_space
         self._memory, self._frames = self._reader.blank(1)
 
@@ -115,16 +119,18 @@ class VectorMemoryObservation(VectorWrapper):
 
     Args:
         env: in any autoreset mode, see `rows.autoreset_mode_of`.
-        checkpoint, observation, device: as in `MemoryObservation`.
+        checkpoint, observation, device, engine: as in `MemoryObservation`.
 
     Raises:
         FileNotFoundError, ValueError: as `MemoryObservation`.
     """
 
-    def __init__(self, env: VectorEnv, checkpoint: str, observation: Kind = "memory", device: str = "cpu"):
+    def __init__(
+        self, env: VectorEnv, checkpoint: str, observation: Kind = "memory", device: str = "cpu", engine: str = "auto"
+    ):
         super().__init__(env)
         single = env.single_observation_space, env.single_action_space
-        self._reader = _Reader(env, *single, checkpoint, observation, device)
+        self._reader = _Reader(env, *single, checkpoint, observation, device, engine)
         self.autoreset_mode = autoreset_mode_of(env)
         self.single_observation_space = self._reader.observation_space
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
@@ -208,11 +214,12 @@ class _Reader:
         checkpoint: str,
         observation: str,
         device: str,
+        engine: str,
     ):
         if observation not in ("memory", "both"):
             raise ValueError(f"Observation {observation!r} is unknown here; use memory or both.")
-        self.model = shared_model(checkpoint, device)
-        self.fingerprint = shared_fingerprint(self.model)
+        self._shared = shared_engine(checkpoint, device, engine)
+        self.model, self.fingerprint = self._shared.model, self._shared.fingerprint
         self.image = image_key(observations)
         check_fits(self.model.config, image_shape(observations), space_to_json(actions), str(env))
         self.kind: Kind = "memory" if observation == "memory" else "both"
@@ -244,15 +251,16 @@ class _Reader:
         tensors = [np.ascontiguousarray(frames), moves.astype(self.action_dtype)]
         images, moved = (torch.from_numpy(array).to(device)[:, None] for array in tensors)
         numbers = None if vectors is None else torch.from_numpy(vectors).to(device)[:, None]
-        return self.model.observe(memory, images, moved, numbers)[0]
+        stay_able_to_run()
+        return self._shared.engine.observe(memory, images, moved, numbers)[0]
 
     def observe(self, memory: Memory, frames: np.ndarray) -> Any:
         """What the agent sees of n rows."""
-        return make_observation(frames.copy(), memory, self.kind)
+        return make_observation(frames.copy(), memory.readout(), self.kind)
 
     def check_state(self, state: RealState[Any], n: int) -> None:
         """Raise ValueError unless a state is of n rows and of this model."""
-        check_memory(state.memory, state.model, self.model, n)
+        self._shared.check_memory(state.memory, state.model, n)
 
 
 def _copy(env: E) -> E:

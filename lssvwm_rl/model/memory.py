@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lssvwm_rl.files import written_whole
-from lssvwm_rl.model.sketch import sketch
+from lssvwm_rl.model.sketch import read_out
 
 PARTS = ("states", "keys", "values")  # of a layer, in files
 
@@ -61,8 +61,7 @@ class Memory:
         The features, and a sketch of every layer's states: features tell what the heads need at this frame, but what
         was seen before is in them in a form that is hard to learn to read.
         """
-        states = [sketch(layer.state, i).tanh() for i, layer in enumerate(self.layers) if layer.state.shape[1]]
-        return torch.cat([self.features, *states], dim=1)
+        return read_out(self.features, {i: each.state for i, each in enumerate(self.layers) if each.state.shape[1]})
 
     def block_norms(self) -> tuple[Tensor, ...]:
         """Per layer the Frobenius norm of every block's state, (B, n_blocks), for display."""
@@ -89,6 +88,17 @@ class Memory:
         """This memory with M of its rows, by index (M,) int64, replaced by the M rows of `other`."""
         ours, theirs = _aligned([self, other])
         return Memory.from_tensors({name: t.index_copy(0, rows.to(t.device), theirs[name]) for name, t in ours.items()})
+
+    def overwrite(self, row: int, other: Memory) -> Memory:
+        """`put` of a single row in place, for who alone holds a memory; caches that have to grow are new.
+
+        Args:
+            other: one row.
+        """
+        ours, theirs = _aligned([self, other])
+        for name, tensor in ours.items():
+            tensor[row].copy_(theirs[name][0])
+        return Memory.from_tensors(ours)
 
     def clone(self) -> Memory:
         """A copy that shares no storage."""

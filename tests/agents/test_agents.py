@@ -12,7 +12,7 @@ from lssvwm_agents.commands.agent import RENAMED
 from lssvwm_agents.evaluate import evaluate_policy
 from lssvwm_agents.imagination import DreamTrainConfig, PPOConfig, train_in_dream, train_on_images, train_on_memory
 from lssvwm_agents.policies import check_reads, load_policy, save_policy
-from lssvwm_envs.dream.model_cache import shared_model
+from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.make import make_image_env
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.cli import main
@@ -55,9 +55,9 @@ def test_a_dream_trained_policy_is_kept_and_acts_in_the_real_env(checkpoint, tmp
     assert np.array_equal(ours, theirs)
     result = evaluate_policy(loaded, make, 2, wrap_vector=partial(VectorMemoryObservation, checkpoint=checkpoint))
     assert (result.lengths > 0).all()
-    check_reads(loaded, shared_model(checkpoint))
+    check_reads(loaded, shared_engine(checkpoint).model)
     with pytest.raises(ValueError, match="the memory has 384 numbers; use the world model"):
-        check_reads(loaded, shared_model("minigrid-memory"))
+        check_reads(loaded, shared_engine("minigrid-memory").model)
     with pytest.raises(FileExistsError, match="exists already"):
         train_in_dream(checkpoint, config, tmp_path / "agent")
     (tmp_path / "agent" / "policy.safetensors").write_bytes(b"half")
@@ -86,7 +86,7 @@ def test_ppo_trains_on_the_memory_of_the_real_environment(checkpoint):
 
     model = train_on_memory(ENV_ID, checkpoint, PPOConfig(**TINY), progress)
     assert model.num_timesteps == 32 and steps[-1] == (32, 32, "return")
-    assert model.observation_space.shape == (shared_model(checkpoint).readout_size,)
+    assert model.observation_space.shape == (shared_engine(checkpoint).model.readout_size,)
     again = train_on_memory(ENV_ID, checkpoint, PPOConfig(**TINY))
     assert all((p == q).all() for p, q in zip(model.policy.parameters(), again.policy.parameters(), strict=True))
 

@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 from lssvwm_agents.evaluate import evaluate_policy
 from lssvwm_agents.planning import CEM, CEMConfig, PlannerPolicy, WorldModelDynamics, cem_policy
-from lssvwm_envs.dream.model_cache import shared_model
+from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.make import make_image_env
 from lssvwm_rl.data.store import EpisodeStore
 from support.fp64 import ONCE_ROUNDED, fp64_models
@@ -64,7 +64,7 @@ def test_returns_that_are_not_numbers_are_refused():
 
 @fp64_models()
 def test_returns_are_those_of_unrolling_by_hand(checkpoint):
-    model = shared_model(checkpoint)
+    model = shared_engine(checkpoint).model
     episode = EpisodeStore(checkpoint + "/contexts")[0]
     frames, moves = torch.from_numpy(episode.frames[None, :3]), torch.zeros(1, 3, dtype=torch.int64)
     memory, _ = model.observe(model.initial_memory(1), frames, moves)
@@ -86,7 +86,7 @@ def test_returns_are_those_of_unrolling_by_hand(checkpoint):
 
 
 def test_the_planner_starts_anew_where_an_episode_starts(checkpoint):
-    model = shared_model(checkpoint)
+    model = shared_engine(checkpoint).model
     episode = EpisodeStore(checkpoint + "/contexts")[0]
     planner = cem_policy(model, CEMConfig(horizon=3, samples=4, elites=2, iterations=1))
     _, state = planner.predict(episode.frames[[0, 1]])
@@ -123,7 +123,7 @@ class Shooting:
 
 
 def test_another_planner_plays_too(checkpoint):
-    model = shared_model(checkpoint)
+    model = shared_engine(checkpoint).model
     policy = PlannerPolicy(model, Shooting(actions=7), WorldModelDynamics(model), seed=2)
     make = partial(make_image_env, "MiniGrid-MemoryS7-v0", max_steps=5)
     alone, beside = (evaluate_policy(policy, make, 2, num_envs=n) for n in (1, 2))
@@ -135,7 +135,7 @@ def test_another_planner_plays_too(checkpoint):
 
 
 def test_any_dynamics_with_the_same_actions_is_searched(checkpoint):
-    model = shared_model(checkpoint)
+    model = shared_engine(checkpoint).model
     frames = np.zeros((2, *model.config.frame_shape), np.uint8)
     targets = torch.tensor([[3] * 5, [6] * 5])
     dynamics = Target(spaces.Discrete(7), targets)
@@ -146,7 +146,7 @@ def test_any_dynamics_with_the_same_actions_is_searched(checkpoint):
 
 
 def test_one_image_is_found_in_what_is_observed(checkpoint):
-    model = shared_model(checkpoint)
+    model = shared_engine(checkpoint).model
     policy, frames = cem_policy(model), np.zeros((1, *model.config.frame_shape), np.uint8)
     with pytest.raises(ValueError, match="observation .a, b. must hold one image, not 2"):
         policy.predict({"a": frames, "b": frames})

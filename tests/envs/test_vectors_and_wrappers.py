@@ -9,7 +9,7 @@ import torch
 from gymnasium.vector import SyncVectorEnv
 
 from lssvwm_envs.dream.env import DreamEnv
-from lssvwm_envs.dream.model_cache import shared_model
+from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.make import make_image_env
 from lssvwm_envs.sb3 import DreamVecEnv
 from lssvwm_envs.wrappers import MemoryObservation, VectorMemoryObservation
@@ -46,7 +46,7 @@ def test_rows_dream_what_single_envs_dream(context_length):
 
 @fp64_models()
 def test_the_wrapper_reads_what_observe_reads(checkpoint):
-    model = shared_model(checkpoint)
+    model = shared_engine(checkpoint).model
     env = MemoryObservation(make_image_env(ENV_ID), checkpoint, observation="both")
     observation, _ = env.reset(seed=5)
     frames, actions = [observation["image"]], [0]

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lssvwm_envs.dream.env import DreamEnv
-from lssvwm_envs.dream.model_cache import shared_model
+from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.dream.vector import DreamVectorEnv
 from lssvwm_envs.make import make_image_env
 from lssvwm_envs.rows import row_of
@@ -81,7 +81,7 @@ class Beside:
     """Episodes as single wrappers and the model itself know them, a row each."""
 
     def __init__(self, checkpoint: str, n: int, kind: Any, keys: tuple[str, ...]):
-        self.model, self.kind, self.keys = shared_model(checkpoint), kind, keys
+        self.model, self.kind, self.keys = shared_engine(checkpoint).model, kind, keys
         self.real = [Noisy(keys) for _ in range(n)]
         self.wrapped = [MemoryObservation(Noisy(keys), checkpoint, kind) for _ in range(n)]
         self.memories = [self.model.initial_memory(1)] * n

@@ -90,6 +90,19 @@ def test_put_replaces_the_named_rows_in_their_order(kind, rows, ours, theirs):
         torch.testing.assert_close(features[i : i + 1], alone, **CLOSE)
 
 
+@pytest.mark.parametrize("kind", ["block_ssm", "window", "causal"])
+@pytest.mark.parametrize(("ours", "theirs"), [(1, 3), (3, 1), (2, 2)])
+def test_overwriting_a_row_is_put_in_place(kind, ours, theirs):
+    whole, other = after(kind, ROWS, ours).clone(), after(kind, 1, theirs)
+    wanted, before = whole.put(torch.tensor([2]), other), other.clone()
+    result = whole.overwrite(2, other)
+    assert same(result, wanted) and same(other, before)
+    grown = kind == "causal" and theirs > ours
+    for name, tensor in result.tensors().items():
+        again = tensor.data_ptr() == whole.tensors()[name].data_ptr()
+        assert again or (grown and name.startswith(("keys.", "values.")))
+
+
 def test_a_memory_cannot_be_changed_and_a_clone_shares_nothing():
     whole = memory()
     with pytest.raises(dataclasses.FrozenInstanceError):

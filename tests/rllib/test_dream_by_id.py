@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lssvwm_envs.dream.model_cache import shared_model
+from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.dream.vector import DreamVectorEnv
 
 pytestmark = pytest.mark.rllib
@@ -81,7 +81,7 @@ def test_two_iterations_change_the_policy_that_samples(two_cores, checkpoint):
         assert process != os.getpid()
         assert dreams == [DreamVectorEnv, "lssvwm/Dream-v0", 2]
         space = algo.get_module().observation_space
-        assert space.shape == (shared_model(checkpoint).readout_size,) and space.dtype == np.float32, (
+        assert space.shape == (shared_engine(checkpoint).model.readout_size,) and space.dtype == np.float32, (
             "the readout of the memory"
         )
 

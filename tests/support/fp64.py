@@ -12,15 +12,15 @@ import pytest
 
 from lssvwm_envs.dream import model_cache
 from lssvwm_rl.model.checkpoints import load_world_model
-from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.model.delegate import make_engine
 
 ONCE_ROUNDED = 1e-6
 """Readouts and rewards leave environments as fp32, numbers of up to about 1: a unit is 6e-8."""
 
 
 @functools.lru_cache(maxsize=4)
-def _load(folder: Path, changed: int, device: str, compiled: bool) -> WorldModel:
-    return load_world_model(folder, device, compiled).double()
+def _load(folder: Path, changed: int, device: str, engine: str, process: int) -> model_cache.SharedEngine:
+    return model_cache.SharedEngine(folder, make_engine(load_world_model(folder, device).double(), engine))
 
 
 @contextmanager

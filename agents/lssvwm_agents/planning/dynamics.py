@@ -9,6 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lssvwm_agents.planning.prefixes import Tree, distinct, trees
+from lssvwm_rl.model.delegate import make_engine
+from lssvwm_rl.model.engine import Engine
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.spaces import action_layout, space_from_json
@@ -22,7 +25,7 @@ class Dynamics(Protocol):
         """The space of one action."""
 
     def evaluate(self, memory: Any, actions: Tensor) -> Tensor:
-        """Returns (B, S) float32 of S candidate sequences for each of the B rows of `memory`.
+        """Returns (B, S), floats, of S candidate sequences for each of the B rows of `memory`.
 
         Args:
             memory: B starting points; not changed.
@@ -35,33 +38,43 @@ class WorldModelDynamics:
     """Returns predicted by unrolling a world model, without gradients.
 
     All candidates of one row meet the same diffusion noise (common random numbers), so that their returns differ by
-    their actions alone. The noise depends on the seed and the row's frame counter only: repeated calls agree exactly,
-    a row does not depend on its neighbours, and the next real step draws new noise.
+    their actions alone. The noise depends on the seed and the row's frame counter only: repeated calls agree up to the
+    rounding of sums, a row does not depend on its neighbours, and the next real step draws new noise. Therefore
+    candidates that begin with the same actions have the same future so far, which is unrolled once.
     """
 
     def __init__(
-        self, model: WorldModel, discount: float = 0.99, denoise_steps: int = 1, seed: int = 0, max_rows: int = 256
+        self,
+        model: WorldModel | Engine,
+        discount: float = 0.99,
+        denoise_steps: int = 1,
+        seed: int = 0,
+        max_rows: int = 256,
     ) -> None:
         """
         Args:
+            model: or the engine that runs it; a model is run with the weights that it has now.
             discount: per step, in (0, 1].
             denoise_steps: network passes per imagined frame.
-            max_rows: sequences unrolled at a time, which bounds the memory used.
+            max_rows: futures unrolled at a time, which bounds the memory used.
         """
         if not 0 < discount <= 1:
             raise ValueError(f"The discount {discount} is outside (0, 1]; use for example 0.99.")
         if denoise_steps < 1 or max_rows < 1:
             raise ValueError(f"denoise_steps {denoise_steps} and max_rows {max_rows} must be at least 1.")
-        self.model = model
+        self.engine = engine_of(model)
         self.discount = discount
         self.denoise_steps = denoise_steps
         self.seed = seed
         self.max_rows = max_rows
-        self.action_space = space_from_json(model.config.action_space)
+        self.action_space = space_from_json(self.engine.model.config.action_space)
 
     @torch.no_grad()
     def evaluate(self, memory: Memory, actions: Tensor) -> Tensor:
         """See `Dynamics.evaluate`: sum of discounted rewards, each weighted by the chance of being alive before it.
+
+        Returns:
+            (B, S) in the dtype of the model's rewards.
 
         Raises:
             ValueError: if `actions` do not fit the memory's rows or the action space.
@@ -70,27 +83,34 @@ class WorldModelDynamics:
         if actions.ndim < 3 or actions.shape[0] != memory.batch_size or tuple(actions.shape[3:]) != action_shape:
             expected = (memory.batch_size, "S", "horizon", *action_shape)
             raise ValueError(f"Actions of shape {tuple(actions.shape)} do not fit; give {expected}.")
-        candidates = actions.shape[1]
-        rows = torch.arange(memory.batch_size).repeat_interleave(candidates)
-        flat = actions.flatten(0, 1).to(self.model.device)
-        noise_seeds = [_noise_seed(self.seed, frames) for frames in memory.frames.tolist()]
-        chunks = [
-            self._unroll(memory.select(part.to(self.model.device)), moves, [noise_seeds[row] for row in part.tolist()])
-            for part, moves in zip(rows.split(self.max_rows), flat.split(self.max_rows), strict=True)
-        ]
-        return torch.cat(chunks).view(memory.batch_size, candidates)
+        rows, sequences, place = distinct(actions.to(self.engine.model.device))
+        seeds = [_noise_seed(self.seed, frames) for frames in memory.frames.tolist()]
+        parts = [self._unroll(memory, tree, seeds) for tree in trees(rows, sequences, self.max_rows)]
+        return torch.cat(parts)[place].view(actions.shape[:2])
 
-    def _unroll(self, memory: Memory, actions: Tensor, noise_seeds: list[int]) -> Tensor:
-        generators = [torch.Generator(self.model.device).manual_seed(seed) for seed in noise_seeds]
-        returns = torch.zeros(len(noise_seeds), device=self.model.device)
+    def _unroll(self, memory: Memory, tree: Tree, seeds: list[int]) -> Tensor:
+        """Returns of a tree's sequences; `seeds` are those of the noise of the memory's rows."""
+        device = self.engine.model.device
+        drawn = sorted({seeds[row] for row in tree.rows})
+        noise_of = torch.tensor([drawn.index(seed) if seed in drawn else 0 for seed in seeds], device=device)
+        generators = [torch.Generator(device).manual_seed(seed) for seed in drawn]
+        returns = torch.zeros(memory.batch_size, dtype=memory.features.dtype, device=device)
         weight = torch.ones_like(returns)
-        for action in actions.unbind(1):
-            step = self.model.imagine(memory, action, generators, denoise_steps=self.denoise_steps)
+        for level in tree.levels:
+            if not level.straight:
+                memory, returns, weight = memory.select(level.parent), returns[level.parent], weight[level.parent]
+            noise = self.engine.draw(generators)[noise_of[level.row]]
+            step = self.engine.imagine(memory, level.action, noise, self.denoise_steps)
             # The reward for reaching the end counts; only what would follow it does not.
-            returns += weight * step.reward
+            returns = returns + weight * step.reward
             weight = weight * self.discount * (1 - step.terminated)
             memory = step.memory
         return returns
+
+
+def engine_of(model: WorldModel | Engine) -> Engine:
+    """The engine itself, or one for a model, with the weights that the model has now."""
+    return make_engine(model) if isinstance(model, WorldModel) else model
 
 
 def _noise_seed(seed: int, frames: int) -> int:

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lssvwm_agents.planning.dynamics import Dynamics
+from lssvwm_agents.planning.dynamics import Dynamics, engine_of
 from lssvwm_agents.planning.planner import P, Planner
+from lssvwm_rl.model.engine import Engine
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.spaces import action_layout, find_images, space_from_json
@@ -31,10 +32,11 @@ class PlannerState(Generic[P]):
 class PlannerPolicy(Generic[P]):
     """Stable-Baselines3's `predict`: a world model observes, a planner searches. State in, state out."""
 
-    def __init__(self, model: WorldModel, planner: Planner[P], dynamics: Dynamics, seed: int = 0) -> None:
+    def __init__(self, model: WorldModel | Engine, planner: Planner[P], dynamics: Dynamics, seed: int = 0) -> None:
         """
         Args:
-            model: its memory of what was observed is where the dynamics start.
+            model: or the engine that runs it, see `engine_of`; its memory of what was observed is where the dynamics
+                start.
             planner: searches actions at every step.
             dynamics: what the planner searches in, for example `WorldModelDynamics(model)`.
             seed: of the planner's random numbers.
@@ -42,13 +44,15 @@ class PlannerPolicy(Generic[P]):
         Raises:
             ValueError: if the dynamics have other actions than the model.
         """
-        self.action_space = space_from_json(model.config.action_space)
+        self.engine = engine_of(model)
+        self.model = self.engine.model
+        self.action_space = space_from_json(self.model.config.action_space)
         if dynamics.action_space != self.action_space:
             raise ValueError(
                 f"The dynamics take actions of {dynamics.action_space}, the world model of {self.action_space}; use "
                 "dynamics of the same environment."
             )
-        self.model, self.planner, self.dynamics, self.seed = model, planner, dynamics, seed
+        self.planner, self.dynamics, self.seed = planner, dynamics, seed
 
     def predict(
         self,
@@ -80,7 +84,7 @@ class PlannerPolicy(Generic[P]):
         if episode_start is not None:
             state = self._restart(state, torch.as_tensor(np.asarray(episode_start), dtype=torch.bool))
         actions = state.actions.to(self.model.device)
-        memory, _ = self.model.observe(state.memory, frames[:, None], actions[:, None])
+        memory, _ = self.engine.observe(state.memory, frames[:, None], actions[:, None])
         generators = [_generator(self.seed, row, state.calls) for row in range(rows)]
         chosen, plan, _ = self.planner.plan(self.dynamics, memory, state.plan, generators)
         return chosen.numpy().astype(self.action_space.dtype), PlannerState(memory, chosen, plan, state.calls + 1)

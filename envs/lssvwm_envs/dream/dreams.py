@@ -13,15 +13,15 @@ import torch
 from gymnasium.utils import seeding
 from torch import Tensor
 
+from lssvwm_envs.dream.beginnings import Beginning, observed
 from lssvwm_envs.dream.checks import check_context
-from lssvwm_envs.dream.model_cache import check_memory, shared_fingerprint, shared_model
+from lssvwm_envs.dream.forks import stay_able_to_run
+from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.dream.state import DreamState
 from lssvwm_envs.observation import Observation, make_observation
 from lssvwm_envs.rows import with_masks
 from lssvwm_rl.data.store import Episode, EpisodeStore
 from lssvwm_rl.model.checkpoints import check_fits, load_contexts
-from lssvwm_rl.model.memory import Memory
-from lssvwm_rl.model.predict import observe_episodes
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.spaces import space_from_json
 
@@ -33,7 +33,7 @@ class DreamConfig:
     """How dreams are dreamt.
 
     Raises:
-        ValueError: if a number is not whole or below 1, or no checkpoint is named.
+        ValueError: if a number is not whole or below 1, no checkpoint is named, or `compiled` is given.
     """
 
     checkpoint: str | None
@@ -46,16 +46,21 @@ class DreamConfig:
     """Network passes per frame; more are slower and sharper."""
     device: str = "cpu"
     """Of the model."""
-    compiled: bool = False
-    """Whether the model dreams through torch.compile: faster, after a minute or more at the first step."""
+    engine: str = "auto"
+    """What runs the model, see `engine.ENGINES`: "auto" is the fastest that is ready at once; "compiled" needs a minute
+    or more for the first step."""
     observation: Observation = "image"
     """What agents see: image, memory or both."""
+    compiled: bool | None = None
+    """Not to be given any more."""
 
     def __post_init__(self) -> None:
         if self.checkpoint is None:
             raise ValueError(
                 'A dream needs a world model; name one, as in gym.make("lssvwm/Dream-v0", checkpoint="runs/NAME").'
             )
+        if self.compiled is not None:
+            raise ValueError(f'compiled={self.compiled!r} is now engine="{"compiled" if self.compiled else "auto"}".')
         numbers = (self.context_length, self.horizon, self.denoise_steps)
         if any(not isinstance(number, (int, np.integer)) or number < 1 for number in numbers):
             raise ValueError(
@@ -65,11 +70,13 @@ class DreamConfig:
 
 
 class DreamStep(NamedTuple):
-    """One step of N dreams, on the model's device; those that had ended before have no reward and no second end."""
+    """One step of N dreams; those that had ended before have no reward and no second end. Tensors are on the model's
+    device, arrays on the host, which counts the steps.
+    """
 
     reward: Tensor  # (N,) float32
-    terminated: Tensor  # (N,) bool
-    truncated: Tensor  # (N,) bool
+    terminated: np.ndarray  # (N,) bool
+    truncated: np.ndarray  # (N,) bool
     terminated_probability: Tensor  # (N,) float32
     vector: Tensor | None  # (N, V) float32
 
@@ -85,9 +92,11 @@ class Dreams:
     sums are rounded.
 
     Attributes:
-        memory: N rows.
-        frames: (N, H, W, C) uint8 on the model's device, the last observations.
-        steps: (N,) int64 on the model's device, dreamt since the reset.
+        shared: the engine, and what else all dreams of the checkpoint have in common.
+        memory: N rows, held here alone: rows that begin anew are written into it.
+        frames: (N, H, W, C) uint8 on the model's device, the last ones; held here alone, too.
+        readout: (N, R') of the memory, held here alone; None if nobody observes it.
+        steps: (N,) int64, dreamt since the reset.
         ended: (N,) bool, rows whose dream has ended and waits for its reset.
         empty: (N,) bool, rows that have had no dream yet.
         generators: one per row, which draws its contexts and seeds its noise.
@@ -100,12 +109,14 @@ class Dreams:
     def __init__(self, config: DreamConfig, count: int):
         assert config.checkpoint is not None
         self.config = config
-        self.model: WorldModel = shared_model(config.checkpoint, config.device, config.compiled)
+        self.shared = shared_engine(config.checkpoint, config.device, config.engine)
+        self.model: WorldModel = self.shared.model
         self.action_space = space_from_json(self.model.config.action_space)
         device = self.model.device
         self.memory = self.model.initial_memory(count)
         self.frames = torch.zeros(count, *self.model.config.frame_shape, dtype=torch.uint8, device=device)
-        self.steps = torch.zeros(count, dtype=torch.int64, device=device)
+        self.readout = self._read()
+        self.steps = np.zeros(count, np.int64)
         self.ended, self.empty = np.zeros(count, bool), np.ones(count, bool)
         self.generators = [seeding.np_random(None)[0] for _ in range(count)]
         self._noise = [torch.Generator(device) for _ in range(count)]
@@ -162,22 +173,21 @@ class Dreams:
         Raises:
             ValueError: if there are no contexts to draw from.
         """
-        rows = np.flatnonzero(mask)
+        stay_able_to_run()
+        rows = np.flatnonzero(mask).tolist()
         if isinstance(start, DreamState):
             self._go_on(rows, start)
             return {}
-        drawn, episodes = np.zeros(len(mask), np.int64), []
-        for row in rows.tolist():
-            if start is None:
-                drawn[row] = self.generators[row].integers(len(self.contexts))
-                length = min(self.config.context_length, int(self.contexts.lengths[drawn[row]]))
-                episodes.append(self.contexts.read(int(drawn[row]), 0, length))
-            self._draw_noise(row)
+        drawn = np.zeros(len(mask), np.int64)
         if start is None:
-            memory, last = observe_episodes(self.model, episodes), [episode.frames[-1] for episode in episodes]
+            for row in rows:
+                drawn[row] = self.generators[row].integers(len(self.contexts))
+            begun = [self._beginning(int(drawn[row])) for row in rows]
         else:
-            memory, last = observe_episodes(self.model, [start]).repeat(len(rows)), [start.frames[-1]] * len(rows)
-        self._put(rows, memory, torch.from_numpy(np.stack(last)), steps=0, ended=False)
+            begun = [observed(self.shared.engine, start)] * len(rows)
+        for row, beginning in zip(rows, begun, strict=True):
+            self._draw_noise(row)
+            self._put(row, beginning, steps=0, ended=False)
         return with_masks({"context_episode": drawn}, mask) if start is None else {}
 
     def step(self, actions: Tensor) -> DreamStep:
@@ -185,19 +195,23 @@ class Dreams:
 
         Rows that have ended take part, so that the batch keeps its shape; what they dream is of no account.
         """
-        imagined = self.model.imagine(self.memory, actions, self._noise, self.config.denoise_steps)
+        stay_able_to_run()
+        imagined = self.shared.engine.imagine(self.memory, actions, self._noise, self.config.denoise_steps)
         self.memory, self.frames, self.steps = imagined.memory, imagined.frame, self.steps + 1
-        reward, terminated = imagined.reward, imagined.terminated > TERMINATED_ABOVE
-        truncated = self.steps >= self.config.horizon
+        self.readout = self._read()
+        reward, truncated = imagined.reward, self.steps >= self.config.horizon
+        terminated = (imagined.terminated > TERMINATED_ABOVE).cpu().numpy()
         if self.ended.any():
-            stepped = torch.from_numpy(~self.ended).to(self.model.device)
-            reward, terminated, truncated = reward * stepped, terminated & stepped, truncated & stepped
-        self.ended = self.ended | (terminated | truncated).cpu().numpy()
+            stepped = ~self.ended
+            reward = reward * torch.from_numpy(stepped).to(self.model.device)
+            terminated, truncated = terminated & stepped, truncated & stepped
+        self.ended = self.ended | terminated | truncated
         return DreamStep(reward, terminated, truncated, imagined.terminated, imagined.vector)
 
     def observe(self) -> Any:
         """What all rows see now, (N, ...) on the model's device; copies, so writing to them does no harm."""
-        return make_observation(self.frames.clone(), self.memory, self.config.observation)
+        readout = None if self.readout is None else self.readout.clone()
+        return make_observation(self.frames.clone(), readout, self.config.observation)
 
     def state(self, row: int) -> DreamState:
         """Where a row is.
@@ -209,7 +223,7 @@ class Dreams:
             raise gym.error.ResetNeeded("There is no dream yet; call reset() before get_state().")
         return DreamState(
             memory=self.memory.select(torch.tensor([row])),
-            model=shared_fingerprint(self.model),
+            model=self.shared.fingerprint,
             frame=self.frames[row].cpu().numpy().copy(),
             steps=int(self.steps[row]),
             ended=bool(self.ended[row]),
@@ -223,7 +237,7 @@ class Dreams:
             raise ValueError(
                 f"A {type(state).__name__} is not a dream's state; give what get_state or DreamState.load returned."
             )
-        check_memory(state.memory, state.model, self.model, 1, self.config.checkpoint)
+        self.shared.check_memory(state.memory, state.model, 1)
         if len(state.noise) != len(self._noise[0].get_state()):
             raise ValueError(
                 f"The state's noise was not drawn on a device of the kind {self.model.device.type!r}; restore it on "
@@ -236,22 +250,35 @@ class Dreams:
             self.generators[row], _ = seeding.np_random(seed + row)
             self._draw_noise(row)
 
-    def _go_on(self, rows: np.ndarray, state: DreamState) -> None:
+    def _go_on(self, rows: list[int], state: DreamState) -> None:
         noise = torch.from_numpy(state.noise.copy())
-        for row in rows.tolist():
+        last = torch.from_numpy(state.frame.copy())[None].to(self.model.device)
+        beginning = Beginning(state.memory.to(self.model.device), last)
+        for row in rows:
             self._noise[row].set_state(noise)
             self.generators[row].bit_generator.state = state.np_random
-        last = torch.from_numpy(state.frame.copy())[None].repeat(len(rows), 1, 1, 1)
-        self._put(rows, state.memory.to(self.model.device).repeat(len(rows)), last, state.steps, state.ended)
+            self._put(row, beginning, state.steps, state.ended)
+
+    def _beginning(self, episode: int) -> Beginning:
+        version, length = self._contexts_version, self.config.context_length
+        return self.shared.beginnings.after(self.contexts, version, episode, length)
+
+    @functools.cached_property
+    def _contexts_version(self) -> int:
+        return (self.contexts.path / "header.json").stat().st_mtime_ns
 
     def _draw_noise(self, row: int) -> None:
         self._noise[row].manual_seed(int(self.generators[row].integers(2**63)))
 
-    def _put(self, rows: np.ndarray, memory: Memory, frames: Tensor, steps: int, ended: bool) -> None:
-        index = torch.from_numpy(rows)
-        self.memory = self.memory.put(index, memory)
-        index = index.to(self.model.device)
-        self.frames = self.frames.index_copy(0, index, frames.to(self.model.device))
-        self.steps = self.steps.index_fill(0, index, steps)
+    def _read(self) -> Tensor | None:
+        return None if self.config.observation == "image" else self.memory.readout()
+
+    def _put(self, row: int, beginning: Beginning, steps: int, ended: bool) -> None:
+        # In place: memory and frames are never handed out, but for copies.
+        self.memory = self.memory.overwrite(row, beginning.memory)
+        self.frames[row].copy_(beginning.frame[0])
+        if self.readout is not None:
+            self.readout[row].copy_(beginning.readout[0])
+        self.steps[row] = steps
         self.ended, self.empty = self.ended.copy(), self.empty.copy()
-        self.ended[rows], self.empty[rows] = ended, False
+        self.ended[row], self.empty[row] = ended, False

@@ -32,11 +32,12 @@ class DreamEnv(gym.Env):
     own argument `max_episode_steps` would not.
 
     Args:
-        checkpoint, context_length, horizon, denoise_steps, device, compiled: see `DreamConfig`.
+        checkpoint, context_length, horizon, denoise_steps, device, engine: see `DreamConfig`.
         observation: "image" (H, W, C) uint8; "memory" (R',) float32 in [-1, 1], the readout, which has
             `model.readout_size` numbers; or "both".
         render_mode: "rgb_array" or None.
         render_memory: whether pictures show beside the frame how much each block remembers, see `picture.heat_map`.
+        compiled: not to be given any more; an error says what to give instead.
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
@@ -52,12 +53,13 @@ class DreamEnv(gym.Env):
         horizon: int = 256,
         denoise_steps: int = 4,
         device: str = "cpu",
-        compiled: bool = False,
+        engine: str = "auto",
         observation: Observation = "image",
         render_mode: str | None = None,
         render_memory: bool = False,
+        compiled: bool | None = None,
     ):
-        config = DreamConfig(checkpoint, context_length, horizon, denoise_steps, device, compiled, observation)
+        config = DreamConfig(checkpoint, context_length, horizon, denoise_steps, device, engine, observation, compiled)
         self._dreams = Dreams(config, 1)
         check_render(self.model, render_mode, render_memory)
         self.render_mode, self.render_memory = render_mode, render_memory

@@ -1,63 +1,83 @@
-"""One loaded world model per checkpoint and device, shared by all environments of a process."""
+"""One engine per checkpoint, device and kind of engine, with all that environments of a process have in common."""
 
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
+from typing import Any
 
+from lssvwm_envs.dream.beginnings import Beginnings
+from lssvwm_envs.dream.forks import stay_able_to_run
 from lssvwm_rl.model.checkpoint_files import WEIGHTS, resolve_checkpoint
-from lssvwm_rl.model.checkpoints import earlier_fingerprint, fingerprint, load_world_model
+from lssvwm_rl.model.checkpoints import earlier_fingerprint, fingerprint
+from lssvwm_rl.model.delegate import load_engine
+from lssvwm_rl.model.engine import Engine
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.world_model import WorldModel
 
 
-def shared_model(checkpoint: str | Path, device: str = "cpu", compiled: bool = False) -> WorldModel:
-    """The checkpoint's model; loaded again only if its file has changed. Models hold weights only, so sharing is safe.
+def shared_engine(checkpoint: str | Path, device: str = "cpu", engine: str = "auto") -> SharedEngine:
+    """The checkpoint's engine; loaded again only if its file has changed.
 
     Raises:
-        FileNotFoundError, ValueError: as `WorldModel.from_pretrained`.
+        FileNotFoundError, ValueError: as `load_engine`.
     """
-    return _load(*_version(checkpoint), device, compiled)
-
-
-@functools.lru_cache(maxsize=4)
-def shared_fingerprint(model: WorldModel) -> str:
-    """`checkpoints.fingerprint` of a shared model, computed once."""
-    return fingerprint(model)
-
-
-def check_memory(memory: Memory, origin: str, model: WorldModel, rows: int, checkpoint: str | None = None) -> None:
-    """Check the memory in a state before an environment goes on from it.
-
-    Args:
-        origin: fingerprint of the model whose memory it is.
-        rows: how many the environment needs.
-        checkpoint: of the model; states that earlier versions saved name it by another fingerprint.
-
-    Raises:
-        ValueError: if it is another model's, or of another number of rows.
-    """
-    own = shared_fingerprint(model)
-    same = origin == own or (checkpoint is not None and origin == _earlier_fingerprint(*_version(checkpoint)))
-    if not same or memory.batch_size != rows:
-        raise ValueError(
-            f"The state has {memory.batch_size} rows of memory of model {origin}, needed are {rows} of {own}; restore "
-            "it in an env with the checkpoint it came from."
-        )
-
-
-def _version(checkpoint: str | Path) -> tuple[Path, int]:
-    """A checkpoint's folder, and when its weights were last written."""
+    stay_able_to_run()
     folder = resolve_checkpoint(checkpoint).resolve()
     weights = folder / WEIGHTS
-    return folder, weights.stat().st_mtime_ns if weights.is_file() else 0
+    changed = weights.stat().st_mtime_ns if weights.is_file() else 0
+    # Compiled code has its number of threads written into it, which a forked process cannot have.
+    process = os.getpid() if engine == "compiled" else 0
+    return _load(folder, changed, device, engine, process)
+
+
+class SharedEngine:
+    """An engine, and what is known about its checkpoint. All of it are values, so sharing is safe.
+
+    Attributes:
+        engine: holds weights only.
+        beginnings: of dreams in the checkpoint's own contexts.
+    """
+
+    def __init__(self, folder: Path, engine: Engine):
+        self.engine, self._folder = engine, folder
+        self.beginnings = Beginnings(engine)
+
+    @property
+    def model(self) -> WorldModel:
+        """Whose weights the engine has; not to be changed."""
+        return self.engine.model
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """`checkpoints.fingerprint` of the model."""
+        return fingerprint(self.model)
+
+    def check_memory(self, memory: Memory, origin: str, rows: int) -> None:
+        """Check the memory in a state before an environment goes on from it.
+
+        Args:
+            origin: fingerprint of the model whose memory it is; states that earlier versions saved name it by another.
+            rows: how many the environment needs.
+
+        Raises:
+            ValueError: if it is another model's, or of another number of rows.
+        """
+        if (origin != self.fingerprint and origin != self._earlier_fingerprint) or memory.batch_size != rows:
+            raise ValueError(
+                f"The state has {memory.batch_size} rows of memory of model {origin}, needed are {rows} of "
+                f"{self.fingerprint}; restore it in an env with the checkpoint it came from."
+            )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SharedEngine:
+        return self  # copies of an environment share it, too
+
+    @functools.cached_property
+    def _earlier_fingerprint(self) -> str | None:
+        return earlier_fingerprint(self._folder)
 
 
 @functools.lru_cache(maxsize=4)
-def _earlier_fingerprint(folder: Path, changed: int) -> str | None:
-    return earlier_fingerprint(folder)
-
-
-@functools.lru_cache(maxsize=4)
-def _load(folder: Path, changed: int, device: str, compiled: bool) -> WorldModel:
-    return load_world_model(folder, device, compiled)
+def _load(folder: Path, changed: int, device: str, engine: str, process: int) -> SharedEngine:
+    return SharedEngine(folder, load_engine(folder, device, engine))

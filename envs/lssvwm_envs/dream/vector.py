@@ -48,15 +48,16 @@ class DreamVectorEnv(VectorEnv):
         horizon: int = 256,
         denoise_steps: int = 4,
         device: str = "cpu",
-        compiled: bool = False,
+        engine: str = "auto",
         observation: Observation = "image",
         render_mode: str | None = None,
         render_memory: bool = False,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        compiled: bool | None = None,
     ):
         if not isinstance(num_envs, (int, np.integer)) or num_envs < 1:
             raise ValueError(f"num_envs must be a whole number of at least 1, got {num_envs!r}.")
-        config = DreamConfig(checkpoint, context_length, horizon, denoise_steps, device, compiled, observation)
+        config = DreamConfig(checkpoint, context_length, horizon, denoise_steps, device, engine, observation, compiled)
         self._dreams = Dreams(config, num_envs)
         check_render(self.model, render_mode, render_memory)
         self.num_envs, self.render_mode, self.render_memory = num_envs, render_mode, render_memory
@@ -128,10 +129,12 @@ class DreamVectorEnv(VectorEnv):
         moves = actions.to(torch.from_numpy(np.zeros(0, dtype)).dtype)
         transition = advance(self._dreams, moves, self.autoreset_mode)
         step, info = transition.step, dict[str, Any](transition.step.info)
+        device = self.model.device
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
-            finished = torch.from_numpy(transition.finished).to(self.model.device)
+            finished = torch.from_numpy(transition.finished).to(device)
             info |= {"final_obs": transition.last, "_final_obs": finished}
-        return transition.observation, step.reward, step.terminated, step.truncated, info
+        ends = (torch.from_numpy(part).to(device) for part in (step.terminated, step.truncated))
+        return transition.observation, step.reward, *ends, info
 
     def render(self) -> Any:
         """What `DreamEnv.render` shows, for every row; None without a render mode."""

@@ -1,0 +1,78 @@
+"""Where dreams begin: the memory after a real context, observed once and kept."""
+
+from __future__ import annotations
+
+import functools
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lssvwm_rl.data.store import Episode, EpisodeStore
+from lssvwm_rl.model.engine import Engine
+from lssvwm_rl.model.memory import Memory
+from lssvwm_rl.model.predict import observe_episodes
+
+KEPT_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """One row after a context, on the model's device; a value, which many dreams may begin with."""
+
+    memory: Memory
+    frame: Tensor
+    """(1, H, W, C) uint8, the last one seen."""
+
+    @functools.cached_property
+    def readout(self) -> Tensor:
+        """(1, R') of the memory."""
+        return self.memory.readout()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return self.memory.nbytes + self.frame.nbytes
+
+
+def observed(engine: Engine, context: Episode) -> Beginning:
+    """The beginning after a context, which is observed alone: how its sums are rounded depends on nothing else.
+
+    Raises:
+        ValueError: if it does not fit the model.
+    """
+    memory = observe_episodes(engine.model, [context])
+    frame = torch.from_numpy(np.ascontiguousarray(context.frames[-1:])).to(engine.model.device)
+    return Beginning(memory, frame)
+
+
+class Beginnings:
+    """Those of one engine in its checkpoint's own contexts; the ones that were used last are kept.
+
+    Args:
+        limit: bytes to be kept at most; the one used last is always kept.
+    """
+
+    def __init__(self, engine: Engine, limit: int = KEPT_BYTES):
+        self.engine, self.limit = engine, limit
+        self._kept: OrderedDict[tuple[int, int, int], Beginning] = OrderedDict()
+        self._bytes = 0
+
+    def after(self, contexts: EpisodeStore, version: int, episode: int, length: int) -> Beginning:
+        """After the first frames of an episode, at most `length` of them and at most as many as it has steps.
+
+        Args:
+            version: of the contexts; what was kept of another is not used.
+        """
+        length = min(length, int(contexts.lengths[episode]))
+        key = version, episode, length
+        found = self._kept.get(key)
+        if found is None:
+            found = self._kept[key] = observed(self.engine, contexts.read(episode, 0, length))
+            self._bytes += found.nbytes
+            while self._bytes > self.limit and len(self._kept) > 1:
+                self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        self._kept.move_to_end(key)
+        return found

@@ -91,7 +91,11 @@ class BackboneConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """What one chooses of a world model's architecture; the data decide the rest."""
+    """What one chooses of a world model's architecture; the data decide the rest.
+
+    Raises:
+        ValueError: for token noise and shortcuts in one model.
+    """
 
     grid: tuple[int, int] = (2, 2)
     """Tokens per frame (h, w); each divides its side of the frame."""
@@ -105,6 +109,15 @@ class ModelConfig:
     """R, features that heads read, and policies among other things (`Memory.readout`)."""
     head_width: int = 256
     """Hidden width of heads and of the recall MLP."""
+    token_noise: bool = False
+    """Whether noise is drawn in token space: the same distribution as pixel noise after the embedding, from fewer
+    draws."""
+
+    def __post_init__(self) -> None:
+        if self.token_noise and self.shortcut:
+            raise ValueError(
+                "Shortcut training needs the noise of pixels, which token_noise does not draw; use one of the two."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +125,7 @@ class WorldModelConfig(ModelConfig):
     """A world model for the frames, actions and vectors of some data.
 
     Raises:
-        ValueError: if the token grid does not divide the frames.
+        ValueError: if the token grid does not divide the frames, and as `ModelConfig`.
     """
 
     frame_shape: tuple[int, int, int]
@@ -123,6 +136,7 @@ class WorldModelConfig(ModelConfig):
     """V, numbers in the low-dimensional part of an observation; 0 for none."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         (H, W, _), (h, w) = self.frame_shape, self.grid
         if H % h or W % w:
             raise ValueError(f"The token grid {self.grid} does not divide frames of {H}x{W}; choose a divisor.")
@@ -131,6 +145,8 @@ class WorldModelConfig(ModelConfig):
         """Strict JSON text; without the scan's backend, which depends on the machine."""
         plain = dataclasses.asdict(self)
         del plain["backbone"]["backend"]
+        if not self.token_noise:  # so that checkpoints from before it keep their fingerprint
+            del plain["token_noise"]
         return json.dumps({"format_version": FORMAT_VERSION, **plain}, indent=2)
 
     @classmethod

@@ -9,16 +9,14 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lssvwm_rl.files import write_text, written_whole
 from lssvwm_rl.model.backbone import Backbone, Masks, Pass, modulate
-from lssvwm_rl.model.checkpoint_files import MODEL_CONFIG, WEIGHTS, named_as_now, resolve_checkpoint
+from lssvwm_rl.model.checkpoint_files import resolve_checkpoint
+from lssvwm_rl.model.checkpoint_weights import read_checkpoint, write_checkpoint
 from lssvwm_rl.model.conditioning import ActionEmbedding, NoiseEmbedding, VectorEmbedding
 from lssvwm_rl.model.config import WorldModelConfig
-from lssvwm_rl.model.flow import FINEST, euler_sample, steps_index
+from lssvwm_rl.model.flow import FINEST, embedded_noise, euler_sample, steps_index
 from lssvwm_rl.model.heads import ContinuationHead, RewardHead
 from lssvwm_rl.model.memory import LayerMemory, Memory
 from lssvwm_rl.model.patches import Patches
@@ -51,7 +49,7 @@ class WorldModel(nn.Module):
     def __init__(self, config: WorldModelConfig):
         super().__init__()
         self.config = config
-        self.compiled: tuple[Callable, Callable] | None = None  # see `compile_dreaming`
+        self.compiled: tuple[Callable, Callable] | None = None
         (H, W, C), (h, w), width = config.frame_shape, config.grid, config.backbone.width
         self.patches = Patches(H // h, W // w)
         pixels = self.patches.height * self.patches.width * C
@@ -189,22 +187,34 @@ class WorldModel(nn.Module):
         """The frame of `imagine` (B, H, W, C) uint8, with the vectors (B, 1, V) given and nothing committed."""
         if len(generators) != memory.batch_size:
             raise ValueError(f"{len(generators)} generators for {memory.batch_size} rows; give one per row.")
-        shape = (*self.config.grid, self.patch_in.in_features)
-        noise = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators]).to(self.position)
-        steps = steps_index(denoise_steps)
+        noise, steps, shift = self.draw_noise(generators), steps_index(denoise_steps), self.config.noise_shift
         masks = self.backbone.masks(memory.frames) if masks is None else masks
-        denoise = WorldModel.denoise if self.compiled is None else self.compiled[0]
-        x = euler_sample(
-            lambda x, tau: denoise(self, x, tau, steps, action, vectors, memory, masks),
-            noise,
-            denoise_steps,
-            self.config.noise_shift,
-        )
+        network = WorldModel.denoise if self.compiled is None else self.compiled[0]
+        weight, bias = self.patch_in.weight, self.patch_in.bias
+
+        def denoise(tokens: Tensor, tau: Tensor) -> Tensor:
+            return network(self, tokens, tau, steps, action, vectors, memory, masks)
+
+        if self.config.token_noise:  # the flow of embedded frames W x, without the bias
+            noise, embed = noise @ self.noise_factor(), lambda x: F.linear(x, weight)
+            x = euler_sample(lambda tokens, tau: denoise(tokens + bias, tau), noise, denoise_steps, shift, embed)
+        else:
+            x = euler_sample(lambda x, tau: denoise(self.patch_in(x), tau), noise, denoise_steps, shift)
         return self.patches.to_frames(x)
+
+    def draw_noise(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """Standard normal noise of one frame per generator: (B, h, w, pixels), or (B, h, w, r) for `noise_factor`."""
+        numbers, width = self.patch_in.in_features, self.config.backbone.width
+        shape = (*self.config.grid, min(numbers, width) if self.config.token_noise else numbers)
+        return torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators]).to(self.position)
+
+    def noise_factor(self) -> Tensor:
+        """(r, D): noise (..., r) times it has the distribution of `patch_in` of pixel noise, without the bias."""
+        return embedded_noise(self.patch_in.weight)
 
     def denoise(
         self,
-        x: Tensor,
+        tokens: Tensor,
         tau: Tensor,
         steps: int,
         action: Tensor,
@@ -215,7 +225,7 @@ class WorldModel(nn.Module):
         """One network pass over the frame that follows a memory, which is only read.
 
         Args:
-            x: (B, h, w, pixels), noised.
+            tokens: (B, h, w, D), the noised patches after `patch_in`.
             tau: (B,), its noise level.
             steps: index of the schedule, see `flow.steps_index`.
             action: (B,) or (B, A).
@@ -228,15 +238,13 @@ class WorldModel(nn.Module):
         """
         level = tau[:, None, None]
         schedule = torch.full_like(level, steps, dtype=torch.int64)
-        tokens = self.patch_in(x)[:, None, None]
-        hidden, condition, _ = self.run(tokens, level, action[:, None], vectors, memory, schedule, masks, write=False)
+        patches = tokens[:, None, None]
+        hidden, condition, _ = self.run(patches, level, action[:, None], vectors, memory, schedule, masks, write=False)
         return self.predict(hidden, condition)[:, 0, 0]
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors; each appears whole or not at all."""
-        with written_whole(Path(folder) / WEIGHTS) as weights:
-            save_file({name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}, weights)
-        write_text(Path(folder) / MODEL_CONFIG, self.config.to_json())
+        write_checkpoint(Path(folder), self.config, self.state_dict())
 
     @classmethod
     def from_pretrained(cls, checkpoint: str | Path, backend: str = "auto") -> WorldModel:
@@ -250,12 +258,7 @@ class WorldModel(nn.Module):
             ValueError: if it is broken.
         """
         folder = resolve_checkpoint(checkpoint)
-        try:
-            config = WorldModelConfig.from_json((folder / MODEL_CONFIG).read_text())
-            weights = named_as_now(load_file(folder / WEIGHTS))
-        except (OSError, ValueError, SafetensorError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"Checkpoint {folder} is not whole ({reason}); train or download it again.") from error
+        config, weights = read_checkpoint(folder)
         model = cls(replace(config, backbone=replace(config.backbone, backend=backend)))
         try:
             model.load_state_dict(weights)

@@ -19,10 +19,11 @@ class Preset:
     train: TrainConfig
 
 
+# All draw noise in token space, but for models that learn shortcuts.
 PRESETS: dict[str, Preset] = {
     # At most 2.5 M parameters and 4 tokens per frame: two CPU cores learn a MiniGrid world with it.
     "tiny": Preset(
-        ModelConfig(grid=(2, 2), backbone=BackboneConfig(mlp_ratio=3)),
+        ModelConfig(grid=(2, 2), backbone=BackboneConfig(mlp_ratio=3), token_noise=True),
         TrainConfig(batch_size=16, span=32, learning_rate=1e-3, steps=6_000),
     ),
     # 3-4 M parameters, 64x64 frames as 64 tokens.
@@ -31,6 +32,7 @@ PRESETS: dict[str, Preset] = {
             grid=(8, 8),
             backbone=BackboneConfig(width=160, blocks=(1, 1, 2, 2, 4, 8), window=6, condition_width=96, mlp_ratio=2),
             head_width=192,
+            token_noise=True,
         ),
         TrainConfig(batch_size=16, span=64, learning_rate=6e-4, steps=100_000),
     ),
@@ -44,6 +46,7 @@ PRESETS: dict[str, Preset] = {
             ),
             feature_size=256,
             head_width=512,
+            token_noise=True,
         ),
         TrainConfig(batch_size=32, span=96, learning_rate=3e-4, steps=200_000),
     ),
@@ -56,6 +59,7 @@ PRESETS: dict[str, Preset] = {
                 attention_head_size=64, condition_width=512,
             ),
             feature_size=256,
+            token_noise=True,
         ),
         TrainConfig(batch_size=64, span=128, learning_rate=1e-4, steps=500_000),
     ),
@@ -67,13 +71,15 @@ def model_config(preset: str, header: StoreHeader, kind: str | None = None, **ch
 
     Args:
         kind: see `for_data`.
-        changes: other fields of `ModelConfig`.
+        changes: other fields of `ModelConfig`; one that learns shortcuts draws the noise of pixels.
 
     Raises:
         ValueError: for an unknown preset or kind, or frames that its token grid does not divide.
     """
     if preset not in PRESETS:
         raise ValueError(f"Preset {preset!r} is unknown; use one of {', '.join(PRESETS)}.")
+    if changes.get("shortcut"):
+        changes = {"token_noise": False, **changes}
     return for_data(replace(PRESETS[preset].model, **changes), header, kind)
 
 

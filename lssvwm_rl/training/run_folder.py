@@ -27,6 +27,7 @@ MOVED = {
     **{f"model.{name}": f"objective.{name}" for name in TRAINING_FIELDS if name != "objective"},
 }
 RESUMABLE = (
+    "token_noise",
     "steps",
     "minutes",
     "device",

@@ -41,7 +41,7 @@ def test_weights_of_another_kind_are_named(tmp_path):
     (tmp_path / "config.json").write_text(other.to_json())
     with pytest.raises(ValueError, match="not those of its config.json, of kind 'window' with 3 layers .*scan"):
         WorldModel.from_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="'cudnn' does not exist; choose one of auto, torch, mamba"):
+    with pytest.raises(ValueError, match="'cudnn' does not exist; choose one of auto, torch, native, mamba"):
         WorldModel.from_pretrained("minigrid-memory", backend="cudnn")
 
 

@@ -89,7 +89,7 @@ def decision() -> dict[str, Any]:
 def losses(name: str) -> list[list[float]]:
     """`COLUMNS` of five updates of a small model on the shipped checkpoint's contexts."""
     store = load_contexts(CHECKPOINT)
-    model = model_config("tiny", store.header, backbone=BACKBONE, shortcut=name == "mix")
+    model = model_config("tiny", store.header, backbone=BACKBONE, shortcut=name == "mix", token_noise=False)
     objective = ObjectiveConfig(name=TRAININGS[name])
     settings = TrainConfig(
         batch_size=4, span=12, stream=name == "stream", steps=5, log_every=1, preview_every=0, device="cpu", warmup=1

@@ -1,0 +1,36 @@
+"""A checkpoint's config and weights, read and written; apart from `checkpoint_files`, which needs no PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lssvwm_rl.files import write_text, written_whole
+from lssvwm_rl.model.checkpoint_files import MODEL_CONFIG, WEIGHTS, named_as_now
+from lssvwm_rl.model.config import WorldModelConfig
+
+
+def read_checkpoint(folder: Path) -> tuple[WorldModelConfig, dict[str, Tensor]]:
+    """What `write_checkpoint`, of this version or an earlier one, wrote to a folder.
+
+    Raises:
+        ValueError: if it is broken.
+    """
+    try:
+        return WorldModelConfig.from_json((folder / MODEL_CONFIG).read_text()), named_as_now(
+            load_file(folder / WEIGHTS)
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"Checkpoint {folder} is not whole ({reason}); train or download it again.") from error
+
+
+def write_checkpoint(folder: Path, config: WorldModelConfig, weights: Mapping[str, Tensor]) -> None:
+    """Write config.json and model.safetensors; each appears whole or not at all."""
+    with written_whole(folder / WEIGHTS) as path:
+        save_file({name: t.detach().cpu().contiguous() for name, t in weights.items()}, path)
+    write_text(folder / MODEL_CONFIG, config.to_json())

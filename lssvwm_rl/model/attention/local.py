@@ -116,9 +116,7 @@ class FrameLocalAttention(nn.Module):
             return None
         return native_kernels(self.backend, self.bias, tokens)
 
-    def _native(
-        self, kernels: Kernels, tokens: Tensor, cache: KeysValues, frames: Tensor
-    ) -> tuple[Tensor, KeysValues]:
+    def _native(self, kernels: Kernels, tokens: Tensor, cache: KeysValues, frames: Tensor) -> tuple[Tensor, KeysValues]:
         """`forward` of frames that stay in the cache."""
         (B, T, S), n, past = tokens.shape[:3], self.tokens, self.window - 1
         qkv = self.qkv(tokens).view(B, T, S, n, 3, self.heads, self.head_size)

@@ -81,3 +81,76 @@ class _Scan(torch.autograd.Function):
         kernels: Kernels = ctx.kernels
         kernels("scan_backward", x.dtype, ctx.sizes, (*saved, dy, dlast, dx, ddt, dA, dB, dC, dstate))
         return None, dx, ddt, dA.sum(0), dB, dC, dstate
+
+
+def mix(
+    kernels: Kernels,
+    projected: Tensor,
+    place: Tensor | None,
+    parameters: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
+    state: Tensor,
+    block: tuple[int, int],
+) -> tuple[Tensor, Tensor]:
+    """What `BlockScan` computes between its projections, for frames that stay in the state.
+
+    Args:
+        kernels: what `library.kernels_for` gives.
+        projected: (B, T, S, h, w, W), the gates (H * P), x (H * P), B (N), C (N) and dt (H) of every token, in fp32, fp64
+            or bf16; with S as in `scan`.
+        place: (B, T, N), what the address adds to B and C before their norms; None without.
+        parameters: weights of the norms of B and C (N,) each, bias of dt (H,), A (H,), weight of the norm of y (H, P), D
+            (H,). These, place and state are fp64 if `projected` is, else fp32.
+        state: (B, blocks, H, P, N).
+        block: (b_h, b_w), dividing (h, w).
+
+    Returns:
+        (B, T, S, h, w, H * P) of the dtype of `projected`, and the state after frame T.
+    """
+    place = None if place is None else place.contiguous()
+    return _Mix.apply(kernels, block, projected.contiguous(), place, *(t.contiguous() for t in (*parameters, state)))
+
+
+class _Mix(torch.autograd.Function):
+    """`mix` of contiguous tensors. For the backward pass it keeps the states before every chunk and what was read."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, kernels: Kernels, block: tuple[int, int], projected: Tensor, place: Tensor | None, *rest: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        (B, T, S, h, w, _), (_, blocks, H, P, N) = projected.shape, rest[-1].shape
+        K = block[0] * block[1]
+        tokens = chunk_tokens(T, S, K)
+        sizes = (B, T, S, h, w, *block, H, P, N, tokens)
+        out, last = projected.new_empty(B, T, S, h, w, H * P), torch.empty_like(rest[-1])
+        states = y = None
+        if any(ctx.needs_input_grad):
+            chunks = -(-T * K // tokens)
+            states = last.new_empty(B * blocks, chunks, H, N, P)
+            y = last.new_empty(B * blocks, chunks, H, S, tokens, P)
+        kernels("mix_forward", projected.dtype, sizes, (projected, place, *rest, out, last, states, y))
+        if states is not None:
+            ctx.save_for_backward(projected, place, *rest[:-1], last, states, y)
+            ctx.kernels, ctx.sizes = kernels, sizes
+            ctx.set_materialize_grads(False)
+        return out, last
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: Tensor | None, dlast: Tensor | None) -> tuple[Tensor | None, ...]:
+        projected, place, *parameters, last, states, y = saved = ctx.saved_tensors
+        out_shape = (*projected.shape[:-1], last.shape[2] * last.shape[3])
+        dout = projected.new_zeros(out_shape) if dout is None else dout.contiguous()
+        dlast = None if dlast is None else dlast.contiguous()
+        dprojected, dstate = torch.empty_like(projected), torch.empty_like(last)
+        dplace = None if place is None else torch.empty_like(place)
+        # In the order in which the kernel sums them up.
+        B_weight, C_weight, dt_bias, A, y_weight, D = parameters
+        ordered = (A, dt_bias, D, y_weight, B_weight, C_weight)
+        sums = last.new_empty(sum(t.numel() for t in ordered))
+        kernels: Kernels = ctx.kernels
+        kernels(
+            "mix_backward", projected.dtype, ctx.sizes, (*saved, dout, dlast, dprojected, dplace, sums, dstate)
+        )
+        dA, ddt_bias, dD, dy_weight, dB_weight, dC_weight = sums.split([t.numel() for t in ordered])
+        dparameters = (dB_weight, dC_weight, ddt_bias, dA, dy_weight.view_as(y_weight), dD)
+        return None, None, dprojected, dplace, *dparameters, dstate

@@ -59,13 +59,19 @@ template <class T> void cut_patches(const int64_t* sizes, void* const* pointers)
   });
 }
 
-// Roots of the weights of a run's numbers.
+// Roots of the weights of a run's numbers; C channels, or those of the sizes if it is 0.
+template <int C, class R>
+INLINE void load_roots(const Sizes& d, const uint8_t* frame, const uint8_t* visible, const R* roots, R* to) {
+  const int64_t channels = C ? C : d.channels;
+  for (int64_t k = 0; k < d.width; k++) {
+    const R root = visible && visible[k] ? R(0) : roots[colour(frame + k * channels, channels)];
+    for (int64_t c = 0; c < channels; c++) to[k * channels + c] = root;
+  }
+}
+
 template <class R>
 INLINE void load_roots(const Sizes& d, const uint8_t* frame, const uint8_t* visible, const R* roots, R* to) {
-  for (int64_t k = 0; k < d.width; k++) {
-    const R root = visible && visible[k] ? R(0) : roots[colour(frame + k * d.channels, d.channels)];
-    for (int64_t c = 0; c < d.channels; c++) to[k * d.channels + c] = root;
-  }
+  d.channels == 3 ? load_roots<3>(d, frame, visible, roots, to) : load_roots<0>(d, frame, visible, roots, to);
 }
 
 // pointers: frames, index, visible, roots (8 ** C), predicted -> mean of (root * (predicted - pixel)) ** 2 over the

@@ -21,7 +21,7 @@ class Shown(NamedTuple):
     """(F, H, W, C) uint8."""
     patch: tuple[int, int]
     """Pixels per patch, down and across."""
-    index: Tensor | None = None
+    which: Tensor | None = None
     """(M,) int64 into the frames; all of them in order if None."""
     visible: Tensor | None = None
     """(M, H, W) bool, pixels of which something is shown; None for all."""
@@ -30,7 +30,7 @@ class Shown(NamedTuple):
     def grid_shape(self) -> tuple[int, int, int, int]:
         """(M, h, w, pixels * C) of the patches."""
         _, H, W, C = self.frames.shape
-        (p, q), count = self.patch, len(self.frames) if self.index is None else len(self.index)
+        (p, q), count = self.patch, len(self.frames) if self.which is None else len(self.which)
         return count, H // p, W // q, p * q * C
 
     @property
@@ -41,7 +41,7 @@ class Shown(NamedTuple):
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
         """What the kernels read first."""
-        return self.frames, self.index, self.visible
+        return self.frames, self.which, self.visible
 
 
 def cut_patches(kernels: Kernels, shown: Shown, dtype: torch.dtype) -> Tensor:

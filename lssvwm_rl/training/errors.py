@@ -75,5 +75,5 @@ class FrameErrors:
         return Shown(self._clip.batch.frames.flatten(0, 1).contiguous(), (patches.height, patches.width))
 
     def _part(self, rows: Tensor, steps: Tensor, visible: Tensor) -> Shown:
-        index = rows * self._clip.batch.mask.shape[1] + steps
-        return self._shown._replace(index=index, visible=visible.contiguous())
+        which = rows * self._clip.batch.mask.shape[1] + steps
+        return self._shown._replace(which=which, visible=visible.contiguous())

@@ -187,7 +187,8 @@ def _train(out: Path, config: QuickstartConfig) -> dict[str, Any]:
         def show(at: Progress) -> None:
             nonlocal last
             last = at
-            bar(round(1_000 * at.fraction), 1_000, note=f"loss {at.loss:.3f}  {at.frames_per_second:.0f} frames/s")
+            speed = f"{at.frames_per_second:.0f} frames/s  {at.gemm_share:.0%} of GEMM"
+            bar(round(1_000 * at.fraction), 1_000, note=f"loss {at.loss:.3f}  {speed}")
 
         model = model_config("tiny", store.header)
         train(store, out / "world-model", model, config=settings, on_progress=show)

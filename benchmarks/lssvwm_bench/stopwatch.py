@@ -1,12 +1,13 @@
-"""What work costs: wall time and peak memory of a phase, seconds of a call, and the rate that a device can reach."""
+"""What work costs: wall time and peak memory of a phase, seconds of a call, and of calls that alternate."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import median
 
 import psutil
 import torch
@@ -57,9 +58,19 @@ def seconds_of(run: Callable[[], object], device: str | torch.device = "cpu") ->
     return time.perf_counter() - started
 
 
-def gemm_rate(device: str = "cpu", size: int = 1024, repeats: int = 10) -> float:
-    """FLOP/s of square fp32 matrix products."""
-    a, b = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
-    a @ b
-    seconds = seconds_of(lambda: [a @ b for _ in range(repeats)], device)
-    return repeats * 2 * size**3 / seconds
+def interleaved(ways: Mapping[str, Callable[[], object]], repeats: int, device: str = "cpu") -> dict[str, list[float]]:
+    """Seconds of calls that alternate, so that a machine whose speed drifts does so for all; first turns do not count.
+
+    Returns:
+        `repeats` times for each way, turn by turn.
+    """
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats + 1):
+        for name, way in ways.items():
+            times[name].append(seconds_of(way, device))
+    return {name: seconds[1:] for name, seconds in times.items()}
+
+
+def speedup(before: Sequence[float], after: Sequence[float]) -> float:
+    """Median over turns of the time before over the time after: what slows the machine slows both of one turn."""
+    return median(a / b for a, b in zip(before, after, strict=True))

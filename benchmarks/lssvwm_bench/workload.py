@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -14,14 +16,24 @@ from lssvwm_rl.training.presets import model_config
 ACTIONS = {"type": "Discrete", "n": 6, "start": 0}
 
 
-def untrained_model(preset: str, frame: int, kind: str = "block_ssm") -> WorldModel:
+def untrained_model(preset: str, frame: int, kind: str = "block_ssm", backend: str = "auto") -> WorldModel:
     """A model of a preset's sizes for square frames of `frame` pixels; always the same weights.
 
     Raises:
         ValueError: for unknown presets, or frames that its patches do not divide.
     """
     torch.manual_seed(0)
-    return WorldModel(model_config(preset, StoreHeader((frame, frame, 3), ACTIONS), kind))
+    config = model_config(preset, StoreHeader((frame, frame, 3), ACTIONS), kind)
+    return WorldModel(replace(config, backbone=replace(config.backbone, backend=backend)))
+
+
+def awaken(model: WorldModel) -> WorldModel:
+    """The same model with all weights moved a little: gates that are zero before training would hide what differs."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
+    return model
 
 
 def parameter_count(model: WorldModel) -> int:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import tyro
 
 from lssvwm_rl.data.clips import hold_out
@@ -20,6 +19,7 @@ from lssvwm_rl.progress import progress_bar
 from lssvwm_rl.training.config import TrainConfig
 from lssvwm_rl.training.log import Progress
 from lssvwm_rl.training.objective import ObjectiveConfig
+from lssvwm_rl.training.precision import device_of, resolve_precision
 from lssvwm_rl.training.presets import PRESETS, for_data
 from lssvwm_rl.training.trainer import Callback, train
 
@@ -78,18 +78,19 @@ def main(args: Train) -> None:
         FloatingPointError: if the loss is not finite.
     """
     store, config = EpisodeStore(args.data), args.config
-    on_cuda = config.device == "cuda" or (config.device in ("auto", "gpu") and torch.cuda.is_available())
     try:
-        resolve_backend(args.model.backbone.backend, torch.device("cuda" if on_cuda else "cpu"))
+        resolve_backend(args.model.backbone.backend, device_of(config.device))
     except RuntimeError as error:
         raise ValueError(str(error)) from error
     model = for_data(args.model, store.header, args.kind)
     if args.actions_only:
         model = dataclasses.replace(model, vector_size=0)
-    with progress_bar(f"Training {args.preset}") as bar:
+    precision = resolve_precision(config.precision, config.device)
+    with progress_bar(f"Training {args.preset}, {precision}") as bar:
 
         def show(at: Progress) -> None:
-            note = f"step {at.step}  loss {at.loss:.3f}  {at.frames_per_second:.0f} frames/s"
+            speed = f"{at.updates_per_second:.2f} updates/s  {at.gemm_share:.0%} of GEMM"
+            note = f"step {at.step}  loss {at.loss:.3f}  {at.frames_per_second:.0f} frames/s  {speed}"
             bar(round(1_000 * at.fraction), 1_000, note)
 
         out = train(store, args.out, model, args.objective, config, memory_callbacks(store), show, args.weights)

@@ -7,11 +7,12 @@ import functools
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from lssvwm_rl.native.build import BuildError, built_library
+from lssvwm_rl.native.build import SOURCES, BuildError, built_library
 
 SUFFIXES = {torch.float32: "f32", torch.float64: "f64", torch.bfloat16: "bf16"}
 
@@ -50,17 +51,22 @@ class Kernels:
 
 
 @functools.cache
-def load_kernels() -> Kernels | None:
+def load_kernels(sources: Path = SOURCES) -> Kernels | None:
     """The kernels, compiled if need be; None, and one warning that says why, where there can be none.
 
-    LSSVWM_NATIVE=0 switches them off.
+    LSSVWM_NATIVE=0 switches them off, without a warning.
     """
     if os.environ.get("LSSVWM_NATIVE") == "0":
         return None
     try:
-        return Kernels(ctypes.CDLL(str(built_library())))
+        library = built_library(sources)
+        try:
+            return Kernels(ctypes.CDLL(str(library)))
+        except OSError as error:  # for example where programs may not be run from the cache
+            raise BuildError(f"{library} does not load ({error})") from error
     except (BuildError, OSError) as error:
-        what = f"There are no native kernels, {error}; PyTorch computes instead. LSSVWM_NATIVE=0 asks for that."
+        reason = " ".join(str(error).split())
+        what = f"There are no native kernels, since {reason}; PyTorch computes instead, as with LSSVWM_NATIVE=0."
         warnings.warn(what, RuntimeWarning, stacklevel=2)
         return None
 

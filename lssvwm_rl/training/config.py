@@ -35,7 +35,8 @@ class TrainConfig(OptimizerConfig):
     devices: int = 1
     """How many of them."""
     precision: str = "32-true"
-    """Lightning Fabric's precision. bf16-mixed is faster where the machine has units for it; the scan stays in fp32."""
+    """Lightning Fabric's precision. bf16-mixed is faster where the machine has units for it; the scan stays in fp32.
+    "auto" takes it where it is faster, else 32-true, in every session anew: a run that goes on elsewhere may change."""
     log_every: int = 20
     """Updates between rows of the learning curve."""
     measure_every: int = 250

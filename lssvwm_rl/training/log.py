@@ -29,6 +29,9 @@ class Progress:
     """Of the training, by steps or by time, whichever is further."""
     loss: float
     frames_per_second: float
+    updates_per_second: float
+    gemm_share: float
+    """Of the FLOP/s that the device reached in fp32 matrix products when the session began; with several, of each."""
 
 
 class Log:
@@ -38,6 +41,7 @@ class Log:
         out: run folder.
         preview: episode whose dream is shown.
         on_progress: called after every update.
+        gemm_rate: FLOP/s of a device in fp32 matrix products.
     """
 
     def __init__(
@@ -46,14 +50,15 @@ class Log:
         config: TrainConfig,
         preview: Episode,
         step: int,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: Callable[[Progress], None] | None,
+        gemm_rate: float,
     ):
         self.out, self.config, self.preview, self.on_progress = out, config, preview, on_progress
         self.curve = Curve(out, step)
         self.events = FileWriter(str(out), filename_suffix=f".{step}")
         self._logged, self._logged_at = step, time.monotonic()
         self._sums: dict[str, float] = {}
-        self._frames = 0
+        self._frames, self._flops, self._gemm_rate = 0, 0.0, gemm_rate
 
     def updated(
         self,
@@ -61,6 +66,7 @@ class Log:
         seconds: float,
         done: float,
         frames: int,
+        flops: float,
         losses: Mapping[str, float],
         measured: Mapping[str, float],
         model: WorldModel,
@@ -72,25 +78,31 @@ class Log:
             seconds: taken by all of them.
             done: share of the training in [0, 1].
             frames: in the update's batch, on one device.
+            flops: that the update took there, see `work.update_flops`.
             losses: of the update.
             measured: figures of the last measurement.
             model: whose dreams are shown.
         """
         config, now = self.config, time.monotonic()
-        self._frames += frames
-        rate = self._frames * config.devices / max(now - self._logged_at, 1e-9)
+        self._frames, self._flops = self._frames + frames, self._flops + flops
+        passed = max(now - self._logged_at, 1e-9)
+        rates = {
+            "frames_per_second": self._frames * config.devices / passed,
+            "updates_per_second": (step - self._logged) / passed,
+            "gemm_share": self._flops / passed / self._gemm_rate,
+        }
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         if self.on_progress is not None:
-            self.on_progress(Progress(step, config.steps, done, losses["total"], rate))
+            self.on_progress(Progress(step, config.steps, done, losses["total"], **rates))
         if step % config.log_every == 0:
             means = {name: value / (step - self._logged) for name, value in self._sums.items()}
-            row = {"step": step, "minutes": seconds / 60, "frames_per_second": rate, **means, **measured}
+            row = {"step": step, "minutes": seconds / 60, **rates, **means, **measured}
             self.curve.add(row)
             for name, value in row.items():
                 if name != "step":
                     self.events.add_summary(scalar(f"train/{name}", value), step)
-            self._sums, self._frames, self._logged, self._logged_at = {}, 0, step, now
+            self._sums, self._frames, self._flops, self._logged, self._logged_at = {}, 0, 0.0, step, now
         if config.preview_every and step % config.preview_every == 0:
             self._show(model, step)
 

@@ -21,6 +21,7 @@ from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.model.checkpoint_files import named_as_now
 from lssvwm_rl.model.config import ModelConfig, WorldModelConfig
 from lssvwm_rl.model.memory import Memory
+from lssvwm_rl.model.rates import gemm_rate
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.training import run_folder
 from lssvwm_rl.training.config import TrainConfig
@@ -28,6 +29,8 @@ from lssvwm_rl.training.cpu import tune_process
 from lssvwm_rl.training.log import Log, Progress
 from lssvwm_rl.training.objective import Objective, ObjectiveConfig, check_objective
 from lssvwm_rl.training.optimizer import learning_rate, make_average, make_optimizer
+from lssvwm_rl.training.precision import resolve_precision
+from lssvwm_rl.training.work import update_flops
 
 Callback = Callable[[WorldModel, int], dict[str, float]]
 """(EMA model, step) -> figures for the learning curve."""
@@ -78,7 +81,7 @@ def train(
     draws = (store, config.span, config.batch_size, config.seed + fabric.global_rank, train_episodes)
     clips = StreamSampler(*draws) if config.stream else ClipSampler(*draws)
     preview = store[max(held_out or train_episodes, key=lambda i: store.lengths[i])]
-    log = Log(out, config, preview, run.step, on_progress) if fabric.is_global_zero else None
+    log = Log(out, config, preview, run.step, on_progress, gemm_rate(fabric.device)) if fabric.is_global_zero else None
     with _stop_signals() as stopped:
         _go_on(run, clips, callbacks, log, stopped)
     run.checkpoint()
@@ -116,7 +119,7 @@ class _Run:
         initial: dict[str, Tensor] | None,
     ):
         torch.manual_seed(config.seed)
-        self.fabric, self.config, self.out = fabric, config, out
+        self.fabric, self.objective, self.config, self.out = fabric, objective, config, out
         self.model = WorldModel(model_config)
         if initial is not None:
             self.model.load_state_dict(initial)
@@ -209,7 +212,8 @@ def _go_on(
         batch = clips.batch(step) if isinstance(clips, StreamSampler) else clips.batch(step, config.span_at(step))
         losses = run.update(batch.to(run.fabric.device))
         if log is not None:
-            log.updated(run.step, run.seconds, run.done, int(batch.mask.sum()), losses, measured, run.averaged)
+            frames, flops = int(batch.mask.sum()), update_flops(run.model, run.objective, *batch.mask.shape)
+            log.updated(run.step, run.seconds, run.done, frames, flops, losses, measured, run.averaged)
         run.checkpoint_if_due()
 
 
@@ -225,7 +229,7 @@ def _settings(model: ModelConfig, objective: ObjectiveConfig, config: TrainConfi
 
 
 def _fabric(config: TrainConfig) -> Fabric:
-    precision: Any = config.precision  # Fabric checks the name
+    precision: Any = resolve_precision(config.precision, config.device)  # Fabric checks the name
     return Fabric(accelerator=config.device, devices=config.devices, precision=precision)
 
 

@@ -7,7 +7,6 @@ import json
 import pytest
 
 from lssvwm_bench.protocols.cost import CostBench, measure_costs
-from lssvwm_bench.stopwatch import gemm_rate
 from lssvwm_rl.cli import main
 
 SMALL = {"frame": 16, "spans": (2, 4), "batch": 1, "denoise_steps": 1, "repeats": 1}
@@ -36,10 +35,6 @@ def test_the_command_writes_figures_table_and_plot_once(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(words)
     assert "exists already" in capsys.readouterr().err
-
-
-def test_gemm_rate_is_a_rate():
-    assert 1e8 < gemm_rate(size=256, repeats=3) < 1e14
 
 
 @pytest.mark.parametrize(("change", "said"), [({"kinds": ("rnn",)}, "rnn"), ({"contexts": (150,)}, "multiples of 100")])

@@ -14,10 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lssvwm_bench.bench import Findings, Say, bench
 from lssvwm_bench.figures import markdown_table, new_figure
-from lssvwm_bench.stopwatch import gemm_rate, seconds_of
+from lssvwm_bench.stopwatch import seconds_of
 from lssvwm_bench.workload import parameter_count, random_batch, untrained_model
 from lssvwm_rl.model.config import KINDS
 from lssvwm_rl.model.memory import Memory
+from lssvwm_rl.model.rates import gemm_rate
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.training.objective import Objective, ObjectiveConfig
 

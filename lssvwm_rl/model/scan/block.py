@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from lssvwm_rl.model.backends import resolve_backend
 from lssvwm_rl.model.precision import at_least_fp32
 from lssvwm_rl.model.scan import mamba, ssd
+from lssvwm_rl.native.library import Kernels, kernels_for
+from lssvwm_rl.native.scan_functions import mix
 
 
 class BlockScan(nn.Module):
@@ -93,10 +95,15 @@ class BlockScan(nn.Module):
         Returns:
             Mixed tokens of the same shape and the state after frame T.
         """
-        batch, frames, streams = tokens.shape[:3]
+        projected = self.in_proj(tokens)
+        kernels = self._kernels(projected, state) if write else None
+        if kernels is not None:
+            y, state = self._mix(kernels, projected, state, address)
+            return self.out_proj(y), state
+        batch, streams = tokens.shape[0], tokens.shape[2]
         (b_h, b_w), (rows, columns) = self.block, (self.grid[0] // self.block[0], self.grid[1] // self.block[1])
         blocks = rearrange(
-            self.in_proj(tokens),
+            projected,
             "b t s (i p) (j q) d -> (b i j) t s (p q) d",
             i=rows, j=columns, p=b_h, q=b_w,
         )  # fmt: skip
@@ -107,15 +114,12 @@ class BlockScan(nn.Module):
             A = -torch.exp(at_least_fp32(self.A_log))
             B, C = at_least_fp32(B), at_least_fp32(C)
             if address is not None:
-                # The same for writes and reads: before anything is learnt, a frame reads what was written nearby.
-                angles = F.linear(address.to(self.frequencies.dtype), self.frequencies)
-                place = self.address_gain * torch.cat([angles.sin(), angles.cos()], dim=-1)
-                place = place.repeat_interleave(self.n_blocks, dim=0)[:, :, None, None]
+                place = self.place(address).repeat_interleave(self.n_blocks, dim=0)[:, :, None, None]
                 B, C = B + place, C + place
             B, C = self.B_norm(B), self.C_norm(C)
             inner_state = state.flatten(0, 1)
-            kernels = resolve_backend(self.backend, x.device) == "mamba" and x.dtype == torch.float32
-            scans = mamba if kernels else ssd
+            triton = resolve_backend(self.backend, x.device) == "mamba" and x.dtype == torch.float32
+            scans = mamba if triton else ssd
             if streams == 2:
                 y, inner_state = scans.read_then_scan(x, dt, A, B, C, inner_state)
             else:
@@ -136,3 +140,26 @@ class BlockScan(nn.Module):
             b=batch, i=rows, j=columns, p=b_h, q=b_w,
         )  # fmt: skip
         return mixed, inner_state.view_as(state)
+
+    def place(self, address: Tensor) -> Tensor:
+        """What (B, T, address_size) addresses add to the directions of writes and reads before their norms: (B, T, N)."""
+        # The same for writes and reads: before anything is learnt, a frame reads what was written nearby.
+        angles = F.linear(address.to(self.frequencies.dtype), self.frequencies)
+        return self.address_gain * torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+    def _kernels(self, projected: Tensor, state: Tensor) -> Kernels | None:
+        """CPU kernels for these tensors; None where PyTorch has to compute."""
+        if resolve_backend(self.backend, projected.device) != "native":
+            return None
+        exact = torch.promote_types(projected.dtype, torch.float32)
+        suits = state.dtype == exact and at_least_fp32(self.A_log).dtype == exact
+        return kernels_for(projected, state, self.A_log) if suits else None
+
+    def _mix(self, kernels: Kernels, projected: Tensor, state: Tensor, address: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What lies between the projections, on CPU kernels."""
+        with torch.autocast(projected.device.type, enabled=False):
+            A = -torch.exp(at_least_fp32(self.A_log))
+            place = None if address is None else at_least_fp32(self.place(address))
+            rest = (self.B_norm.weight, self.C_norm.weight, self.dt_bias, A, self.y_norm, self.D)
+            exact = tuple(at_least_fp32(parameter) for parameter in rest)
+            return mix(kernels, projected, place, exact, state, self.block)

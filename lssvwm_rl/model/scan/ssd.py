@@ -194,7 +194,7 @@ class _ScanChunk(torch.autograd.Function):
         y = torch.addcmul(within.transpose(1, 2), carried, from_start)
         # The state at the end: the first one decayed, and every write decayed from its own time on.
         kept = decay[:, -1].exp()[..., None, None] * state
-        weighted = (written * to_end).view(Z, Q, H * P)
+        weighted = (written * to_end).reshape(Z, Q, H * P)
         last = torch.baddbmm(kept.view(Z, H * P, -1), weighted.transpose(1, 2), B).view_as(state)
         ctx.save_for_backward(*inputs, scores, y, last)
         return y, last
@@ -208,13 +208,13 @@ class _ScanChunk(torch.autograd.Function):
         from_start, to_end = read_decay.exp()[..., None], (decay[:, -1:] - decay).exp()[..., None]
         flat_state, flat_dlast = state.reshape(Z, H * P, -1), dlast.reshape(Z, H * P, -1)
         # 1. Through the first term of y, exp(r_i) h C_i: what C_i and h get from dy.
-        read = (dy * from_start).view(Z, -1, H * P)
+        read = (dy * from_start).reshape(Z, -1, H * P)
         dC = torch.bmm(read, flat_state)
         # 2. Through h_end: h gets exp(d_L) dh_end, in one product with what it got in step 1; B_j gets
         #    exp(d_L - d_j) dh_end^T w_j, and w_j gets dh_end B_j, decayed in step 4.
         kept = decay[:, -1].exp()[..., None, None] * dlast
         dstate = torch.baddbmm(kept.view(Z, H * P, -1), read.transpose(1, 2), C).view_as(state)
-        weighted = (written * to_end).view(Z, Q, H * P)
+        weighted = (written * to_end).reshape(Z, Q, H * P)
         dB = torch.bmm(weighted, flat_dlast)
         dwritten = torch.bmm(B, flat_dlast.transpose(1, 2)).view(Z, Q, H, P)
         # 3. Through the second term of y, whose weights are exp(r_i - d_j) scores_ij. The scores C_i . B_j are shared

@@ -3,6 +3,7 @@
 // lie in sequence, so a frame's window is a run of them and no window is copied. Frames before the clip come from the
 // cache (B, k-1, n, heads, P) in Real<T>; `frames` (B) says how many of them the episode has.
 #include <algorithm>
+#include <type_traits>
 
 #include "product.h"
 
@@ -40,27 +41,40 @@ template <class R> struct Table {
   Table(int64_t rows, int64_t width)
       : rows(rows), width(width), stride(((rows + 15) / 16 | 1) * 16), direct(rows * width), transposed(width * stride) {}
   void transpose() {
-    for (int64_t i = 0; i < rows; i++)
-      for (int64_t j = 0; j < width; j++) transposed[j * stride + i] = direct[i * width + j];
+    const R* from = direct.data();
+    R* to = transposed.data();
+    int64_t i = 0;
+    for (; i + 8 <= rows; i += 8)
+      for (int64_t j = 0; j < width; j++)
+        for (int64_t k = 0; k < 8; k++) to[j * stride + i + k] = from[(i + k) * width + j];
+    for (; i < rows; i++)
+      for (int64_t j = 0; j < width; j++) to[j * stride + i] = from[i * width + j];
   }
 };
 
-template <class T> INLINE void normalised(const T* x, const Real<T>* weight, int64_t P, Real<T> factor, Real<T>* to) {
+// f(P) where P is a constant that the compiler knows for heads of the usual size, so that loops over it unroll.
+template <class F> INLINE void with_size(int64_t P, F&& f) {
+  P == 32 ? f(std::integral_constant<int64_t, 32>()) : f(P);
+}
+
+template <class T, class Size>
+INLINE void normalised(const T* x, const Real<T>* weight, Size P, Real<T> factor, Real<T>* to) {
   const Real<T> inverse = inverse_rms(x, P) * factor;
   SIMD for (int64_t p = 0; p < P; p++) to[p] = real(x[p]) * inverse * weight[p];
 }
 
 // Gradient `g` of a normalised row -> of the row, and what the weight gets.
-template <class T>
-INLINE void normalised_backward(const T* x, const Real<T>* weight, const Real<T>* g, int64_t P, T* to, Real<T>* dweight) {
+template <class T, class Size>
+INLINE void normalised_backward(const T* x, const Real<T>* weight, const Real<T>* g, Size P, T* to, Real<T>* dweight) {
   using R = Real<T>;
   const R inverse = inverse_rms(x, P);
   R dot = 0;
   SIMD_SUM(dot) for (int64_t p = 0; p < P; p++) dot += g[p] * weight[p] * real(x[p]);
-  dot *= inverse * inverse / R(P);
+  dot *= inverse * inverse / R((int64_t)P);
   SIMD for (int64_t p = 0; p < P; p++) {
-    store(to + p, inverse * (g[p] * weight[p] - dot * real(x[p])));
-    dweight[p] += g[p] * real(x[p]) * inverse;
+    const R raw = real(x[p]);
+    dweight[p] += g[p] * raw * inverse;
+    store(to + p, inverse * (g[p] * weight[p] - dot * raw));
   }
 }
 
@@ -102,9 +116,11 @@ template <class T> struct Head {
 
   void load_frame(int64_t t, int64_t s, R* key, R* value) {
     for (int64_t i = 0; i < d.n; i++) {
-      normalised(at(t, s, i, 1), in.k_weight, d.P, R(1), key + i * d.P);
       const T* v = at(t, s, i, 2);
-      SIMD for (int64_t p = 0; p < d.P; p++) value[i * d.P + p] = real(v[p]);
+      with_size(d.P, [&](auto P) {
+        normalised(at(t, s, i, 1), in.k_weight, P, R(1), key + i * P);
+        SIMD for (int64_t p = 0; p < P; p++) value[i * P + p] = real(v[p]);
+      });
     }
   }
 
@@ -128,7 +144,7 @@ template <class T> struct Head {
     const int64_t skipped = hidden(t) * d.n, columns = d.window * d.n - skipped;
     const R factor = R(1) / std::sqrt(R(d.P));
     for (int64_t i = 0; i < d.n; i++) {
-      normalised(at(t, s, i, 0), in.q_weight, d.P, factor, &queries[i * d.P]);
+      with_size(d.P, [&](auto P) { normalised(at(t, s, i, 0), in.q_weight, P, factor, &queries[i * P]); });
       std::copy_n(&bias[i * d.window * d.n + skipped], columns, &scores[i * columns]);
     }
     runs(t, s, [&](int64_t column, int64_t count, bool own, int64_t row) {
@@ -169,7 +185,7 @@ template <class T> void attention_forward(const int64_t* sizes, void* const* poi
         });
         for (int64_t i = 0; i < d.n; i++) {
           T* to = attended + (d.row(head.b, t, s) + i) * d.width() + head.head * d.P;
-          SIMD for (int64_t p = 0; p < d.P; p++) store(to + p, sums[i * d.P + p]);
+          with_size(d.P, [&](auto P) { SIMD for (int64_t p = 0; p < P; p++) store(to + p, sums[i * P + p]); });
         }
       }
     }
@@ -255,7 +271,9 @@ template <class T> void attention_backward(const int64_t* sizes, void* const* po
         for (auto& g : sums.dqueries) g *= factor;
         for (int64_t i = 0; i < n; i++) {
           const T* x = head.at(t, s, i, 0);
-          normalised_backward(x, in.q_weight, &sums.dqueries[i * P], P, gradient(x), dq);
+          with_size(P, [&](auto P) {
+            normalised_backward(x, in.q_weight, &sums.dqueries[i * P], P, gradient(x), dq);
+          });
         }
       }
       for (int64_t ts = 0; ts < d.T * d.S; ts++) {
@@ -264,9 +282,11 @@ template <class T> void attention_backward(const int64_t* sizes, void* const* po
         for (int64_t i = 0; i < n; i++) {
           const int64_t row = own ? t * n + i : (d.past() + t) * n + i;
           const T *x = head.at(t, s, i, 1), *v = head.at(t, s, i, 2);
-          normalised_backward(x, in.k_weight, &(own ? sums.down_keys : sums.dkeys)[row * P], P, gradient(x), dk);
           const R* g = &(own ? sums.down_values : sums.dvalues)[row * P];
-          SIMD for (int64_t p = 0; p < P; p++) store(gradient(v) + p, g[p]);
+          with_size(P, [&](auto P) {
+            normalised_backward(x, in.k_weight, &(own ? sums.down_keys : sums.dkeys)[row * P], P, gradient(x), dk);
+            SIMD for (int64_t p = 0; p < P; p++) store(gradient(v) + p, g[p]);
+          });
         }
       }
       for (int64_t i = 0; i < count; i++) tables[z * d.table + in.offsets[i]] += sums.dbias[i];

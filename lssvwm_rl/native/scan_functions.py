@@ -148,9 +148,7 @@ class _Mix(torch.autograd.Function):
         ordered = (A, dt_bias, D, y_weight, B_weight, C_weight)
         sums = last.new_empty(sum(t.numel() for t in ordered))
         kernels: Kernels = ctx.kernels
-        kernels(
-            "mix_backward", projected.dtype, ctx.sizes, (*saved, dout, dlast, dprojected, dplace, sums, dstate)
-        )
+        kernels("mix_backward", projected.dtype, ctx.sizes, (*saved, dout, dlast, dprojected, dplace, sums, dstate))
         dA, ddt_bias, dD, dy_weight, dB_weight, dC_weight = sums.split([t.numel() for t in ordered])
         dparameters = (dB_weight, dC_weight, ddt_bias, dA, dy_weight.view_as(y_weight), dD)
         return None, None, dprojected, dplace, *dparameters, dstate

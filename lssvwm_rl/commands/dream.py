@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+RENAMED = {"--compiled": "--engine compiled", "--no-compiled": "--engine auto"}
+
 
 @dataclass(frozen=True)
 class Dream:
@@ -24,8 +26,9 @@ class Dream:
     """Chooses the episode and the noise."""
     device: str = "cpu"
     """Where the world model runs."""
-    compiled: bool = False
-    """Dream through torch.compile: faster, after a minute or more at the start."""
+    engine: str = "auto"
+    """What runs the world model: auto (the fastest that is ready at once), torch, native, or compiled, which needs a
+    minute or more at the start."""
 
 
 def main(args: Dream) -> None:
@@ -38,7 +41,7 @@ def main(args: Dream) -> None:
     """
     import numpy as np
 
-    from lssvwm_rl.model.checkpoints import load_contexts, load_world_model
+    from lssvwm_rl.model.checkpoints import load_contexts, load_engine
     from lssvwm_rl.model.predict import dream_video
     from lssvwm_rl.pictures import write_video
 
@@ -46,11 +49,11 @@ def main(args: Dream) -> None:
         raise FileExistsError(f"{args.out} exists already; choose another --out or remove it.")
     if args.steps < 1:
         raise ValueError(f"--steps must be at least 1, got {args.steps}.")
-    model = load_world_model(args.checkpoint, args.device, args.compiled)
+    engine = load_engine(args.checkpoint, args.device, args.engine)
     contexts = load_contexts(args.checkpoint)
     # The longest episodes show the most of the real continuation.
     order = np.argsort(-contexts.lengths, kind="stable")[: max(1, len(contexts) // 4)]
     episode = contexts[int(np.random.default_rng(args.seed).choice(order))]
-    frames = dream_video(model, episode, args.context_length, args.steps, args.seed, args.denoise_steps)
+    frames = dream_video(engine, episode, args.context_length, args.steps, args.seed, args.denoise_steps)
     write_video(args.out, frames)
     print(f"{args.out}: {args.context_length} real frames, then {args.steps} dreamt ones; real on the left.")

@@ -13,22 +13,30 @@ from torch import Tensor
 
 from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.model.checkpoint_files import CONTEXTS, MODEL_CONFIG, WEIGHTS, resolve_checkpoint
-from lssvwm_rl.model.compiled import compile_dreaming
 from lssvwm_rl.model.config import WorldModelConfig
+from lssvwm_rl.model.engine import Engine, make_engine
 from lssvwm_rl.model.world_model import WorldModel
 
 
-def load_world_model(name: str | Path, device: str = "cpu", compiled: bool = False) -> WorldModel:
+def load_world_model(name: str | Path, device: str = "cpu") -> WorldModel:
     """A checkpoint's model in evaluation mode.
-
-    Args:
-        compiled: whether it dreams through torch.compile, see `compile_dreaming`.
 
     Raises:
         FileNotFoundError, ValueError: as `WorldModel.from_pretrained`.
     """
-    model = WorldModel.from_pretrained(name).to(device)
-    return compile_dreaming(model) if compiled else model
+    return WorldModel.from_pretrained(name).to(device)
+
+
+def load_engine(name: str | Path, device: str = "cpu", engine: str = "auto") -> Engine:
+    """What runs a checkpoint's model.
+
+    Args:
+        engine: see `engine.make_engine`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `WorldModel.from_pretrained` and `make_engine`.
+    """
+    return make_engine(load_world_model(name, device), engine)
 
 
 def fingerprint(model: WorldModel) -> str:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from lssvwm_rl.model.compiled_engine import CompiledEngine
+from lssvwm_rl.model.flow import Noise
 from lssvwm_rl.model.memory import Memory
+from lssvwm_rl.model.native_engine import NativeEngine, native_takes
+from lssvwm_rl.model.torch_engine import TorchEngine
 from lssvwm_rl.model.world_model import Imagined, Prediction, WorldModel
+from lssvwm_rl.native.library import load_kernels
 
 ENGINES = ("auto", "torch", "compiled", "native")
-
-Noise = Sequence[torch.Generator] | Tensor
-"""One generator per row, or what `Engine.draw` made of them, which several calls may share."""
+MAKERS = {"torch": TorchEngine, "compiled": CompiledEngine, "native": NativeEngine}
 
 
 class Engine(Protocol):
@@ -27,7 +33,7 @@ class Engine(Protocol):
     name: str
     """One of `ENGINES`."""
     model: WorldModel
-    """Whose sizes and heads it is; its weights are not read again."""
+    """Whose weights it has; once they change, make another engine."""
 
     def draw(self, generators: Sequence[torch.Generator]) -> Tensor:
         """The noise (B, ...) of one frame, each row from its own generator."""
@@ -46,3 +52,38 @@ class Engine(Protocol):
         self, memory: Memory, frames: Tensor, actions: Tensor, vectors: Tensor | None = None
     ) -> tuple[Memory, Prediction]:
         """As `WorldModel.observe`."""
+
+
+def make_engine(model: WorldModel, engine: str = "auto") -> Engine:
+    """What runs a model, with the weights that it has now.
+
+    Args:
+        engine: a name in `ENGINES`. "auto" is "native" on a CPU where the kernels can be compiled and know the model,
+            "compiled" on CUDA where torch.compile works, else "torch". One that cannot run the model here is replaced
+            by "torch", and a warning says so.
+
+    Raises:
+        ValueError: for another name.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"Engine {engine!r} is unknown; use one of {', '.join(ENGINES)}.")
+    name = _fastest(model) if engine == "auto" else engine
+    try:
+        made: Engine = MAKERS[name](model)
+    except ValueError as error:
+        warnings.warn(f"Engine {name!r} cannot run here, engine 'torch' does: {error}", RuntimeWarning, stacklevel=2)
+        made = TorchEngine(model)
+    logging.getLogger("lssvwm_rl").info("Engine %r dreams on %s.", made.name, model.device)
+    return made
+
+
+def engine_of(model: WorldModel | Engine) -> Engine:
+    """The engine itself, or one for a model, with the weights that the model has now."""
+    return make_engine(model) if isinstance(model, WorldModel) else model
+
+
+def _fastest(model: WorldModel) -> str:
+    if model.device.type == "cuda":
+        works = find_spec("triton") is not None and model.config.backbone.kind != "causal"
+        return "compiled" if works else "torch"
+    return "native" if native_takes(model) and load_kernels() is not None else "torch"

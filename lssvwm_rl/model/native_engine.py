@@ -50,6 +50,7 @@ class NativeEngine(TorchEngine):
         vector = self._vector(memory, action, vector)
         frame = self._new_frames(memory)
         drawn = self._draw(memory, noise)
+        self._prepare(denoise_steps)  # which there cannot be for none
         after, prediction = self._commit(memory, action, vector, frame, drawn, denoise_steps)
         return Imagined(frame, vector, prediction.reward, prediction.terminated, after)
 
@@ -61,6 +62,7 @@ class NativeEngine(TorchEngine):
         vector = self._vector(memory, action, vector)
         frame = self._new_frames(memory)
         drawn = self._draw(memory, noise)
+        self._prepare(denoise_steps)  # which there cannot be for none
         self._call(memory, action, vector, frame, drawn, denoise_steps, memory.layers, None)
         return frame
 

@@ -1,4 +1,7 @@
-"""Observing contexts and rolling out: the one place that reads real frames in chunks and predicts those that follow."""
+"""Observing contexts and rolling out: the one place that reads real frames in chunks and predicts those that follow.
+
+Wherever a model is asked for, an engine that runs it may be given; for a model the fastest engine is made.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,14 @@ from torch import Tensor
 
 from lssvwm_rl.data.clips import Batch, clip_batch
 from lssvwm_rl.data.store import Episode
+from lssvwm_rl.model.engine import Engine, engine_of
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.world_model import Prediction, WorldModel
 
 OBSERVED = 32  # frames observed at a time, which bounds the activations of long contexts
 
 
-def observe_batch(model: WorldModel, batch: Batch, frames: int | None = None) -> tuple[Memory, Prediction]:
+def observe_batch(model: WorldModel | Engine, batch: Batch, frames: int | None = None) -> tuple[Memory, Prediction]:
     """Observe real frames from an empty memory, `OBSERVED` at a time.
 
     Args:
@@ -32,17 +36,18 @@ def observe_batch(model: WorldModel, batch: Batch, frames: int | None = None) ->
         ValueError: if the batch does not fit the model.
     """
     frames = batch.mask.shape[1] if frames is None else frames
-    memory, parts = model.initial_memory(len(batch.mask)), []
+    whole = _model(model)
+    memory, parts = whole.initial_memory(len(batch.mask)), []
     for start in range(0, frames, OBSERVED):
         chunk = slice(start, min(frames, start + OBSERVED))
-        vectors = None if batch.vectors is None else batch.vectors[:, chunk].to(model.device)
-        images, actions = batch.frames[:, chunk].to(model.device), batch.actions[:, chunk].to(model.device)
+        vectors = None if batch.vectors is None else batch.vectors[:, chunk].to(whole.device)
+        images, actions = batch.frames[:, chunk].to(whole.device), batch.actions[:, chunk].to(whole.device)
         memory, prediction = model.observe(memory, images, actions, vectors)
         parts.append(prediction)
     return memory, Prediction(*(torch.cat(field, dim=1) for field in zip(*parts, strict=True)))
 
 
-def observe_episodes(model: WorldModel, episodes: Sequence[Episode]) -> Memory:
+def observe_episodes(model: WorldModel | Engine, episodes: Sequence[Episode]) -> Memory:
     """Memories after the last frames of N episodes, in their order; those of one length are observed side by side."""
     lengths = [len(e.frames) for e in episodes]
     order = sorted(range(len(episodes)), key=lengths.__getitem__)
@@ -55,7 +60,7 @@ def observe_episodes(model: WorldModel, episodes: Sequence[Episode]) -> Memory:
 
 @torch.no_grad()
 def roll_out(
-    model: WorldModel,
+    model: WorldModel | Engine,
     memory: Memory,
     actions: Tensor,
     generators: Sequence[torch.Generator],
@@ -71,32 +76,30 @@ def roll_out(
         generators: noise of each row, on the model's device.
         denoise_steps: network passes per frame.
         vectors: (B, F, V) of the frames that are predicted; the model predicts them itself if None.
-        real: (B, F, H, W, C) uint8, with which the memory goes on (teacher-forced; a model that has vectors needs them
-            then); it goes on with the predictions if None (free-running).
+        real: (B, F, H, W, C) uint8, with which the memory goes on (teacher-forced); it goes on with the predictions if
+            None (free-running).
 
     Returns:
         (B, F, H, W, C) uint8.
     """
-    B, F = actions.shape[:2]
-    predicted = np.empty((B, F, *model.config.frame_shape), np.uint8)
+    (B, F), engine, device = actions.shape[:2], engine_of(model), _model(model).device
+    predicted = np.empty((B, F, *engine.model.config.frame_shape), np.uint8)
     for t in range(F):
-        now = slice(t, t + 1)
-        action = actions[:, now].to(model.device)
-        if real is None and vectors is None:
-            step = model.imagine(memory, action[:, 0], generators, denoise_steps)
+        action = actions[:, t].to(device)
+        vector = None if vectors is None else vectors[:, t].to(device)
+        if real is None:
+            step = engine.imagine(memory, action, generators, denoise_steps, vector)
             frame, memory = step.frame, step.memory
         else:
-            given = None if vectors is None else vectors[:, now].to(model.device)
-            masks = model.backbone.masks(memory.frames)
-            frame = model.imagine_frame(memory, action[:, 0], given, generators, denoise_steps, masks)
-            seen = frame[:, None] if real is None else real[:, now].to(model.device)
-            memory, _ = model.commit(memory, seen, action, given, masks)
+            frame = engine.denoise(memory, action, generators, denoise_steps, vector)
+            seen, given = real[:, t : t + 1].to(device), None if vector is None else vector[:, None]
+            memory, _ = engine.observe(memory, seen, action[:, None], given)
         predicted[:, t] = frame.cpu().numpy()
     return predicted
 
 
 def predict_frames(
-    model: WorldModel,
+    model: WorldModel | Engine,
     episodes: Sequence[Episode],
     context: int,
     free_running: bool,
@@ -124,23 +127,26 @@ def predict_frames(
     if not 1 <= context < longest:
         raise ValueError(f"A context of {context} frames leaves nothing to predict of {longest}; choose 1 to less.")
     size = 0 if episodes[0].vectors is None else episodes[0].vectors.shape[1]
-    if model.config.vector_size not in (0, size):
+    engine, wanted = engine_of(model), _model(model).config.vector_size
+    if wanted not in (0, size):
         raise ValueError(
-            f"The model takes vectors of {model.config.vector_size} numbers, the episodes have {size}; record the "
-            "vectors it was trained with."
+            f"The model takes vectors of {wanted} numbers, the episodes have {size}; record the vectors it was trained "
+            "with."
         )
     parts = []
     for start in range(0, len(episodes), rows):
         batch = clip_batch(episodes[start : start + rows], longest)
-        memory, _ = observe_batch(model, batch, context)
-        noise, actions = _generators(model, start, len(batch.mask)), batch.actions[:, context:]
-        vectors = None if batch.vectors is None or not model.config.vector_size else batch.vectors[:, context:]
+        memory, _ = observe_batch(engine, batch, context)
+        noise, actions = _generators(engine.model, start, len(batch.mask)), batch.actions[:, context:]
+        vectors = None if batch.vectors is None or not wanted else batch.vectors[:, context:]
         real = None if free_running else batch.frames[:, context:]
-        parts.append(roll_out(model, memory, actions, noise, denoise_steps, vectors, real))
+        parts.append(roll_out(engine, memory, actions, noise, denoise_steps, vectors, real))
     return np.concatenate(parts)
 
 
-def predict_every_frame(model: WorldModel, episodes: Sequence[Episode], denoise_steps: int = 4) -> list[np.ndarray]:
+def predict_every_frame(
+    model: WorldModel | Engine, episodes: Sequence[Episode], denoise_steps: int = 4
+) -> list[np.ndarray]:
     """Every frame but the first, each predicted from the real frames before it, all episodes side by side.
 
     Returns:
@@ -154,7 +160,7 @@ def predict_every_frame(model: WorldModel, episodes: Sequence[Episode], denoise_
 
 
 def dream(
-    model: WorldModel, episode: Episode, context_length: int, steps: int, seed: int, denoise_steps: int = 4
+    model: WorldModel | Engine, episode: Episode, context_length: int, steps: int, seed: int, denoise_steps: int = 4
 ) -> np.ndarray:
     """Frames dreamt after the episode's first `context_length` real ones, led by the episode's own actions.
 
@@ -173,11 +179,12 @@ def dream(
     batch = clip_batch([episode], len(episode.frames))
     memory, _ = observe_batch(model, batch, context_length)
     moves = [(context_length - 1 + t) % len(episode) for t in range(steps)]
-    return roll_out(model, memory, batch.actions[:, 1:][:, moves], _generators(model, seed, 1), denoise_steps)[0]
+    generators = _generators(_model(model), seed, 1)
+    return roll_out(model, memory, batch.actions[:, 1:][:, moves], generators, denoise_steps)[0]
 
 
 def dream_video(
-    model: WorldModel, episode: Episode, context_length: int, steps: int, seed: int, denoise_steps: int = 4
+    model: WorldModel | Engine, episode: Episode, context_length: int, steps: int, seed: int, denoise_steps: int = 4
 ) -> np.ndarray:
     """Real frames on the left, the dream from the same context on the right: (context + steps, H, 2W, C) uint8.
 
@@ -195,3 +202,7 @@ def dream_video(
 def _generators(model: WorldModel, seed: int, rows: int) -> list[torch.Generator]:
     """Noise of every row i, seeded by seed + i."""
     return [torch.Generator(model.device).manual_seed(seed + i) for i in range(rows)]
+
+
+def _model(model: WorldModel | Engine) -> WorldModel:
+    return model if isinstance(model, WorldModel) else model.model

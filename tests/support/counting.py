@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lssvwm_rl.model.delegate import make_engine
-from lssvwm_rl.model.engine import Noise
+from lssvwm_rl.model.engine import Noise, make_engine
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.world_model import Imagined, Prediction, WorldModel
 

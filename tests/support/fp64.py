@@ -12,7 +12,7 @@ import pytest
 
 from lssvwm_envs.dream import model_cache
 from lssvwm_rl.model.checkpoints import load_world_model
-from lssvwm_rl.model.delegate import make_engine
+from lssvwm_rl.model.engine import make_engine
 
 ONCE_ROUNDED = 1e-6
 """Readouts and rewards leave environments as fp32, numbers of up to about 1: a unit is 6e-8."""

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from lssvwm_agents.planning.prefixes import Tree, distinct, trees
-from lssvwm_rl.model.delegate import make_engine
-from lssvwm_rl.model.engine import Engine
+from lssvwm_rl.model.engine import Engine, engine_of
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.spaces import action_layout, space_from_json
@@ -106,11 +105,6 @@ class WorldModelDynamics:
             weight = weight * self.discount * (1 - step.terminated)
             memory = step.memory
         return returns
-
-
-def engine_of(model: WorldModel | Engine) -> Engine:
-    """The engine itself, or one for a model, with the weights that the model has now."""
-    return make_engine(model) if isinstance(model, WorldModel) else model
 
 
 def _noise_seed(seed: int, frames: int) -> int:

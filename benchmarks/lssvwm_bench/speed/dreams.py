@@ -11,14 +11,11 @@ from torch import Tensor
 from lssvwm_bench.speed.rows import Line, Settings, compare, row
 from lssvwm_bench.workload import awaken, random_batch, untrained_model
 from lssvwm_rl.model.checkpoints import load_contexts
-from lssvwm_rl.model.engine import Engine
+from lssvwm_rl.model.engine import MAKERS, Engine
 from lssvwm_rl.model.memory import Memory
-from lssvwm_rl.model.native_engine import NativeEngine
-from lssvwm_rl.model.torch_engine import TorchEngine
 from lssvwm_rl.model.world_model import Imagined, WorldModel
 
 CONTEXT = 8  # frames that a dream has seen, more than any window of the presets
-MAKERS: dict[str, Callable[[WorldModel], Engine]] = {"torch": TorchEngine, "native": NativeEngine}
 Imagine = Callable[[Memory, Tensor, list[torch.Generator]], Imagined]
 
 

@@ -10,8 +10,7 @@ from typing import Any
 from lssvwm_envs.dream.beginnings import Beginnings
 from lssvwm_envs.dream.forks import stay_able_to_run
 from lssvwm_rl.model.checkpoint_files import WEIGHTS, resolve_checkpoint
-from lssvwm_rl.model.checkpoints import earlier_fingerprint, fingerprint
-from lssvwm_rl.model.delegate import load_engine
+from lssvwm_rl.model.checkpoints import earlier_fingerprint, fingerprint, load_engine
 from lssvwm_rl.model.engine import Engine
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.world_model import WorldModel

@@ -193,8 +193,8 @@ def _attend(weights: PreparedAttention, tokens: Tensor, frame: LayerPass) -> Ten
     qk = F.rms_norm(qkv[:, :, :2], (P,), eps=EPSILON) * weights.norms[:, None]
     frame.keys[:, -n:] = qk[:, :, 1]
     frame.values[:, -n:] = qkv[:, :, 2]
-    heads = (t.transpose(1, 2) for t in (qk[:, :, 0], frame.keys, frame.values))
-    seen = F.scaled_dot_product_attention(*heads, attn_mask=frame.mask)
+    q, k, v = (t.transpose(1, 2) for t in (qk[:, :, 0], frame.keys, frame.values))
+    seen = F.scaled_dot_product_attention(q, k, v, attn_mask=frame.mask)
     return (seen.transpose(1, 2).reshape(B * n, D) @ weights.out_proj).view(B, n, D)
 
 

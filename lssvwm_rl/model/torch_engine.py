@@ -26,7 +26,8 @@ class TorchEngine:
 
     def __init__(self, model: WorldModel, compiled: Callable[[Callable], Callable] | None = None):
         self.model = model
-        self._dream, self._denoise = (f if compiled is None else compiled(f) for f in (dream, denoise))
+        self._dream = dream if compiled is None else compiled(dream)
+        self._denoise = denoise if compiled is None else compiled(denoise)
         self._prepared: dict[int, Prepared] = {}
 
     def draw(self, generators: Noise) -> Tensor:

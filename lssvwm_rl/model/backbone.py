@@ -12,10 +12,14 @@ from torch.utils.checkpoint import checkpoint
 
 from lssvwm_rl.model.attention.causal import CausalAttention
 from lssvwm_rl.model.attention.local import FrameLocalAttention
+from lssvwm_rl.model.backends import native_kernels
 from lssvwm_rl.model.config import KINDS, BackboneConfig
 from lssvwm_rl.model.memory import LayerMemory
 from lssvwm_rl.model.precision import at_least_fp32
 from lssvwm_rl.model.scan.block import BlockScan
+from lssvwm_rl.native.ada_norm import ada_norm, gated_sum
+from lssvwm_rl.native.gelu import bias_gelu
+from lssvwm_rl.native.library import Kernels
 
 Masks = tuple[Tensor | None, ...]
 """The attention's mask of every layer, None in layers without."""
@@ -34,6 +38,21 @@ class Pass(NamedTuple):
     """(B, T, addresses), where frames write to the scans' states and read from them."""
     recompute: bool = False
     """Activation checkpointing: layers run again in the backward pass instead of keeping activations."""
+
+
+class Mlp(nn.Sequential):
+    """Two linear layers with a GELU between them, (..., width) -> (..., width)."""
+
+    def __init__(self, width: int, inner: int, backend: str):
+        super().__init__(nn.Linear(width, inner), nn.GELU("tanh"), nn.Linear(inner, width))
+        self.backend = backend
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        enter, leave = cast(nn.Linear, self[0]), self[2]
+        kernels = native_kernels(self.backend, tokens, enter.bias)
+        if kernels is None or at_least_fp32(tokens).dtype != enter.bias.dtype:
+            return super().forward(tokens)
+        return leave(bias_gelu(kernels, F.linear(tokens, enter.weight), enter.bias))
 
 
 class Layer(nn.Module):
@@ -58,12 +77,11 @@ class Layer(nn.Module):
                 width, grid, sides, config.state_size, config.scan_head_size, config.expand, config.backend, addresses
             )
         if attention == "window":
-            self.attention = FrameLocalAttention(width, grid, config.attention_head_size, config.window)
+            self.attention = FrameLocalAttention(width, grid, config.attention_head_size, config.window, config.backend)
         elif attention == "all":
             self.attention = CausalAttention(width, grid, config.attention_head_size)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, config.mlp_ratio * width), nn.GELU("tanh"), nn.Linear(config.mlp_ratio * width, width)
-        )
+        self.mlp = Mlp(width, config.mlp_ratio * width, config.backend)
+        self.backend = config.backend
         self.parts = 1 + (self.scan is not None) + (self.attention is not None)
         self.modulation = nn.Linear(config.condition_width, 3 * self.parts * width)
         nn.init.zeros_(self.modulation.weight)
@@ -79,8 +97,12 @@ class Layer(nn.Module):
     def forward(
         self, tokens: Tensor, condition: Tensor, memory: LayerMemory, mask: Tensor | None, how: Pass
     ) -> tuple[Tensor, LayerMemory]:
+        modulated = self.modulation(condition)
+        kernels = native_kernels(self.backend, modulated, tokens)
+        if kernels is not None and tokens.dtype == at_least_fp32(modulated).dtype:
+            return self._native(kernels, tokens, modulated, memory, mask, how)
         state, cache = memory.state, (memory.keys, memory.values)
-        modulation = iter(self.modulation(condition)[:, :, :, None, None].chunk(3 * self.parts, dim=-1))
+        modulation = iter(modulated[:, :, :, None, None].chunk(3 * self.parts, dim=-1))
         if self.scan is not None:
             shift, scale, gate = next(modulation), next(modulation), next(modulation)  # each (B, T, S, 1, 1, D)
             mixed, state = self.scan(modulate(tokens, shift, scale), state, how.write, how.address)
@@ -91,6 +113,33 @@ class Layer(nn.Module):
             tokens = tokens + gate * mixed
         shift, scale, gate = modulation
         return tokens + gate * self.mlp(modulate(tokens, shift, scale)), LayerMemory(state, *cache)
+
+    def _native(
+        self,
+        kernels: Kernels,
+        tokens: Tensor,
+        modulated: Tensor,
+        memory: LayerMemory,
+        mask: Tensor | None,
+        how: Pass,
+    ) -> tuple[Tensor, LayerMemory]:
+        """`forward`, where each gate, the norm behind it and its modulation are one kernel."""
+        state, cache, shape = memory.state, (memory.keys, memory.values), tokens.shape
+        tokens = tokens.reshape(-1, shape[3] * shape[4], shape[5])  # (frames, n, D)
+        D, frames = shape[5], tokens.shape[:2]
+        shares = iter(modulated.flatten(0, 2).split([2 * D, *[3 * D] * (self.parts - 1), D], dim=-1))
+        mixed: Tensor | None = None
+        if self.scan is not None:
+            tokens, normed = ada_norm(kernels, tokens, mixed, next(shares))
+            mixed, state = self.scan(normed.view(shape), state, how.write, how.address)
+            mixed = mixed.reshape(*frames, D)
+        if self.attention is not None:
+            tokens, normed = ada_norm(kernels, tokens, mixed, next(shares))
+            mixed, cache = self.attention(normed.view(shape), cache, mask, how.frames, how.write)
+            mixed = mixed.reshape(*frames, D)
+        tokens, normed = ada_norm(kernels, tokens, mixed, next(shares))
+        tokens = gated_sum(kernels, tokens, self.mlp(normed), next(shares))
+        return tokens.view(shape), LayerMemory(state, *cache)
 
 
 class Backbone(nn.Module):

@@ -7,6 +7,9 @@ import os
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
+
+from lssvwm_rl.native.library import SUFFIXES, Kernels, kernels_for
 
 BACKENDS = ("auto", "torch", "native", "mamba")
 
@@ -24,6 +27,16 @@ def resolve_backend(backend: str, device: torch.device) -> str:
         RuntimeError: "mamba" was asked for and cannot run on `device`.
     """
     return _resolve(backend, device.type)
+
+
+def native_kernels(backend: str, *tensors: Tensor) -> Kernels | None:
+    """The CPU kernels, if the backend is "native" there and they know the dtypes of the first tensor and of mixed
+    precision; else None."""
+    if resolve_backend(backend, tensors[0].device) != "native":
+        return None
+    if torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") not in SUFFIXES:
+        return None
+    return kernels_for(*tensors)
 
 
 @functools.cache

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, cast
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lssvwm_rl.model.checks import check_clip
@@ -13,7 +14,7 @@ from lssvwm_rl.model.memory import LayerMemory, Memory
 from lssvwm_rl.model.prepared import Prepared, PreparedAttention, PreparedScan
 from lssvwm_rl.model.torch_engine import TorchEngine
 from lssvwm_rl.model.world_model import Imagined, Noise, Prediction, WorldModel
-from lssvwm_rl.native.library import Kernels, load_kernels
+from lssvwm_rl.native.library import Kernels, address, load_kernels
 
 PANEL = 64  # columns, a multiple of every processor's panels
 
@@ -110,12 +111,14 @@ class NativeEngine(TorchEngine):
             layers = layers[-1:]  # of the commit alone
         places = prepared.places(vector)
         ratios = torch.tensor(prepared.ratios, dtype=self.model.dtype)
-        net = [layers, final, rows, memory.frames, noise, packed.noise, ratios]
+        net: list[Tensor | int | None] = [layers, final, rows, memory.frames.contiguous(), noise, packed.noise, ratios]
         net += [packed.position, prepared.token_shift(vector), *packed.patches, frame, *packed.heads]
-        pointers: list[Tensor | None] = [*net, *(heads or (None, None, None))]
-        for i, (old, new) in enumerate(zip(memory.layers, after, strict=True)):
-            pointers += [*packed.layers[i], None if places is None else places[i]]
-            pointers += [t.contiguous() if t.numel() else None for t in old] + [t if t.numel() else None for t in new]
+        pointers = [*net, *(heads or (None, None, None))]
+        given = [[t.contiguous() for t in layer] for layer in memory.layers]  # kept until the call is over
+        for i, (old, new) in enumerate(zip(given, after, strict=True)):
+            pointers += packed.layers[i]
+            pointers.append(None if places is None else places[i])
+            pointers += [t if t.numel() else None for t in (*old, *new)]
         before_table, after_table = packed.sizes
         sizes = [len(frame), steps, int(heads is not None), *before_table, layers.shape[1], *after_table, *packed.sides]
         self._kernels("dream", self.model.dtype, sizes, pointers)
@@ -128,20 +131,21 @@ class NativeEngine(TorchEngine):
 
 
 class _Packed(NamedTuple):
-    """A model's weights in the kernels' order."""
+    """A model's weights in the kernels' order, as addresses of what `kept` holds."""
 
     sizes: tuple[tuple[int, ...], tuple[int, ...]]
     """Of `Sizes` in frame.h from `layers` on, before and after `table_rows`."""
     sides: tuple[int, ...]
     """(b_h, b_w) of every layer's blocks."""
-    noise: Tensor
-    position: Tensor
-    patches: tuple[Tensor, ...]
+    noise: int | None
+    position: int | None
+    patches: tuple[int | None, ...]
     """Of `Net` in dream.cpp from `compose` to `pixels_in`."""
-    heads: tuple[Tensor, ...]
+    heads: tuple[int | None, ...]
     """From `token_features` to `end_out_bias`."""
-    layers: tuple[tuple[Tensor | None, ...], ...]
+    layers: tuple[tuple[int | None, ...], ...]
     """Of `Layer` in frame.h, before `place`."""
+    kept: tuple[Tensor, ...]
 
 
 def _pack(prepared: Prepared, kernels: Kernels) -> _Packed:
@@ -156,24 +160,35 @@ def _pack(prepared: Prepared, kernels: Kernels) -> _Packed:
         parts = [(pack(m.weight.detach().t()), m.bias.detach().clone()) for m in modules if isinstance(m, nn.Linear)]
         return tuple(t for pair in parts for t in pair)
 
+    kept: list[Tensor] = []
+
+    def keep(tensors: Sequence[Tensor | None]) -> tuple[int | None, ...]:
+        kept.extend(t for t in tensors if t is not None)
+        return tuple(None if t is None else address(t) for t in tensors)
+
     model = prepared.model
     reward, end, features = model.reward_head.mlp, model.continuation_head.mlp, model.feature_mlp
+    patches = (pack(prepared.compose), prepared.compose_bias, pack(prepared.decode), prepared.decode_bias,
+               pack(prepared.embed))  # fmt: skip
+    heads = (*linears(model.token_features, features[0], features[2], reward[0], reward[2]),
+             model.reward_head.bins.to(model.dtype), *linears(end[0], end[2]))  # fmt: skip
+    layers = [
+        (*_scan(layer.scan, pack), *_attention(layer.attention, pack),
+         pack(layer.up), layer.up_bias, pack(layer.down), layer.down_bias)
+        for layer in prepared.layers
+    ]  # fmt: skip
     blocks = [(1, 1) if layer.scan is None else layer.scan.block for layer in prepared.layers]
+    noise, position = keep([pack(prepared.noise), prepared.position])
     return _Packed(
         _sizes(prepared),
         tuple(side for block in blocks for side in block),
-        pack(prepared.noise),
-        prepared.position,
-        (pack(prepared.compose), prepared.compose_bias, pack(prepared.decode), prepared.decode_bias,
-         pack(prepared.embed)),
-        (*linears(model.token_features, features[0], features[2], reward[0], reward[2]),
-         model.reward_head.bins.to(model.dtype), *linears(end[0], end[2])),
-        tuple(
-            (*_scan(layer.scan, pack), *_attention(layer.attention, pack),
-             pack(layer.up), layer.up_bias, pack(layer.down), layer.down_bias)
-            for layer in prepared.layers
-        ),
-    )  # fmt: skip
+        noise,
+        position,
+        keep(patches),
+        keep(heads),
+        tuple(keep(layer) for layer in layers),
+        tuple(kept),
+    )
 
 
 def _sizes(prepared: Prepared) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -189,7 +204,7 @@ def _sizes(prepared: Prepared) -> tuple[tuple[int, ...], tuple[int, ...]]:
         heads, head_size, 0 if scan is None else scan.norms.shape[1],
         0 if attention is None else backbone.width // attention_size, attention_size,
         backbone.window, first.up.shape[1],
-        cast(int, model.token_features.out_features), config.head_width, config.feature_size,
+        model.token_features.out_features, config.head_width, config.feature_size,
         len(model.reward_head.bins),
     )  # fmt: skip
     return before, after
@@ -206,5 +221,6 @@ def _attention(attention: PreparedAttention | None, pack: Callable[[Tensor], Ten
     if attention is None:
         return (None,) * 5
     norms = (part.contiguous() for part in attention.norms)
-    queries_last = attention.bias.transpose(1, 2).contiguous()
+    queries = attention.bias.shape[1]
+    queries_last = F.pad(attention.bias.transpose(1, 2), (0, -queries % PANEL)).contiguous()
     return pack(attention.qkv), pack(attention.out_proj), *norms, queries_last

@@ -6,6 +6,8 @@
 
 #include "frame.h"
 
+namespace {
+
 template <class R> struct Net {
   // Conditions: level l, table row m: `layers` (levels, table_rows, layers, 3 parts, D), `final` (steps, table_rows, 2, D).
   const R *layers, *final;
@@ -268,12 +270,14 @@ template <class R> void dream(const int64_t* sizes, void* const* pointers) {
       Walk<R>{s, sides, net, layers.data(), scratch, Team{nullptr, 0}, row, std::min(group, end - row)}.frame();
   });
 }
-EXPORT_REAL(dream)
 
 // Weights (N, K) of a linear layer to panels.
 template <class R> void pack(const int64_t* sizes, void* const* pointers) {
   pack_panels<R>((const R*)pointers[0], sizes[1], sizes[2], (R*)pointers[1]);
 }
-EXPORT_REAL(pack)
 
 static_assert(sizeof(Sizes) == SIZES * sizeof(int64_t), "sizes are handed over as they lie");
+}  // namespace
+
+EXPORT_REAL(dream)
+EXPORT_REAL(pack)

@@ -2,6 +2,8 @@
 #pragma once
 #include "gemm.h"
 
+namespace {  // other kernels have types of the same names
+
 struct Sizes {
   int64_t threads, rows, steps, commit, layers, grid_h, grid_w, width, patch_h, patch_w, channels, noise, table_rows;
   int64_t heads, head_size, state_size, attention_heads, attention_size, window, hidden;
@@ -17,7 +19,7 @@ constexpr int64_t SIZES = 24;  // numbers of a Sizes; the sides (b_h, b_w) of ev
 
 template <class R> struct Layer {
   const R *in, *out, *dt_bias, *decay, *b_norm, *c_norm, *y_norm, *skip;  // of the scan; `decay` is A < 0
-  const R *qkv, *attention_out, *q_norm, *k_norm, *bias;                  // of attention; bias (heads, keys, queries)
+  const R *qkv, *attention_out, *q_norm, *k_norm, *bias;                  // of attention; bias (heads, keys, queries up to a multiple of 64)
   const R *up, *up_bias, *down, *down_bias;                               // of the MLP
   const R *place;                                                         // (rows, N) added to B and C, or null
   const R *state, *keys, *values;                                         // memory before the frame
@@ -74,11 +76,9 @@ static void scan_inputs(const Sizes& s, const Layer<R>& l, const R* projection, 
       const R inverse = inverse_rms(to, N);
       SIMD for (int64_t i = 0; i < N; i++) to[i] *= inverse * gain[i];
     }
-    for (int64_t h = 0; h < H; h++) {
-      const R dt = softplus(from[2 * N + h] + l.dt_bias[h]);
-      w.step[h * K + t] = dt;
-      w.total[h * K + t] = dt * l.decay[h] + (t ? w.total[h * K + t - 1] : R(0));
-    }
+    SIMD for (int64_t h = 0; h < H; h++) w.step[h * K + t] = softplus(from[2 * N + h] + l.dt_bias[h]);
+    for (int64_t h = 0; h < H; h++)
+      w.total[h * K + t] = w.step[h * K + t] * l.decay[h] + (t ? w.total[h * K + t - 1] : R(0));
     for (int64_t u = 0; u <= t; u++) {
       R sum = 0;
       const R *c = w.C + t * N, *b = w.B + u * N;
@@ -155,38 +155,69 @@ static void scan_block(const Sizes& s, const Layer<R>& l, const R* projection, c
 
 // Scratch of attention in one head.
 template <class R> struct HeadScratch {
-  R *keys;        // (tokens, size) of the own frame, normalised
-  R *queries;     // (size, lanes), transposed and scaled
-  R *scores;      // (keys, lanes)
-  R *most, *sum;  // (lanes)
-  static int64_t lanes(const Sizes& s) {
-    return (s.tokens() + Simd<R>::LANES - 1) / Simd<R>::LANES * Simd<R>::LANES;
-  }
+  static constexpr int64_t WIDTH = panel_columns<R>();  // queries side by side
+  R *keys;     // (tokens, size) of the own frame, normalised
+  R *queries;  // (size, WIDTH), transposed and scaled
+  R *scores;   // (keys, WIDTH)
   static int64_t size(const Sizes& s) {
-    return s.tokens() * s.attention_size + lanes(s) * (s.attention_size + s.past() + s.tokens() + 2);
+    return s.tokens() * s.attention_size + WIDTH * (s.attention_size + s.past() + s.tokens());
   }
-  HeadScratch(const Sizes& s, R* at) {
-    auto take = [&](int64_t count) { R* taken = at; at += count; return taken; };
-    keys = take(s.tokens() * s.attention_size), queries = take(lanes(s) * s.attention_size);
-    scores = take(lanes(s) * (s.past() + s.tokens())), most = take(lanes(s)), sum = take(lanes(s));
-  }
+  HeadScratch(const Sizes& s, R* at)
+      : keys(at), queries(keys + s.tokens() * s.attention_size), scores(queries + WIDTH * s.attention_size) {}
 };
 
-template <class R> static void softmax_keys(int64_t keys, int64_t lanes, int64_t n, R* scores, const R* bias, R* most, R* sum) {
-  SIMD for (int64_t q = 0; q < n; q++) most[q] = R(-1e30), sum[q] = 0;
+// exp(scores + bias - their maximum), over keys, of L queries side by side; returns the sums in `sum`.
+template <class R, int L>
+static void softmax_keys(int64_t keys, R* scores, const R* bias, int64_t bias_row, R* sum) {
+  constexpr int64_t WIDTH = HeadScratch<R>::WIDTH;
+  R most[L];
+  for (int q = 0; q < L; q++) most[q] = R(-1e30), sum[q] = 0;
   for (int64_t j = 0; j < keys; j++) {
-    R* row = scores + j * lanes;
-    SIMD for (int64_t q = 0; q < n; q++) {
-      row[q] += bias[j * n + q];
+    R* row = scores + j * WIDTH;
+    SIMD for (int q = 0; q < L; q++) {
+      row[q] += bias[j * bias_row + q];
       most[q] = row[q] > most[q] ? row[q] : most[q];
     }
   }
   for (int64_t j = 0; j < keys; j++) {
-    R* row = scores + j * lanes;
-    SIMD for (int64_t q = 0; q < n; q++) {
+    R* row = scores + j * WIDTH;
+    SIMD for (int q = 0; q < L; q++) {
       row[q] = exp_(row[q] - most[q]);
       sum[q] += row[q];
     }
+  }
+}
+
+// What a head attends to: its part of queries, keys and values of the own frame, and of the cache.
+template <class R> struct Head {
+  const R *q, *k, *v;         // token t at t * 3 D
+  const R *keys, *values;     // key j at j * D, the first `hidden` left out
+  const R *q_norm, *bias;     // bias (keys, bias_row)
+  int64_t old, bias_row;      // keys of the cache
+};
+
+// `count` queries from `first` on, at most V * LANES.
+template <class R, int V>
+static void attend_queries(const Sizes& s, const Head<R>& h, int64_t first, int64_t count, R* y,
+                           const HeadScratch<R>& w) {
+  constexpr int LANES = Simd<R>::LANES, L = V * LANES;
+  constexpr int64_t WIDTH = HeadScratch<R>::WIDTH;
+  const int64_t n = s.tokens(), D = s.width, P = s.attention_size;
+  for (int64_t t = 0; t < L; t++) {
+    const R* q = h.q + (first + t) * 3 * D;
+    const R scale = t < count ? inverse_rms(q, P) / std::sqrt(R(P)) : R(0);
+    for (int64_t p = 0; p < P; p++) w.queries[p * WIDTH + t] = t < count ? q[p] * scale * h.q_norm[p] : R(0);
+  }
+  R sum[L];
+  panel<R, V>(h.old, {h.keys, D, 1}, w.queries, WIDTH, P, w.scores, WIDTH, L, false);
+  panel<R, V>(n, {w.keys, P, 1}, w.queries, WIDTH, P, w.scores + h.old * WIDTH, WIDTH, L, false);
+  softmax_keys<R, L>(h.old + n, w.scores, h.bias + first, h.bias_row, sum);
+  multiply<R>(count, {w.scores, 1, WIDTH}, h.values, D, h.old, y + first * D, D, P, false);
+  multiply<R>(count, {w.scores + h.old * WIDTH, 1, WIDTH}, h.v, 3 * D, n, y + first * D, D, P, true);
+  for (int64_t t = 0; t < count; t++) {
+    const R inverse = R(1) / sum[t];
+    R* out = y + (first + t) * D;
+    SIMD for (int64_t p = 0; p < P; p++) out[p] *= inverse;
   }
 }
 
@@ -194,24 +225,22 @@ template <class R> static void softmax_keys(int64_t keys, int64_t lanes, int64_t
 template <class R>
 static void attend(const Sizes& s, const Layer<R>& l, const R* qkv, int64_t row, int64_t a, int64_t hidden, bool write,
                    R* y, const HeadScratch<R>& w) {
-  const int64_t n = s.tokens(), D = s.width, P = s.attention_size, past = s.past(), lanes = HeadScratch<R>::lanes(s);
-  const int64_t cache = row * past * D + a * P, old = past - hidden;
+  constexpr int64_t WIDTH = HeadScratch<R>::WIDTH;
+  const int64_t n = s.tokens(), D = s.width, P = s.attention_size, past = s.past(), bias_row = (n + 63) / 64 * 64;
+  const int64_t cache = row * past * D + a * P;
   const R *keys = l.keys + cache, *values = l.values + cache, *q = qkv + a * P, *k = q + D, *v = k + D;
   for (int64_t t = 0; t < n; t++) {
-    const R own = inverse_rms(k + t * 3 * D, P), scale = inverse_rms(q + t * 3 * D, P) / std::sqrt(R(P));
-    SIMD for (int64_t p = 0; p < P; p++) w.keys[t * P + p] = k[t * 3 * D + p] * own * l.k_norm[p];
-    for (int64_t p = 0; p < P; p++) w.queries[p * lanes + t] = q[t * 3 * D + p] * scale * l.q_norm[p];
+    const R inverse = inverse_rms(k + t * 3 * D, P);
+    SIMD for (int64_t p = 0; p < P; p++) w.keys[t * P + p] = k[t * 3 * D + p] * inverse * l.k_norm[p];
   }
-  for (int64_t p = 0; p < P; p++)
-    for (int64_t t = n; t < lanes; t++) w.queries[p * lanes + t] = R(0);
-  multiply<R>(old, {keys + hidden * D, D, 1}, w.queries, lanes, P, w.scores, lanes, lanes, false);
-  multiply<R>(n, {w.keys, P, 1}, w.queries, lanes, P, w.scores + old * lanes, lanes, lanes, false);
-  softmax_keys(old + n, lanes, n, w.scores, l.bias + (a * (past + n) + hidden) * n, w.most, w.sum);
-  multiply<R>(n, {w.scores, 1, lanes}, values + hidden * D, D, old, y + a * P, D, P, false);
-  multiply<R>(n, {w.scores + old * lanes, 1, lanes}, v, 3 * D, n, y + a * P, D, P, true);
-  for (int64_t t = 0; t < n; t++) {
-    const R inverse = R(1) / w.sum[t];
-    SIMD for (int64_t p = 0; p < P; p++) y[t * D + a * P + p] *= inverse;
+  const Head<R> head{q, k, v, keys + hidden * D, values + hidden * D, l.q_norm,
+                     l.bias + (a * (past + n) + hidden) * bias_row, past - hidden, bias_row};
+  for (int64_t first = 0; first < n; first += WIDTH) {
+    const int64_t count = n - first < WIDTH ? n - first : WIDTH;
+    if (count <= Simd<R>::LANES)
+      attend_queries<R, 1>(s, head, first, count, y + a * P, w);
+    else
+      attend_queries<R, VECTORS>(s, head, first, count, y + a * P, w);
   }
   if (!write || !past) return;
   R *new_keys = l.new_keys + cache, *new_values = l.new_values + cache;
@@ -221,3 +250,4 @@ static void attend(const Sizes& s, const Layer<R>& l, const R* qkv, int64_t row,
     std::memcpy(new_values + t * D, own < 0 ? values + (t + n) * D : v + own * 3 * D, sizeof(R) * P);
   }
 }
+}  // namespace

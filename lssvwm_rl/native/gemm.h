@@ -6,6 +6,8 @@
 #pragma once
 #include "team.h"
 
+namespace {
+
 #if defined(__AVX512F__)
 constexpr int VECTOR_BYTES = 64, ROWS = 12;
 #elif defined(__AVX__)
@@ -132,3 +134,4 @@ static void multiply(int64_t M, Left<R> left, const R* b, int64_t ldb, int64_t K
       c[m * ldc + i] = sum;
     }
 }
+}  // namespace

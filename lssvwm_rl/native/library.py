@@ -24,14 +24,16 @@ class Kernels:
         self._library = library
         self._functions: dict[tuple[str, torch.dtype], Callable] = {}
 
-    def __call__(self, name: str, dtype: torch.dtype, sizes: Sequence[int], tensors: Sequence[Tensor | None]) -> None:
+    def __call__(
+        self, name: str, dtype: torch.dtype, sizes: Sequence[int], tensors: Sequence[Tensor | int | None]
+    ) -> None:
         """Run a kernel on torch's number of threads.
 
         Args:
             name: of the C function `NAME_DTYPE(const int64_t* sizes, void* const* pointers)`.
             dtype: which of them.
             sizes: handed over behind the number of threads.
-            tensors: handed over as pointers, null for None.
+            tensors: handed over as pointers, null for None; a number is what `address` gave.
 
         Raises:
             AssertionError: for a tensor that is not contiguous or not on the CPU, which a kernel would misread.
@@ -41,13 +43,21 @@ class Kernels:
             function = getattr(self._library, f"{name}_{SUFFIXES[dtype]}")
             function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_void_p], None
             self._functions[name, dtype] = function
-        for tensor in tensors:
-            assert tensor is None or (tensor.is_contiguous() and tensor.device.type == "cpu"), name
-        pointers = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+        pointers = [address(tensor) if isinstance(tensor, Tensor) else tensor for tensor in tensors]
         function(
             (ctypes.c_int64 * (1 + len(sizes)))(torch.get_num_threads(), *sizes),
             (ctypes.c_void_p * len(pointers))(*pointers),
         )
+
+
+def address(tensor: Tensor) -> int:
+    """Where a tensor's numbers lie; for tensors that stay, this is asked once.
+
+    Raises:
+        AssertionError: if it is not contiguous or not on the CPU.
+    """
+    assert tensor.is_contiguous() and tensor.is_cpu, f"{tuple(tensor.shape)} on {tensor.device}"
+    return tensor.data_ptr()
 
 
 @functools.cache

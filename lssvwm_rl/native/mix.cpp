@@ -44,14 +44,6 @@ template <class R> struct Part {
   Buffer<R> B, C, B_scale, C_scale, logit;  // before the norms, 1 / rms, and softplus' argument (H, tokens)
 };
 
-// log(1 + u) for u in [0, 1] as 2 atanh(u / (2 + u)): relative errors stay small where dt is.
-INLINE float softplus_of(float x) {
-  float u = exp_(x < 0 ? x : -x), s = u / (2 + u), q = s * s;
-  float series = 1 + q * (1 / 3.f + q * (1 / 5.f + q * (1 / 7.f + q * (1 / 9.f + q * (1 / 11.f + q * (1 / 13.f))))));
-  return (x > 0 ? x : 0) + 2 * s * series;
-}
-INLINE double softplus_of(double x) { return softplus(x); }
-
 // A sequence's chunks, one after the other.
 template <class T> struct Mixer {
   using R = Real<T>;
@@ -85,7 +77,7 @@ template <class T> struct Mixer {
       for (int64_t i = 0; i < count; i++) load_token(part, i);
       R *dt = part.stream->dt, *logit = part.logit;
       int64_t all = sizes.H * wide;
-      SIMD for (int64_t i = 0; i < all; i++) dt[i] = softplus_of(logit[i]);
+      SIMD for (int64_t i = 0; i < all; i++) dt[i] = softplus(logit[i]);
     }
     chunk.begin(count);
   }

@@ -95,11 +95,11 @@ def mix(
 
     Args:
         kernels: what `library.kernels_for` gives.
-        projected: (B, T, S, h, w, W), the gates (H * P), x (H * P), B (N), C (N) and dt (H) of every token, in fp32, fp64
-            or bf16; with S as in `scan`.
+        projected: (B, T, S, h, w, W), the gates (H * P), x (H * P), B (N), C (N) and dt (H) of every token, in fp32,
+            fp64 or bf16; with S as in `scan`.
         place: (B, T, N), what the address adds to B and C before their norms; None without.
-        parameters: weights of the norms of B and C (N,) each, bias of dt (H,), A (H,), weight of the norm of y (H, P), D
-            (H,). These, place and state are fp64 if `projected` is, else fp32.
+        parameters: weights of the norms of B and C (N,) each, bias of dt (H,), A (H,), weight of the norm of y (H, P),
+            D (H,). These, place and state are fp64 if `projected` is, else fp32.
         state: (B, blocks, H, P, N).
         block: (b_h, b_w), dividing (h, w).
 

@@ -67,7 +67,13 @@ INLINE float exp_(float x) {
 INLINE double exp_(double x) { return std::exp(x); }
 
 template <class R> INLINE R sigmoid(R x) { return R(1) / (R(1) + exp_(-x)); }
-template <class R> INLINE R softplus(R x) { return x > R(20) ? x : std::log1p(std::exp(x)); }  // threshold as torch's
+// log(1 + exp(x)): the float one by 2 atanh(u / (2 + u)), u = exp(-|x|), whose relative error stays small where dt is.
+INLINE float softplus(float x) {
+  float u = exp_(x < 0 ? x : -x), s = u / (2 + u), q = s * s;
+  float series = 1 + q * (1 / 3.f + q * (1 / 5.f + q * (1 / 7.f + q * (1 / 9.f + q * (1 / 11.f + q * (1 / 13.f))))));
+  return (x > 0 ? x : 0) + 2 * s * series;
+}
+INLINE double softplus(double x) { return x > 20 ? x : std::log1p(std::exp(x)); }  // threshold as torch's
 // GELU with tanh: x * sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3).
 template <class R> INLINE R gelu(R x) {
   return x * sigmoid(R(1.5957691216057308) * (x + R(0.044715) * x * x * x));

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lssvwm_rl.data.clips import Batch
+from lssvwm_rl.model.backends import native_kernels
 from lssvwm_rl.model.flow import shift_tau
 from lssvwm_rl.model.memory import Memory
+from lssvwm_rl.model.precision import at_least_fp32
 from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.native.pixels import Shown, cut_patches
 
 TAU_FLOOR = 0.05
 MAX_RARITY = 30.0
@@ -27,12 +31,12 @@ class Clip:
     """Before the first frame of every clip."""
     x: Tensor
     """Clean patches (B, T, h, w, pixels)."""
-    noise: Tensor
-    """Standard normal, as x."""
+    noise: Tensor | None
+    """Standard normal, as x; None if noise is drawn in token space."""
     tokens: Tensor
     """The clean patches, embedded (B, T, h, w, D)."""
     noise_tokens: Tensor
-    """The noise, embedded likewise."""
+    """Noise with the distribution of standard normal patches that are embedded likewise."""
     tau: Tensor
     """(B, T), an independent noise level for every frame."""
     context_noise: float
@@ -64,6 +68,28 @@ def sample_tau(shape: Sequence[int], shift: float, generator: torch.Generator, d
     return shift_tau(torch.rand(tuple(shape), generator=generator, device=device), shift)
 
 
+def patches_of(model: WorldModel, frames: Tensor) -> Tensor:
+    """Clean patches (B, T, h, w, pixels * C), of the model's dtype, of frames (B, T, H, W, C) uint8."""
+    kernels = native_kernels(model.config.backbone.backend, model.position, frames)
+    if kernels is None:
+        return model.patches.from_frames(frames, model.dtype)
+    shown = Shown(frames.flatten(0, 1).contiguous(), (model.patches.height, model.patches.width))
+    return cut_patches(kernels, shown, model.dtype).unflatten(0, frames.shape[:2])
+
+
+def draw_noise(model: WorldModel, shape: Sequence[int], generator: torch.Generator) -> tuple[Tensor | None, Tensor]:
+    """Noise for tokens of shape (..., D), as pixels (..., pixels * C) and embedded (..., D).
+
+    In token space (`ModelConfig.token_noise`) there are no pixels: the embedded noise has their distribution.
+    """
+    device, token_noise = model.device, model.config.token_noise
+    factor = model.noise_factor() if token_noise else model.patch_in.weight.t()
+    noise = torch.randn((*shape[:-1], len(factor)), generator=generator, device=device).to(model.dtype)
+    if token_noise:
+        return None, at_least_fp32(F.linear(noise, factor.t(), model.patch_in.bias))
+    return noise, at_least_fp32(model.patch_in(noise))
+
+
 def velocity_loss(predicted: Tensor, x: Tensor, tau: Tensor, weight: Tensor) -> Tensor:
     """Weighted mean squared velocity error per frame, |x_hat - x|^2 / max(tau, 0.05)^2.
 
@@ -75,7 +101,12 @@ def velocity_loss(predicted: Tensor, x: Tensor, tau: Tensor, weight: Tensor) -> 
     Returns:
         (B, T).
     """
-    return weighted_error(predicted, x, weight) / tau.clamp(min=TAU_FLOOR).square()
+    return over_tau(weighted_error(predicted, x, weight), tau)
+
+
+def over_tau(error: Tensor, tau: Tensor) -> Tensor:
+    """The squared error of velocities that squared errors of frames mean, both as tau, (B, T)."""
+    return error / tau.clamp(min=TAU_FLOOR).square()
 
 
 def weighted_error(predicted: Tensor, x: Tensor, weight: Tensor) -> Tensor:
@@ -109,10 +140,15 @@ def rarity_weight(frames: Tensor, mask: Tensor, power: float) -> Tensor:
         colour = (colour << 3).add_(levels[..., channel])
     # p, each colour's share of the real frames' pixels; padding is not counted.
     counts = torch.bincount(colour[mask].flatten(), minlength=8 ** frames.shape[-1])
+    return colour_weight(counts, power)[colour]
+
+
+def colour_weight(counts: Tensor, power: float) -> Tensor:
+    """The weight that `rarity_weight` gives every colour, float32, from how often each is there."""
     share = counts.float() / counts.sum().clamp(min=1)
     # w = p ** -power; a colour that is nowhere has no weight. The mean weight over pixels is sum(p * w).
     weight = torch.where(counts > 0, share.clamp(min=1e-9) ** -power, 0.0)
     # A colour of a pixel or two must not outweigh all else: at most MAX_RARITY times the mean.
     weight = weight.clamp(max=MAX_RARITY * (share * weight).sum())
-    # Divided by the mean of what is left after that, so that it is 1, and looked up for every pixel.
-    return (weight / (share * weight).sum().clamp(min=1e-9))[colour]
+    # Divided by the mean of what is left after that, so that it is 1.
+    return weight / (share * weight).sum().clamp(min=1e-9)

@@ -13,7 +13,8 @@ from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.precision import at_least_fp32
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.training import prefix, two_stream
-from lssvwm_rl.training.noise import Clip, Noised, rarity_weight, sample_tau, velocity_loss
+from lssvwm_rl.training.errors import FrameErrors
+from lssvwm_rl.training.noise import Clip, Noised, draw_noise, patches_of, sample_tau
 from lssvwm_rl.training.recall import recall_loss
 
 OBJECTIVES: dict[str, tuple[Callable[[Clip, torch.Generator], Noised], ...]] = {
@@ -107,11 +108,11 @@ class Objective(nn.Module):
             draw = 1 - float(torch.rand(1, generator=generator, device=model.device))
             way = ways[min(int(draw * len(ways)), len(ways) - 1)]
         shift = model.config.noise_shift if config.noise_shift is None else config.noise_shift
-        x = model.patches.from_frames(batch.frames, model.dtype)
+        x = patches_of(model, batch.frames)
         tau = sample_tau(batch.mask.shape, shift, generator, model.device).to(x.dtype)
-        noise = torch.randn(x.shape, generator=generator, device=model.device).to(x.dtype)
         # Patches are embedded linearly, so they are noised after it, where a frame is much smaller.
-        tokens, noise_tokens = at_least_fp32(model.patch_in(x)), at_least_fp32(model.patch_in(noise))
+        tokens = at_least_fp32(model.patch_in(x))
+        noise, noise_tokens = draw_noise(model, tokens.shape, generator)
         clip = Clip(model, batch, memory, x, noise, tokens, noise_tokens, tau, config.context_noise)
         return way(clip, generator), clip
 
@@ -119,16 +120,15 @@ class Objective(nn.Module):
         self, clip: Clip, noised: Noised, predicted: Tensor, features: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         model, config, batch = self.model, self.config, clip.batch
-        weight = model.patches.cut(rarity_weight(batch.frames, batch.mask, config.rarity_power)[..., None])
-        error = velocity_loss(predicted, noised.target, noised.tau[:, :, 0], weight)
+        errors = FrameErrors(clip, config.rarity_power)
         losses = {
-            "frame": masked_mean(error, noised.denoised),
+            "frame": masked_mean(errors.velocity_loss(predicted, noised.target, noised.tau[:, :, 0]), noised.denoised),
             "reward": masked_mean(model.reward_head.loss(features, batch.rewards), noised.clean),
             "continuation": masked_mean(model.continuation_head.loss(features, batch.terminated), noised.clean),
         }
         weights = {"frame": 1.0, "reward": config.reward_weight, "continuation": config.continuation_weight}
         if config.recall_weight:
-            recalled = recall_loss(model, clip.x, weight, features, noised.clean, config.recall_pairs, generator)
+            recalled = recall_loss(model, errors, features, noised.clean, config.recall_pairs, generator)
             losses["recall"], weights["recall"] = masked_mean(*recalled), config.recall_weight
         if batch.vectors is not None and model.config.vector_size:
             before = torch.cat([clip.memory.features[:, None], features[:, :-1]], dim=1)

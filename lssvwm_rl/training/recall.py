@@ -7,15 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lssvwm_rl.model.world_model import WorldModel
-from lssvwm_rl.training.noise import weighted_error
+from lssvwm_rl.training.errors import FrameErrors
 
 MASK_CELLS = 7  # the mask is drawn on a grid of so many cells per side
 
 
 def recall_loss(
     model: WorldModel,
-    x: Tensor,
-    weight: Tensor,
+    errors: FrameErrors,
     features: Tensor,
     mask: Tensor,
     pairs: int,
@@ -24,8 +23,7 @@ def recall_loss(
     """Error of earlier frames that are completed from the features of later ones, see `model.recall`.
 
     Args:
-        x: clean patches (B, T, h, w, pixels * C).
-        weight: of their pixels (B, T, h, w, pixels).
+        errors: of the clip's frames.
         features: (B, T, R).
         mask: (B, T) bool, frames to draw from.
         pairs: (later, earlier) frames per clip.
@@ -34,14 +32,10 @@ def recall_loss(
         Errors (B * pairs,), and which of them count (B * pairs,) bool: those of clips with such frames.
     """
     rows, later, earlier = draw_pairs(mask, pairs, generator)
-    patches = x[rows, earlier]
-    shown = draw_visible(len(rows), *model.config.frame_shape[:2], generator, model.device)
-    visible = model.patches.cut(shown[..., None])
-    # Hidden pixels are mid-grey, which is 0 in [-1, 1].
-    query = (patches.unflatten(-1, (visible.shape[-1], -1)) * visible[..., None]).flatten(-2)
+    visible = draw_visible(len(rows), *model.config.frame_shape[:2], generator, model.device)
+    query = errors.masked(rows, earlier, visible)
     completed = model.recall(model.patch_in(query) + model.position, features[rows, later])
-    error = weighted_error(model.patch_out(completed), patches, weight[rows, earlier] * ~visible)
-    return error, mask.any(dim=1)[rows]
+    return errors.hidden_error(model.patch_out(completed), rows, earlier, visible), mask.any(dim=1)[rows]
 
 
 def draw_pairs(mask: Tensor, pairs: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

@@ -91,6 +91,7 @@ def shortcut_frames(clip: Clip, jump: Shortcut, clean: Tensor, clean_tau: Tensor
         hidden, condition, _ = model.run(pair, taus, batch.actions[rows], vectors, start, steps=both)
         return at_least_fp32(model.predict(hidden[:, :, :1], condition[:, :, :1])[:, :, 0])
 
+    assert clip.noise is not None, "models that learn shortcuts draw the noise of pixels"
     noised = add_noise(clip.x[rows], clip.noise[rows], jump.tau[rows])
     target = clip.x.clone()
     target[rows] = shortcut_target(denoise, noised, jump, model.config.noise_shift)

@@ -6,7 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lssvwm_rl.model.backends import native_kernels
 from lssvwm_rl.model.precision import at_least_fp32
+from lssvwm_rl.native.attention import Window, window_attention
+from lssvwm_rl.native.library import Kernels
 
 KeysValues = tuple[Tensor, Tensor]
 """Keys and values of past frames, each (B, M, h*w, heads, P), oldest first."""
@@ -24,12 +27,13 @@ class FrameLocalAttention(nn.Module):
         grid: tokens per frame (h, w).
         head_size: divides the width.
         window: k, frames visible including the own one; at least 1.
+        backend: see `backends.resolve_backend`.
 
     Raises:
         ValueError: if the head size does not divide the width, or the window is empty.
     """
 
-    def __init__(self, width: int, grid: tuple[int, int], head_size: int, window: int):
+    def __init__(self, width: int, grid: tuple[int, int], head_size: int, window: int, backend: str = "auto"):
         super().__init__()
         if width % head_size:
             raise ValueError(f"head_size {head_size} does not divide the width {width}; choose a divisor.")
@@ -37,6 +41,7 @@ class FrameLocalAttention(nn.Module):
             raise ValueError(f"The window must be at least 1 frame, got {window}.")
         self.offsets: Tensor
         self.tokens, self.window, self.head_size, self.heads = grid[0] * grid[1], window, head_size, width // head_size
+        self.backend = backend
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out_proj = nn.Linear(width, width, bias=False)
         self.q_norm = nn.RMSNorm(head_size, eps=1e-6)
@@ -82,6 +87,9 @@ class FrameLocalAttention(nn.Module):
         Returns:
             Tokens of the same shape and the cache after frame T.
         """
+        kernels = self._kernels(tokens, cache) if write and mask is None else None
+        if kernels is not None:
+            return self._native(kernels, tokens, cache, frames)
         (T, S), n, past = tokens.shape[1:3], self.tokens, self.window - 1
         q, k, v = project(self.qkv, self.q_norm.weight, self.k_norm.weight, tokens, self.head_size)
         if T > 1 or write:
@@ -101,6 +109,25 @@ class FrameLocalAttention(nn.Module):
             y = torch.cat(parts, dim=1)
         y = self.out_proj(y.view(tokens.shape))
         return y, (at_least_fp32(seen_k[:, T:]), at_least_fp32(seen_v[:, T:])) if write else cache
+
+    def _kernels(self, tokens: Tensor, cache: KeysValues) -> Kernels | None:
+        """The kernels, which compute with parameters and a cache of one dtype and pass the cache no gradient."""
+        if cache[0].requires_grad or cache[1].requires_grad or cache[0].dtype != self.bias.dtype:
+            return None
+        return native_kernels(self.backend, self.bias, tokens)
+
+    def _native(self, kernels: Kernels, tokens: Tensor, cache: KeysValues, frames: Tensor) -> tuple[Tensor, KeysValues]:
+        """`forward` of frames that stay in the cache."""
+        (B, T, S), n, past = tokens.shape[:3], self.tokens, self.window - 1
+        qkv = self.qkv(tokens).view(B, T, S, n, 3, self.heads, self.head_size)
+        window = Window(*cache, frames, self.offsets)
+        y = window_attention(kernels, qkv, self.q_norm.weight, self.k_norm.weight, self.bias, window)
+        # The few frames that stay are normalised again: so a gradient can pass through the cache that they make.
+        last = at_least_fp32(qkv[:, max(0, T - past) :, -1, :, 1:])
+        new = F.rms_norm(last[:, :, :, 0], (self.head_size,), eps=1e-6) * self.k_norm.weight, last[:, :, :, 1]
+        kept = (torch.cat([old[:, T:], own], 1) for old, own in zip(cache, new, strict=True))
+        keys, values = kept
+        return self.out_proj(y.view(tokens.shape)), (keys, values)
 
     def _bias(self, S: int) -> Tensor:
         """(heads, S*n, (k-1+S)*n), past frames first; -inf for the other stream."""

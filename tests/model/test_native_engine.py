@@ -1,0 +1,130 @@
+"""Engine "native": what it promises beyond the other engines, and sizes that no kernel was made for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lssvwm_rl.model.memory import Memory
+from lssvwm_rl.model.native_engine import NativeEngine, native_takes
+from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.native.library import load_kernels
+from support.small_models import BACKBONE, CLOSE, assert_memories_close, double_model, random_clip, small_model
+
+pytestmark = pytest.mark.skipif(load_kernels() is None, reason="there is no compiler here, so there are no kernels")
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def noise(rows: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(i) for i in range(rows)]
+
+
+def seen(model: WorldModel, rows: int, frames: int) -> Memory:
+    """A memory in which every row has seen other frames."""
+    return model.observe(model.initial_memory(rows), *random_clip(model, rows, frames))[0]
+
+
+def assert_same(a: Memory, b: Memory):
+    for name, tensor in a.tensors().items():
+        assert torch.equal(tensor, b.tensors()[name]), name
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_frames_do_not_depend_on_the_number_of_threads(threads, count):
+    model = small_model()
+    engine, memory, action = NativeEngine(model), seen(model, 5, 2), torch.arange(5) % 4
+    threads(1)
+    alone = engine.imagine(memory, action, noise(5))
+    threads(count)
+    together = engine.imagine(memory, action, noise(5))
+    assert torch.equal(alone.frame, together.frame) and torch.equal(alone.reward, together.reward)
+    assert_same(alone.memory, together.memory)
+
+
+def test_a_row_does_not_depend_on_its_neighbours():
+    model = small_model()
+    engine, memory, action = NativeEngine(model), seen(model, 7, 4), torch.arange(7) % 4
+    batch = engine.imagine(memory, action, noise(7))
+    for row in (0, 3, 6):
+        index = torch.tensor([row])
+        alone = engine.imagine(memory.select(index), action[index], noise(7)[row : row + 1])
+        assert torch.equal(alone.frame[0], batch.frame[row]) and torch.equal(alone.reward[0], batch.reward[row])
+        assert_same(alone.memory, batch.memory.select(index))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    head_size=st.sampled_from([1, 3, 8, 20, 32]),
+    heads=st.integers(1, 3),
+    state_size=st.sampled_from([2, 6, 32, 40]),
+    attention_size=st.sampled_from([1, 4, 12, 24]),
+    window=st.integers(1, 4),
+    grid=st.sampled_from([(1, 1), (2, 4), (4, 2), (4, 4)]),
+    side=st.sampled_from([1, 2, 4]),
+    vector_size=st.sampled_from([0, 2]),
+    frames=st.integers(0, 5),
+    steps=st.integers(1, 3),
+)
+def test_any_sizes(head_size, heads, state_size, attention_size, window, grid, side, vector_size, frames, steps):
+    width = 24 * head_size * heads  # so that every head size divides it
+    width = width if width <= 96 else 24 * head_size
+    backbone = replace(
+        BACKBONE, width=width, expand=1, scan_head_size=head_size, state_size=state_size,
+        attention_head_size=attention_size, window=window, blocks=(side, 1),
+    )  # fmt: skip
+    model = double_model(backbone=backbone, grid=grid, frame_shape=(8, 8, 1), vector_size=vector_size)
+    memory = seen(model, 3, frames) if frames else model.initial_memory(3)
+    action = torch.arange(3)
+    ours = NativeEngine(model).imagine(memory, action, noise(3), steps)
+    reference = model.imagine(memory, action, noise(3), steps)
+    assert (ours.frame.int() - reference.frame.int()).abs().max() <= 1
+    torch.testing.assert_close(ours.reward, reference.reward, **CLOSE)
+    torch.testing.assert_close(ours.terminated, reference.terminated, **CLOSE)
+    assert_memories_close(ours.memory, reference.memory, **CLOSE)
+
+
+@pytest.mark.parametrize("vector_size", [0, 3])
+def test_one_real_frame_is_observed_as_by_the_model(vector_size):
+    model = double_model(vector_size=vector_size)
+    memory, (frames, actions, vectors) = seen(model, 3, 2), random_clip(model, 3, 1)
+    ours, theirs = (m.observe(memory, frames, actions, vectors) for m in (NativeEngine(model), model))
+    assert_memories_close(ours[0], theirs[0], **CLOSE)
+    for a, b in zip(ours[1], theirs[1], strict=True):
+        torch.testing.assert_close(a, b, **CLOSE)
+
+
+def test_memories_that_are_views_are_read_as_they_are():
+    model = double_model()
+    engine, memory, action = NativeEngine(model), seen(model, 4, 3), torch.arange(4)
+    backwards = Memory.from_tensors({k: t.flip(0).clone().flip(0)[::2] for k, t in memory.tensors().items()})
+    strided = Memory.from_tensors({k: torch.stack([t, t], 1)[:, 0] for k, t in memory.tensors().items()})
+    assert not strided.layers[0].state.is_contiguous()
+    assert_same(engine.imagine(strided, action, noise(4)).memory, engine.imagine(memory, action, noise(4)).memory)
+    assert_same(
+        engine.imagine(backwards, action[::2], noise(4)[::2]).memory,
+        engine.imagine(memory, action, noise(4)).memory.select(torch.tensor([0, 2])),
+    )
+
+
+def test_what_the_kernels_do_not_know_is_said():
+    model = small_model(backbone=replace(BACKBONE, kind="causal", blocks=(4, 4)))
+    assert not native_takes(model) and native_takes(small_model())
+    assert not native_takes(small_model().to(torch.bfloat16))
+    with pytest.raises(ValueError, match="No native kernels for this causal model here; use engine 'torch'."):
+        NativeEngine(model)
+
+
+def test_noise_of_another_number_of_rows_is_refused():
+    model = small_model()
+    with pytest.raises(ValueError, match="The noise of 2 rows is not that of 3"):
+        NativeEngine(model).imagine(model.initial_memory(3), torch.zeros(3, dtype=torch.int64), noise(2))

@@ -87,7 +87,7 @@ def mix(
     kernels: Kernels,
     projected: Tensor,
     place: Tensor | None,
-    parameters: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
+    parameters: tuple[Tensor, ...],
     state: Tensor,
     block: tuple[int, int],
 ) -> tuple[Tensor, Tensor]:
@@ -95,11 +95,11 @@ def mix(
 
     Args:
         kernels: what `library.kernels_for` gives.
-        projected: (B, T, S, h, w, W), the gates (H * P), x (H * P), B (N), C (N) and dt (H) of every token, in fp32, fp64
-            or bf16; with S as in `scan`.
+        projected: (B, T, S, h, w, W), the gates (H * P), x (H * P), B (N), C (N) and dt (H) of every token, in fp32,
+            fp64 or bf16; with S as in `scan`.
         place: (B, T, N), what the address adds to B and C before their norms; None without.
-        parameters: weights of the norms of B and C (N,) each, bias of dt (H,), A (H,), weight of the norm of y (H, P), D
-            (H,). These, place and state are fp64 if `projected` is, else fp32.
+        parameters: weights of the norms of B and C (N,) each, bias of dt (H,), A (H,), weight of the norm of y (H, P)
+            and D (H,). These, place and state are fp64 if `projected` is, else fp32.
         state: (B, blocks, H, P, N).
         block: (b_h, b_w), dividing (h, w).
 
@@ -148,9 +148,7 @@ class _Mix(torch.autograd.Function):
         ordered = (A, dt_bias, D, y_weight, B_weight, C_weight)
         sums = last.new_empty(sum(t.numel() for t in ordered))
         kernels: Kernels = ctx.kernels
-        kernels(
-            "mix_backward", projected.dtype, ctx.sizes, (*saved, dout, dlast, dprojected, dplace, sums, dstate)
-        )
+        kernels("mix_backward", projected.dtype, ctx.sizes, (*saved, dout, dlast, dprojected, dplace, sums, dstate))
         dA, ddt_bias, dD, dy_weight, dB_weight, dC_weight = sums.split([t.numel() for t in ordered])
         dparameters = (dB_weight, dC_weight, ddt_bias, dA, dy_weight.view_as(y_weight), dD)
         return None, None, dprojected, dplace, *dparameters, dstate

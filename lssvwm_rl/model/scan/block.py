@@ -142,7 +142,7 @@ class BlockScan(nn.Module):
         return mixed, inner_state.view_as(state)
 
     def place(self, address: Tensor) -> Tensor:
-        """What (B, T, address_size) addresses add to the directions of writes and reads before their norms: (B, T, N)."""
+        """What addresses (B, T, address_size) add to the directions of writes and reads before norms: (B, T, N)."""
         # The same for writes and reads: before anything is learnt, a frame reads what was written nearby.
         angles = F.linear(address.to(self.frequencies.dtype), self.frequencies)
         return self.address_gain * torch.cat([angles.sin(), angles.cos()], dim=-1)

@@ -200,10 +200,8 @@ template <class R> struct Chunk {
         continue;
       }
       int64_t begin = first / LANES<R> * LANES<R>, end = padded<R>(last);
-      SIMD for (int64_t i = begin; i < end; i++) {
-        R log = read[i] - from;
-        p[i] = exp_(log > 0 ? R(0) : log);  // above 0 for reads that do not see the write
-      }
+      // Of reads that do not see the write it may overflow, so these are set to 0 and not multiplied with it.
+      SIMD for (int64_t i = begin; i < end; i++) p[i] = exp_(read[i] - from);
       for (int64_t i = begin; i < first && i < end; i++) p[i] = 0;
       for (int64_t i = last; i < end; i++) p[i] = 0;
       SIMD for (int64_t i = begin; i < end; i++) w[i] = p[i] * s[i];

@@ -103,9 +103,10 @@ template <class T> struct Mixer {
   }
 
   R norm(const T* from, const R* place, const R* weight, R* raw, R* to) const {
-    for (int64_t n = 0; n < sizes.N; n++) raw[n] = real(from[n]) + (place ? place[n] : R(0));
+    SIMD for (int64_t n = 0; n < sizes.N; n++) raw[n] = real(from[n]);
+    if (place) SIMD for (int64_t n = 0; n < sizes.N; n++) raw[n] += place[n];
     R scale = inverse_rms(raw, sizes.N);
-    for (int64_t n = 0; n < sizes.N; n++) to[n] = raw[n] * scale * weight[n];
+    SIMD for (int64_t n = 0; n < sizes.N; n++) to[n] = raw[n] * scale * weight[n];
     return scale;
   }
 
@@ -147,6 +148,7 @@ template <class T> struct Mixer {
         const R *y = part.stream->y + i * chunk.wide_P, *x = part.stream->x + i * chunk.wide_P;
         R *dy = part.stream->dy + i * chunk.wide_P, *dx = part.stream->dx + i * chunk.wide_P;
         R scale = inverse_rms(y, P), skip = 0, along = 0, *dweight = sums.y_weight + h * P;
+#pragma omp simd reduction(+ : skip, along)
         for (int64_t p = 0; p < P; p++) {
           R g = real(gate[p]), s = sigmoid(g), d = real(from[p]), normed = y[p] * scale;
           R value = normed * weight[p] + D * x[p], dvalue = d * g * s;
@@ -192,16 +194,15 @@ template <class T> struct Mixer {
 
   void unnorm(const R* raw, R scale, const R* weight, R* d, R* dweight, T* to, R* dplace) const {
     R along = 0;
-    for (int64_t n = 0; n < sizes.N; n++) {
+    SIMD_SUM(along) for (int64_t n = 0; n < sizes.N; n++) {
       dweight[n] += d[n] * raw[n] * scale;
       d[n] *= weight[n];
       along += d[n] * raw[n];
     }
     along *= scale * scale / R(sizes.N);
-    for (int64_t n = 0; n < sizes.N; n++) d[n] = scale * (d[n] - along * raw[n]);
-    for (int64_t n = 0; n < sizes.N; n++) store(to + n, d[n]);
-    if (dplace)
-      for (int64_t n = 0; n < sizes.N; n++) dplace[n] += d[n];
+    SIMD for (int64_t n = 0; n < sizes.N; n++) d[n] = scale * (d[n] - along * raw[n]);
+    SIMD for (int64_t n = 0; n < sizes.N; n++) store(to + n, d[n]);
+    if (dplace) SIMD for (int64_t n = 0; n < sizes.N; n++) dplace[n] += d[n];
   }
 };
 
@@ -210,11 +211,8 @@ template <class R> Parameters<R> parameters_of(void* const* p) {
           (const R*)p[4], (const R*)p[5], (const R*)p[6]};
 }
 
-// Null if they are not to be kept: the states before every chunk (sequences, chunks, H, N, P), and y
-// (sequences, chunks, H, S, tokens, P).
-template <class R> struct Kept {
-  R *states, *y;
-};
+// Null if not to be kept: states before every chunk (sequences, chunks, H, N, P), y (sequences, chunks, H, S, tokens, P).
+template <class R> struct Kept { R *states, *y; };
 
 template <class T> void mix_forward(const int64_t* s, void* const* p) {
   using R = Real<T>;
@@ -282,13 +280,13 @@ void backward_sequence(int64_t z, Mixer<T>& mixer, const Kept<Real<T>>& kept, co
     chunk.begin_backward();
     for (int64_t h = 0; h < H; h++) {
       int64_t index = (z * sizes.chunks() + c) * H + h;
-      copy_rows(N, P, kept.states + index * N * P, P, (R*)before, chunk.wide_P);
+      const R* own = padded_state(shape, kept.states + index * N * P, (R*)before);
       mixer.load_x(h);
       for (auto& part : mixer.parts)
         copy_rows(mixer.count, P, kept.y + (index * sizes.S + part.index) * sizes.tokens * P, P, (R*)part.stream->y,
                   chunk.wide_P);
       mixer.enter(h, to.dout, to.dprojected, sums);
-      chunk.backward(h, mixer.parameters.A[h], before, G + h * chunk.state_size(), tails[h], sums.A[h]);
+      chunk.backward(h, mixer.parameters.A[h], own, G + h * chunk.state_size(), tails[h], sums.A[h]);
       mixer.store_dx(h, to.dprojected);
     }
     chunk.finish();

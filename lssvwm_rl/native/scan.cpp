@@ -42,12 +42,18 @@ template <class R> void load_tokens(const Sizes& sizes, const Inputs<R>& in, Row
 // One head's P numbers of every token: from (rows, H, P) to a padded buffer, or back.
 template <class R> void load_head(const Sizes& sizes, const R* from, Rows rows, int64_t count, int64_t h, R* to) {
   int64_t P = sizes.shape.P, H = sizes.shape.heads;
-  for (int64_t i = 0; i < count; i++) copy_rows(1, P, from + (rows(i) * H + h) * P, P, to + i * padded<R>(P), P);
+  for (int64_t i = 0; i < count; i++) {
+    const R* row = from + (rows(i) * H + h) * P;
+    copy_rows(1, P, row, P, to + i * padded<R>(P), P);
+  }
 }
 
 template <class R> void store_head(const Sizes& sizes, const R* from, Rows rows, int64_t count, int64_t h, R* to) {
   int64_t P = sizes.shape.P, H = sizes.shape.heads;
-  for (int64_t i = 0; i < count; i++) copy_rows(1, P, from + i * padded<R>(P), P, to + (rows(i) * H + h) * P, P);
+  for (int64_t i = 0; i < count; i++) {
+    R* row = to + (rows(i) * H + h) * P;
+    copy_rows(1, P, from + i * padded<R>(P), P, row, P);
+  }
 }
 
 // Streams of a chunk with their place in the tensors: the last one is the clean one.
@@ -132,14 +138,14 @@ template <class R> void scan_backward(const int64_t* s, void* const* p) {
         chunk.begin(count);
         chunk.begin_backward();
         for (int64_t h = 0; h < H; h++) {
-          copy_rows(N, P, kept + ((z * sizes.chunks() + c) * H + h) * N * P, P, (R*)before, chunk.wide_P);
+          const R* own = padded_state(shape, kept + ((z * sizes.chunks() + c) * H + h) * N * P, (R*)before);
           for (auto& part : parts) {
             load_head(sizes, in.x, part.rows, count, h, (R*)part.stream->x);
             load_head(sizes, y, part.rows, count, h, (R*)part.stream->y);
             load_head(sizes, dy, part.rows, count, h, (R*)part.stream->dy);
             std::memset(part.stream->dx.start, 0, sizeof(R) * (size_t)(count * chunk.wide_P));
           }
-          chunk.backward(h, in.A[h], before, G + h * chunk.state_size(), tails[h], dA[h]);
+          chunk.backward(h, in.A[h], own, G + h * chunk.state_size(), tails[h], dA[h]);
           for (auto& part : parts) store_head(sizes, (const R*)part.stream->dx, part.rows, count, h, out.x);
         }
         chunk.finish();

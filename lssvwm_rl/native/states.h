@@ -20,11 +20,20 @@ template <class R> static void states_out(const Shape& shape, const R* from, R* 
 // Rows of P numbers to padded rows or back.
 template <class A, class B>
 INLINE void copy_rows(int64_t rows, int64_t count, const A* from, int64_t from_stride, B* to, int64_t to_stride) {
+  if (from_stride == count && to_stride == count) count *= rows, rows = 1;
   for (int64_t i = 0; i < rows; i++) {
     const A* a = from + i * from_stride;
     B* b = to + i * to_stride;
     SIMD for (int64_t p = 0; p < count; p++) b[p] = (B)a[p];
   }
+}
+
+// The kept state (N, P) of a head with padded rows: where it is, or a copy.
+template <class R> static const R* padded_state(const Shape& shape, const R* kept, R* copy) {
+  int64_t wide = padded<R>(shape.P);
+  if (wide == shape.P) return kept;
+  copy_rows(shape.N, shape.P, kept, shape.P, copy, wide);
+  return copy;
 }
 
 // For every head the sum of a state's gradient times the state; zeros without a gradient.

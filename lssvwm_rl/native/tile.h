@@ -109,12 +109,45 @@ static void multiply(int64_t m, int64_t n, int64_t k, Left<R> left, const R* b, 
   for (; i < m; i++) multiply_rows<R, 1>(n, k, left, b, b_stride, into), next(1);
 }
 
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (typename Four<R>::order){__VA_ARGS__})
+#endif
+
+template <class R> struct Four;
+template <> struct Four<float> {
+  typedef float type __attribute__((vector_size(16)));
+  typedef int32_t order __attribute__((vector_size(16)));
+};
+template <> struct Four<double> {
+  typedef double type __attribute__((vector_size(32)));
+  typedef int64_t order __attribute__((vector_size(32)));
+};
+
+// Four rows of four numbers, by pairs of rows and then pairs of pairs.
+template <class R> INLINE void transpose_four(const R* from, int64_t from_stride, R* to, int64_t to_stride) {
+  typedef typename Four<R>::type V;
+  V row[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) std::memcpy(&row[i], from + i * from_stride, sizeof(V));
+  V a = SHUFFLE(row[0], row[1], 0, 4, 1, 5), b = SHUFFLE(row[0], row[1], 2, 6, 3, 7);
+  V c = SHUFFLE(row[2], row[3], 0, 4, 1, 5), d = SHUFFLE(row[2], row[3], 2, 6, 3, 7);
+  V column[4] = {SHUFFLE(a, c, 0, 1, 4, 5), SHUFFLE(a, c, 2, 3, 6, 7), SHUFFLE(b, d, 0, 1, 4, 5),
+                 SHUFFLE(b, d, 2, 3, 6, 7)};
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) std::memcpy(to + i * to_stride, &column[i], sizeof(V));
+}
+
 // (rows, columns) -> (columns, rows).
-template <class R, class S>
-static void transpose(int64_t rows, int64_t columns, const S* from, int64_t from_stride, R* to, int64_t to_stride) {
-  for (int64_t i = 0; i < rows; i += 8)
-    for (int64_t j = 0; j < columns; j++)
-      for (int64_t a = i; a < rows && a < i + 8; a++) to[j * to_stride + a] = from[a * from_stride + j];
+template <class R>
+static void transpose(int64_t rows, int64_t columns, const R* from, int64_t from_stride, R* to, int64_t to_stride) {
+  int64_t whole_rows = rows / 4 * 4, whole_columns = columns / 4 * 4;
+  for (int64_t i = 0; i < whole_rows; i += 4)
+    for (int64_t j = 0; j < whole_columns; j += 4)
+      transpose_four(from + i * from_stride + j, from_stride, to + j * to_stride + i, to_stride);
+  for (int64_t i = 0; i < rows; i++)
+    for (int64_t j = i < whole_rows ? whole_columns : 0; j < columns; j++) to[j * to_stride + i] = from[i * from_stride + j];
 }
 
 template <class R> static R dot(const R* a, const R* b, int64_t count) {

@@ -43,13 +43,11 @@ class Pass(NamedTuple):
 class Mlp(nn.Sequential):
     """Two linear layers with a GELU between them, (..., width) -> (..., width)."""
 
-    def __init__(self, width: int, inner: int, backend: str):
+    def __init__(self, width: int, inner: int):
         super().__init__(nn.Linear(width, inner), nn.GELU("tanh"), nn.Linear(inner, width))
-        self.backend = backend
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, kernels: Kernels | None = None) -> Tensor:
         enter, leave = cast(nn.Linear, self[0]), self[2]
-        kernels = native_kernels(self.backend, tokens, enter.bias)
         if kernels is None or at_least_fp32(tokens).dtype != enter.bias.dtype:
             return super().forward(tokens)
         return leave(bias_gelu(kernels, F.linear(tokens, enter.weight), enter.bias))
@@ -80,7 +78,7 @@ class Layer(nn.Module):
             self.attention = FrameLocalAttention(width, grid, config.attention_head_size, config.window, config.backend)
         elif attention == "all":
             self.attention = CausalAttention(width, grid, config.attention_head_size)
-        self.mlp = Mlp(width, config.mlp_ratio * width, config.backend)
+        self.mlp = Mlp(width, config.mlp_ratio * width)
         self.backend = config.backend
         self.parts = 1 + (self.scan is not None) + (self.attention is not None)
         self.modulation = nn.Linear(config.condition_width, 3 * self.parts * width)
@@ -98,8 +96,10 @@ class Layer(nn.Module):
         self, tokens: Tensor, condition: Tensor, memory: LayerMemory, mask: Tensor | None, how: Pass
     ) -> tuple[Tensor, LayerMemory]:
         modulated = self.modulation(condition)
-        kernels = native_kernels(self.backend, modulated, tokens)
-        if kernels is not None and tokens.dtype == at_least_fp32(modulated).dtype:
+        # One frame is too little work for kernels one by one; `engine` has ways for dreams.
+        clip = tokens.shape[1] > 1 and tokens.dtype == at_least_fp32(modulated).dtype
+        kernels = native_kernels(self.backend, modulated, tokens) if clip else None
+        if kernels is not None:
             return self._native(kernels, tokens, modulated, memory, mask, how)
         state, cache = memory.state, (memory.keys, memory.values)
         modulation = iter(modulated[:, :, :, None, None].chunk(3 * self.parts, dim=-1))
@@ -138,7 +138,7 @@ class Layer(nn.Module):
             mixed, cache = self.attention(normed.view(shape), cache, mask, how.frames, how.write)
             mixed = mixed.reshape(*frames, D)
         tokens, normed = ada_norm(kernels, tokens, mixed, next(shares))
-        tokens = gated_sum(kernels, tokens, self.mlp(normed), next(shares))
+        tokens = gated_sum(kernels, tokens, self.mlp(normed, kernels), next(shares))
         return tokens.view(shape), LayerMemory(state, *cache)
 
 

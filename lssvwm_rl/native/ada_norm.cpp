@@ -12,7 +12,9 @@ struct Sizes {
   int64_t threads, frames, n, width, stride, gated;
 };
 
-Sizes read_sizes(const int64_t* s) { return {s[0], s[1], s[2], s[3], s[4], s[5]}; }
+Sizes read_sizes(const int64_t* s) {
+  return {threads_for(s[0], s[1] * s[2] * s[3]), s[1], s[2], s[3], s[4], s[5]};
+}
 
 // Mean of a row, and 1 over its deviation.
 template <class R> INLINE void moments(const R* x, int64_t width, R* mean, R* inverse) {

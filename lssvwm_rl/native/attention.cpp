@@ -16,7 +16,11 @@ struct Sizes {
   int64_t width() const { return heads * P; }
 };
 
-Sizes read_sizes(const int64_t* s) { return {s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8]}; }
+Sizes read_sizes(const int64_t* s) {
+  Sizes d{s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8]};
+  d.threads = threads_for(d.threads, d.B * d.T * d.S * d.n * d.width() * (1 + d.window * d.n / 8));
+  return d;
+}
 
 // What forward and backward are given.
 template <class T> struct Inputs {

@@ -14,7 +14,7 @@ template <class T> void bias_gelu_forward(const int64_t* sizes, void* const* poi
   const T* product = (const T*)pointers[0];
   const R* bias = (const R*)pointers[1];
   T* activated = (T*)pointers[2];
-  parallel_for(sizes[0], sizes[1], [=](int64_t begin, int64_t end) {
+  parallel_for(threads_for(sizes[0], sizes[1] * width), sizes[1], [=](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
       const T* from = product + i * width;
       T* to = activated + i * width;
@@ -33,7 +33,7 @@ template <class T> void bias_gelu_backward(const int64_t* sizes, void* const* po
   R* dbias = (R*)pointers[4];
   std::vector<R> partial(pieces * width, R(0));
   R* sums = partial.data();
-  parallel_for(sizes[0], pieces, [=](int64_t begin, int64_t end) {
+  parallel_for(threads_for(sizes[0], rows * width), pieces, [=](int64_t begin, int64_t end) {
     for (int64_t i = begin * PIECE; i < std::min(rows, end * PIECE); i++) {
       const T *from = product + i * width, *g = dactivated + i * width;
       T* to = dproduct + i * width;

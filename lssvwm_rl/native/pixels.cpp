@@ -14,7 +14,11 @@ struct Sizes {
   int64_t numbers() const { return rows * columns * height * run(); }
 };
 
-Sizes read_sizes(const int64_t* s) { return {s[0], s[1], s[2], s[3], s[4], s[5], s[6]}; }
+Sizes read_sizes(const int64_t* s) {
+  Sizes d{s[0], s[1], s[2], s[3], s[4], s[5], s[6]};
+  d.threads = threads_for(d.threads, d.count * d.numbers());
+  return d;
+}
 
 // A colour is its channels' three highest bits, as one number.
 INLINE int64_t colour(const uint8_t* pixel, int64_t channels) {

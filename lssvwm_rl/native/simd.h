@@ -109,6 +109,12 @@ template <class F> void parallel_for(int64_t threads, int64_t count, F&& f) {
   for (auto& thread : team) thread.join();
 }
 
+// Threads that are worth starting for so many numbers, of which each takes a nanosecond or so.
+INLINE int64_t threads_for(int64_t threads, int64_t numbers) {
+  const int64_t worth = 1 + numbers / 32768;
+  return threads < worth ? threads : worth;
+}
+
 // NAME_f32, NAME_f64 and NAME_bf16 of a template NAME<T>(sizes, pointers); NAME_f32 and NAME_f64 alone.
 #define EXPORT_REAL(name) \
   extern "C" void name##_f32(const int64_t* sizes, void* const* pointers) { name<float>(sizes, pointers); } \

@@ -101,8 +101,8 @@ def test_bf16_is_rounded_where_it_is_stored(kernels):
 
 
 def test_results_do_not_depend_on_the_number_of_threads(kernels, threads):
-    given = inputs(7, 4, 48, True, torch.float32)
-    x, bias = numbers(200, 40, dtype=torch.float32), numbers(40, dtype=torch.float32, seed=1)
+    given = inputs(701, 4, 48, True, torch.float32)
+    x, bias = numbers(2000, 40, dtype=torch.float32), numbers(40, dtype=torch.float32, seed=1)
     runs = []
     for count in (1, 3):
         threads(count)

@@ -28,10 +28,10 @@ def given(module, B, T, S, grid, dtype=torch.float64):
     return tokens, cache
 
 
-def run(module, tokens, cache, frames, through_cache=True):
-    """Outputs, the new cache, and gradients of tokens and weights."""
+def run(module, tokens, cache, frames, through_cache=True, kernels=None):
+    """Outputs, the new cache, and gradients of tokens and weights; by the kernels given, also of one frame."""
     tokens = tokens.clone().requires_grad_()
-    y, after = module(tokens, cache, None, frames)
+    y, after = module._native(kernels, tokens, cache, frames) if kernels else module(tokens, cache, None, frames)
     g = torch.Generator().manual_seed(2)
     outputs = [y, *after] if through_cache else [y]
     total = sum((o * torch.randn(o.shape, generator=g, dtype=torch.float64).to(o.dtype)).sum() for o in outputs)
@@ -46,7 +46,8 @@ def test_outputs_cache_and_gradients_are_those_of_pytorch(kernels, sizes, S, T):
     ours, reference = attention("native", *sizes), attention("torch", *sizes)
     tokens, cache = given(ours, 3, T, S, sizes[0])
     frames = torch.tensor([0, 1, 50])  # rows whose cache holds nothing, a part, everything
-    assert_all_close(run(ours, tokens, cache, frames), run(reference, tokens, cache, frames), **CLOSE)
+    by_kernels = run(ours, tokens, cache, frames, kernels=kernels)
+    assert_all_close(by_kernels, run(reference, tokens, cache, frames), **CLOSE)
 
 
 def test_what_lies_before_an_episode_is_not_read(kernels):
@@ -104,8 +105,8 @@ def test_bf16_is_rounded_where_it_is_stored(kernels):
 
 def test_results_do_not_depend_on_the_number_of_threads(kernels, threads):
     ours = attention("native", (2, 2), 2, 16, 3, torch.float32)
-    tokens, cache = given(ours, 3, 5, 2, (2, 2), torch.float32)
-    qkv = ours.qkv(tokens).detach().view(3, 5, 2, 4, 3, 2, 16)
+    tokens, cache = given(ours, 3, 70, 2, (2, 2), torch.float32)
+    qkv = ours.qkv(tokens).detach().view(3, 70, 2, 4, 3, 2, 16)
     weights = [p.detach() for p in (ours.q_norm.weight, ours.k_norm.weight, ours.bias)]
     window = Window(*cache, torch.tensor([0, 1, 9]), ours.offsets)
     runs = []

@@ -43,7 +43,7 @@ def observed(engine: Engine, context: Episode) -> Beginning:
     Raises:
         ValueError: if it does not fit the model.
     """
-    memory = observe_episodes(engine.model, [context])
+    memory = observe_episodes(engine, [context])
     frame = torch.from_numpy(np.ascontiguousarray(context.frames[-1:])).to(engine.model.device)
     return Beginning(memory, frame)
 

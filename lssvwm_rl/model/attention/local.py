@@ -87,7 +87,8 @@ class FrameLocalAttention(nn.Module):
         Returns:
             Tokens of the same shape and the cache after frame T.
         """
-        kernels = self._kernels(tokens, cache) if write and mask is None else None
+        # One frame is always PyTorch's, so that it is rounded alike with and without a mask that was made before.
+        kernels = self._kernels(tokens, cache) if write and mask is None and tokens.shape[1] > 1 else None
         if kernels is not None:
             return self._native(kernels, tokens, cache, frames)
         (T, S), n, past = tokens.shape[1:3], self.tokens, self.window - 1

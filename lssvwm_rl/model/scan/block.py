@@ -160,6 +160,6 @@ class BlockScan(nn.Module):
         with torch.autocast(projected.device.type, enabled=False):
             A = -torch.exp(at_least_fp32(self.A_log))
             place = None if address is None else at_least_fp32(self.place(address))
-            rest = (self.B_norm.weight, self.C_norm.weight, self.dt_bias, A, self.y_norm, self.D)
-            exact = tuple(at_least_fp32(parameter) for parameter in rest)
-            return mix(kernels, projected, place, exact, state, self.block)
+            norms = at_least_fp32(self.B_norm.weight), at_least_fp32(self.C_norm.weight), at_least_fp32(self.y_norm)
+            dt_bias, D = at_least_fp32(self.dt_bias), at_least_fp32(self.D)
+            return mix(kernels, projected, place, (*norms[:2], dt_bias, A, norms[2], D), state, self.block)

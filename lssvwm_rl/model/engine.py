@@ -78,12 +78,16 @@ def make_engine(model: WorldModel, engine: str = "auto") -> Engine:
 
 
 def engine_of(model: WorldModel | Engine) -> Engine:
-    """The engine itself, or one for a model, with the weights that the model has now."""
-    return make_engine(model) if isinstance(model, WorldModel) else model
+    """The engine itself, or for a model the fastest that is ready at once, with the weights that the model has now."""
+    return make_engine(model, _ready(model)) if isinstance(model, WorldModel) else model
 
 
 def _fastest(model: WorldModel) -> str:
     if model.device.type == "cuda":
         works = find_spec("triton") is not None and model.config.backbone.kind != "causal"
         return "compiled" if works else "torch"
+    return _ready(model)
+
+
+def _ready(model: WorldModel) -> str:
     return "native" if native_takes(model) and load_kernels() is not None else "torch"

@@ -1,6 +1,7 @@
 """Observing contexts and rolling out: the one place that reads real frames in chunks and predicts those that follow.
 
-Wherever a model is asked for, an engine that runs it may be given; for a model the fastest engine is made.
+Wherever a model is asked for, an engine that runs it may be given; for a model an engine is made that needs
+no compiling, with the weights that the model has then.
 """
 
 from __future__ import annotations
@@ -76,13 +77,16 @@ def roll_out(
         generators: noise of each row, on the model's device.
         denoise_steps: network passes per frame.
         vectors: (B, F, V) of the frames that are predicted; the model predicts them itself if None.
-        real: (B, F, H, W, C) uint8, with which the memory goes on (teacher-forced); it goes on with the predictions if
-            None (free-running).
+        real: (B, F, H, W, C) uint8, with which the memory goes on (teacher-forced; a model that has vectors needs them
+            then); it goes on with the predictions if None (free-running).
 
     Returns:
         (B, F, H, W, C) uint8.
     """
-    (B, F), engine, device = actions.shape[:2], engine_of(model), _model(model).device
+    (B, F), engine = actions.shape[:2], engine_of(model)
+    device, vector_size = engine.model.device, engine.model.config.vector_size
+    if real is not None and vectors is None and vector_size:
+        raise ValueError(f"The model has vectors of {vector_size} numbers; give the frames' vectors.")
     predicted = np.empty((B, F, *engine.model.config.frame_shape), np.uint8)
     for t in range(F):
         action = actions[:, t].to(device)

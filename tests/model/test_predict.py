@@ -11,6 +11,7 @@ import torch
 from lssvwm_rl.data.clips import clip_batch
 from lssvwm_rl.data.store import Episode
 from lssvwm_rl.model import predict
+from lssvwm_rl.model.engine import engine_of
 from lssvwm_rl.model.predict import (
     dream,
     dream_video,
@@ -81,7 +82,7 @@ def test_rows_of_unlike_length_have_the_memories_they_have_alone(kind, given):
 
 
 def test_a_dream_goes_on_with_its_own_actions_from_the_start_and_with_its_own_vectors():
-    model, episode = kind_of("block_ssm", vector_size=2).double(), played(0, 2)
+    model, episode = engine_of(kind_of("block_ssm", vector_size=2).double()), played(0, 2)
     steps = 2 * STEPS
     frames = dream(model, episode, CONTEXT, steps, 7, 1)
     none = np.zeros(CONTEXT - 1, np.float32)

@@ -20,6 +20,8 @@ from lssvwm_rl.model.scan import ssd
 from lssvwm_rl.model.scan.block import BlockScan
 from lssvwm_rl.model.scan.ssd import CHUNK_SIZE, chunked_scan
 from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.native import scan_functions
+from lssvwm_rl.native.library import kernels_for
 from lssvwm_rl.training.objective import Objective, ObjectiveConfig
 from lssvwm_rl.training.work import update_flops
 
@@ -90,7 +92,11 @@ def scans(sequences: int, length: int) -> dict[str, Callable[[], Tensor]]:
 
     ways: dict[str, Callable[[], Tensor]] = {"transformers": theirs}
     ways |= {"torch": partial(first_of, chunked_scan, x, dt, A, B, C, state)}
-    torch.testing.assert_close(theirs().float(), ways["torch"](), rtol=1e-3, atol=1e-3)
+    kernels = kernels_for(x)
+    if kernels is not None:
+        ways |= {"native": partial(first_of, scan_functions.chunked_scan, kernels, x, dt, A, B, C, state)}
+    for name in list(ways)[1:]:
+        torch.testing.assert_close(theirs().float(), ways[name](), rtol=1e-3, atol=1e-3)
     return ways
 
 

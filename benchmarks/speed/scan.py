@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import tyro
@@ -93,8 +94,13 @@ def mixers(args: Args) -> dict[str, Callable[[], object]]:
     runs: dict[str, Callable[[], object]] = {"transformers": lambda: theirs(tokens).sum().backward()}
     for backend in ("torch", "native"):
         ours = BlockScan(args.width, (1, 1), (1, 1), N, P, expand=2, backend=backend)
-        runs[backend] = lambda ours=ours: ours(frames, ours.initial_state(args.batch))[0].sum().backward()
+        runs[backend] = partial(both_ways, ours, frames)
     return runs
+
+
+def both_ways(mixer: BlockScan, frames: Tensor) -> None:
+    """Forward and backward from an empty state."""
+    mixer(frames, mixer.initial_state(len(frames)))[0].sum().backward()
 
 
 def show(what: str, seconds: dict[str, float]) -> None:

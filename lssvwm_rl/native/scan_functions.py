@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from lssvwm_rl.native.library import Kernels
 
-CHUNK = 16
+CHUNK = 32
 """About how many tokens of a stream are a chunk, which is whole frames where there are two streams."""
 
 

@@ -12,6 +12,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from lssvwm_envs.dream.env import DreamEnv
+from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.dream.vector import DreamVectorEnv
 from lssvwm_envs.memory_maze.env import MemoryMazeEnv
 from lssvwm_envs.memory_maze.vector import MemoryMazeVectorEnv
@@ -111,13 +112,14 @@ def test_dreams_are_what_gymnasiums_vector_of_single_dreams_is(trained_that_ends
 def test_a_dream_of_many_rows_is_one_network_call_per_step(mode, monkeypatch):
     envs = DreamVectorEnv(TRAINED, 4, horizon=2, denoise_steps=1, autoreset_mode=mode)
     envs.reset(seed=0)
-    shapes, imagine = [], envs.model.imagine
+    shapes, engine = [], shared_engine(TRAINED).engine
+    imagine = engine.imagine
 
     def counted(memory: Any, actions: Any, *settings: Any) -> Any:
         shapes.append((memory.batch_size, len(actions)))
         return imagine(memory, actions, *settings)
 
-    monkeypatch.setattr(envs.model, "imagine", counted)
+    monkeypatch.setattr(engine, "imagine", counted)
     for step in range(6):
         _, _, terminated, truncated, _ = envs.step(np.zeros(4, np.int64))
         ended = terminated | truncated

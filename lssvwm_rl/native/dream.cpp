@@ -90,17 +90,20 @@ template <class R> struct Walk {
     const int64_t across = s.grid_w / b_w, blocks = n / K, numbers = s.inner() * s.state_size;
     const BlockScratch<R> scratch(s, K, w.block + team.rank * w.block_size);
     std::vector<int64_t> token(K);
-    for (int64_t i = team.begin(rows * blocks); i < team.end(rows * blocks); i++) {
-      const int64_t row = row0 + i / blocks, block = i % blocks, at = (row * blocks + block) * numbers;
+    // Fewer blocks than members: a block's heads are shared out, too.
+    const int64_t parts = rows * blocks < team.size() ? std::min(s.heads, team.size()) : 1, units = rows * blocks * parts;
+    for (int64_t i = team.begin(units); i < team.end(units); i++) {
+      const int64_t row = row0 + i / parts / blocks, block = i / parts % blocks, at = (row * blocks + block) * numbers;
+      const int64_t first = i % parts * s.heads / parts, last = (i % parts + 1) * s.heads / parts;
       for (int64_t k = 0; k < K; k++)
         token[k] = (block / across * b_h + k / b_w) * s.grid_w + block % across * b_w + k % b_w;
       const R* place = l.place ? l.place + row * s.state_size : nullptr;
       const R* projection = w.wide + (row - row0) * n * s.projection();
       R *y = w.mixed + (row - row0) * n * s.inner(), *after = write ? l.new_state + at : nullptr;
       if (s.state_size == 32 && s.head_size == 32)
-        scan_block<R, 32>(s, l, projection, token.data(), K, l.state + at, after, place, y, scratch);
+        scan_block<R, 32>(s, l, projection, token.data(), K, first, last, l.state + at, after, place, y, scratch);
       else
-        scan_block<R, 0>(s, l, projection, token.data(), K, l.state + at, after, place, y, scratch);
+        scan_block<R, 0>(s, l, projection, token.data(), K, first, last, l.state + at, after, place, y, scratch);
     }
     team.wait();
   }
@@ -108,9 +111,13 @@ template <class R> struct Walk {
   void attention(const Layer<R>& l, bool write) const {
     const int64_t n = s.tokens(), D = s.width, heads = s.attention_heads;
     const HeadScratch<R> scratch(s, w.head + team.rank * w.head_size);
-    for (int64_t i = team.begin(rows * heads); i < team.end(rows * heads); i++) {
-      const int64_t own = i / heads, unseen = std::max<int64_t>(0, s.window - 1 - net.frames[row0 + own]);
-      attend(s, l, w.wide + own * n * 3 * D, row0 + own, i % heads, unseen * n, write, w.mixed + own * n * D, scratch);
+    // Heads seldom divide evenly among members, groups of queries do.
+    const int64_t parts = team.size() > 1 ? (n + HeadScratch<R>::WIDTH - 1) / HeadScratch<R>::WIDTH : 1;
+    const int64_t units = rows * heads * parts;
+    for (int64_t i = team.begin(units); i < team.end(units); i++) {
+      const int64_t own = i / parts / heads, unseen = std::max<int64_t>(0, s.window - 1 - net.frames[row0 + own]);
+      attend(s, l, w.wide + own * n * 3 * D, row0 + own, i / parts % heads, i % parts, parts, unseen * n, write,
+             w.mixed + own * n * D, scratch);
     }
     team.wait();
   }

@@ -88,16 +88,17 @@ static void scan_inputs(const Sizes& s, const Layer<R>& l, const R* projection, 
   }
 }
 
-// What every token reads of the state before the frame, without decay: (K, H * P) with strides in `carried`.
+// What every token reads of the state before the frame, without decay: numbers [begin, end) of (K, H * P), with strides
+// in `carried`.
 template <class R, int FIXED>
-static void read_state(const Sizes& s, const R* state, int64_t K, const BlockScratch<R>& w, int64_t* by_token,
-                       int64_t* by_number) {
+static void read_state(const Sizes& s, const R* state, int64_t K, int64_t begin, int64_t end, const BlockScratch<R>& w,
+                       int64_t* by_token, int64_t* by_number) {
   constexpr int LANES = Simd<R>::LANES;
   const int64_t N = FIXED ? FIXED : s.state_size, I = s.inner();
   if (K < LANES / 2) {
     for (int64_t t = 0; t < K; t++) {
       const R* c = w.C + t * N;
-      for (int64_t i = 0; i < I; i++) {
+      for (int64_t i = begin; i < end; i++) {
         R sum = 0;
         const R* h = state + i * N;
         SIMD_SUM(sum) for (int64_t n = 0; n < N; n++) sum += h[n] * c[n];
@@ -110,19 +111,21 @@ static void read_state(const Sizes& s, const R* state, int64_t K, const BlockScr
   const int64_t lanes = (K + LANES - 1) / LANES * LANES;  // many tokens: a product with tokens side by side
   for (int64_t n = 0; n < N; n++)
     for (int64_t t = 0; t < lanes; t++) w.transposed[n * lanes + t] = t < K ? w.C[t * N + n] : R(0);
-  multiply<R>(I, {state, N, 1}, w.transposed, lanes, N, w.carried, lanes, lanes, false);
+  multiply<R>(end - begin, {state + begin * N, N, 1}, w.transposed, lanes, N, w.carried + begin * lanes, lanes, lanes,
+              false);
   *by_token = 1, *by_number = lanes;
 }
 
-// Scan of one block over one frame: y (tokens, H * P), gated; the state after it if it is to be written.
+// Scan of heads [first, last) of one block over one frame: y (tokens, H * P), gated; the state after it if it is to be
+// written.
 template <class R, int FIXED>
 static void scan_block(const Sizes& s, const Layer<R>& l, const R* projection, const int64_t* token, int64_t K,
-                       const R* state, R* new_state, const R* place, R* y, const BlockScratch<R>& w) {
+                       int64_t first, int64_t last, const R* state, R* new_state, const R* place, R* y, const BlockScratch<R>& w) {
   const int64_t P = FIXED ? FIXED : s.head_size, N = FIXED ? FIXED : s.state_size, I = s.inner(), W = s.projection();
   scan_inputs(s, l, projection, token, K, place, w);
   int64_t by_token, by_number;
-  read_state<R, FIXED>(s, state, K, w, &by_token, &by_number);
-  for (int64_t h = 0; h < s.heads; h++) {
+  read_state<R, FIXED>(s, state, K, first * P, last * P, w, &by_token, &by_number);
+  for (int64_t h = first; h < last; h++) {
     const R *step = w.step + h * K, *total = w.total + h * K;
     for (int64_t t = 0; t < K; t++) {
       R* out = y + token[t] * I + h * P;
@@ -221,10 +224,11 @@ static void attend_queries(const Sizes& s, const Head<R>& h, int64_t first, int6
   }
 }
 
-// Attention in head a of one frame of one row, to itself and to the frames in the cache but for the first `hidden` keys.
+// Attention in head a of one frame of one row, to itself and to the frames in the cache but for the first `hidden` keys:
+// part `part` of `parts` of the queries. The first part writes the cache.
 template <class R>
-static void attend(const Sizes& s, const Layer<R>& l, const R* qkv, int64_t row, int64_t a, int64_t hidden, bool write,
-                   R* y, const HeadScratch<R>& w) {
+static void attend(const Sizes& s, const Layer<R>& l, const R* qkv, int64_t row, int64_t a, int64_t part, int64_t parts,
+                   int64_t hidden, bool write, R* y, const HeadScratch<R>& w) {
   constexpr int64_t WIDTH = HeadScratch<R>::WIDTH;
   const int64_t n = s.tokens(), D = s.width, P = s.attention_size, past = s.past(), bias_row = (n + 63) / 64 * 64;
   const int64_t cache = row * past * D + a * P;
@@ -235,14 +239,15 @@ static void attend(const Sizes& s, const Layer<R>& l, const R* qkv, int64_t row,
   }
   const Head<R> head{q, k, v, keys + hidden * D, values + hidden * D, l.q_norm,
                      l.bias + (a * (past + n) + hidden) * bias_row, past - hidden, bias_row};
-  for (int64_t first = 0; first < n; first += WIDTH) {
-    const int64_t count = n - first < WIDTH ? n - first : WIDTH;
+  const int64_t groups = (n + WIDTH - 1) / WIDTH;
+  for (int64_t group = part * groups / parts; group < (part + 1) * groups / parts; group++) {
+    const int64_t first = group * WIDTH, count = n - first < WIDTH ? n - first : WIDTH;
     if (count <= Simd<R>::LANES)
       attend_queries<R, 1>(s, head, first, count, y + a * P, w);
     else
       attend_queries<R, VECTORS>(s, head, first, count, y + a * P, w);
   }
-  if (!write || !past) return;
+  if (!write || !past || part) return;
   R *new_keys = l.new_keys + cache, *new_values = l.new_values + cache;
   for (int64_t t = 0; t < past; t++) {
     const int64_t own = t - (past - n);  // its number in the frame, if it is of the new one

@@ -19,6 +19,7 @@ from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.files import check_new
 from lssvwm_rl.progress import Update
 from lssvwm_rl.spaces import image_key
+from lssvwm_rl.training.cpu import tune_process
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def train_in_dream(
     config = config or DreamTrainConfig()
     if out is not None:
         check_new(out)
+    tune_process()
     envs = DreamVecEnv(
         checkpoint,
         num_envs=config.num_envs,

@@ -94,7 +94,7 @@ def scans(sequences: int, length: int) -> dict[str, Callable[[], Tensor]]:
     ways |= {"torch": partial(first_of, chunked_scan, x, dt, A, B, C, state)}
     kernels = kernels_for(x)
     if kernels is not None:
-        ways |= {"native": partial(first_of, scan_functions.chunked_scan, kernels, x, dt, A, B, C, state)}
+        ways |= {"native": partial(first_of, partial(scan_functions.chunked_scan, kernels), x, dt, A, B, C, state)}
     for name in list(ways)[1:]:
         torch.testing.assert_close(theirs().float(), ways[name](), rtol=1e-3, atol=1e-3)
     return ways

@@ -41,6 +41,7 @@ class NativeEngine(TorchEngine):
             raise ValueError(f"No native kernels for this {model.config.backbone.kind} model here; use engine 'torch'.")
         self._kernels = kernels
         self._packed = _pack(self._prepare(1), kernels)
+        self._shapes = [[t.shape[1:] for t in layer] for layer in model.initial_memory(1).layers]
 
     @torch.no_grad()
     def imagine(
@@ -86,7 +87,7 @@ class NativeEngine(TorchEngine):
     ) -> tuple[Memory, Prediction]:
         """Denoise into the frame, or read it if there are no steps, and commit it; predictions are (B, ...)."""
         rows, config, dtype = memory.batch_size, self.model.config, self.model.dtype
-        after = tuple(LayerMemory(*map(torch.empty_like, layer)) for layer in memory.layers)
+        after = tuple(LayerMemory(*(torch.empty(t.shape, dtype=dtype) for t in layer)) for layer in memory.layers)
         features = torch.empty(rows, config.feature_size, dtype=dtype)
         reward, end = torch.empty(2, rows, dtype=dtype).unbind()
         self._call(memory, action, vector, frame, noise, steps, after, (features, reward, end))
@@ -104,6 +105,7 @@ class NativeEngine(TorchEngine):
         heads: tuple[Tensor, Tensor, Tensor] | None,
     ) -> None:
         """The kernel; nothing is committed if there are no heads' outputs (features, reward, end) to fill."""
+        self._check(memory, action, vector)
         prepared, packed = self._prepare(max(steps, 1)), self._packed
         vector = None if vector is None else vector.to(self.model.dtype)
         layers, final, rows = prepared.modulation(memory, action, vector)
@@ -114,7 +116,8 @@ class NativeEngine(TorchEngine):
         net: list[Tensor | int | None] = [layers, final, rows, memory.frames.contiguous(), noise, packed.noise, ratios]
         net += [packed.position, prepared.token_shift(vector), *packed.patches, frame, *packed.heads]
         pointers = [*net, *(heads or (None, None, None))]
-        given = [[t.contiguous() for t in layer] for layer in memory.layers]  # kept until the call is over
+        dtype = self.model.dtype
+        given = [[t.to(dtype).contiguous() for t in layer] for layer in memory.layers]  # kept until the call is over
         for i, (old, new) in enumerate(zip(given, after, strict=True)):
             pointers += packed.layers[i]
             pointers.append(None if places is None else places[i])
@@ -123,11 +126,24 @@ class NativeEngine(TorchEngine):
         sizes = [len(frame), steps, int(heads is not None), *before_table, layers.shape[1], *after_table, *packed.sides]
         self._kernels("dream", self.model.dtype, sizes, pointers)
 
+    def _check(self, memory: Memory, action: Tensor, vector: Tensor | None) -> None:
+        """Raise ValueError for what the kernels would misread: they read what the sizes say, whatever is there."""
+        rows, size = memory.batch_size, self.model.config.vector_size
+        found = [[t.shape for t in layer] for layer in memory.layers]
+        if found != [[(rows, *shape) for shape in layer] for layer in self._shapes]:
+            raise ValueError("The memory has other sizes than the model's; give one that this model made.")
+        if len(action) != rows or (vector is not None and vector.shape != (rows, size)):
+            raise ValueError(
+                f"Actions of {len(action)} rows or vectors do not fit a memory of {rows}; give each row one."
+            )
+
     def _draw(self, memory: Memory, noise: Noise) -> Tensor:
-        drawn = self.draw(noise)
+        drawn, numbers = self.draw(noise), len(self._prepare(1).noise)
         if len(drawn) != memory.batch_size:
             raise ValueError(f"The noise of {len(drawn)} rows is not that of {memory.batch_size}; give each row one.")
-        return drawn.contiguous()
+        if drawn.shape != (len(drawn), *self.model.config.grid, numbers):
+            raise ValueError(f"Noise of shape {tuple(drawn.shape)} does not fit the model; draw it with `draw`.")
+        return drawn.to(self.model.dtype).contiguous()
 
 
 class _Packed(NamedTuple):

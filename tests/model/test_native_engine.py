@@ -128,3 +128,28 @@ def test_noise_of_another_number_of_rows_is_refused():
     model = small_model()
     with pytest.raises(ValueError, match="The noise of 2 rows is not that of 3"):
         NativeEngine(model).imagine(model.initial_memory(3), torch.zeros(3, dtype=torch.int64), noise(2))
+
+
+def test_foreign_memories_noise_and_actions_are_refused_and_not_read():
+    model, other = small_model(), small_model(backbone=replace(BACKBONE, state_size=4))
+    wider = small_model(backbone=replace(BACKBONE, window=2))
+    engine, action = NativeEngine(model), torch.zeros(2, dtype=torch.int64)
+    for foreign in (other, wider):
+        memory = foreign.initial_memory(2)
+        with pytest.raises(ValueError, match="other sizes than the model's"):
+            engine.imagine(memory, action, noise(2))
+        with pytest.raises(RuntimeError):  # clips, whose layers are computed by other kernels
+            engine.observe(memory, *random_clip(model, 2, 5))
+    own = model.initial_memory(2)
+    with pytest.raises(ValueError, match="does not fit the model; draw it with"):
+        engine.imagine(own, action, torch.zeros(2, 4, 4, 5))
+    with pytest.raises(ValueError, match="Actions of 3 rows or vectors do not fit a memory of 2"):
+        engine.imagine(own, torch.zeros(3, dtype=torch.int64), noise(2))
+
+
+def test_a_memory_of_another_precision_is_converted():
+    model = double_model()
+    engine, memory, action = NativeEngine(model), seen(model, 3, 2), torch.arange(3)
+    single = Memory.from_tensors({k: t.float() if t.is_floating_point() else t for k, t in memory.tensors().items()})
+    ours, exact = (engine.imagine(m, action, noise(3)) for m in (single, memory))
+    assert_memories_close(ours.memory, exact.memory, rtol=1e-3, atol=1e-3)

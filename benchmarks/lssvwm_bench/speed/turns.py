@@ -19,9 +19,7 @@ def env(checkpoint: str, num_envs: int, steps: int, **settings: Any) -> Turn:
     """Random steps of the dream as an environment: "seconds", and "inside" of them those in the network's calls."""
     import gymnasium as gym
 
-    import lssvwm_rl  # noqa: F401  registers the environments
-
-    settings["checkpoint"], name = checkpoint, "lssvwm/Dream-v0"
+    settings["checkpoint"], name = checkpoint, "lssvwm_envs:lssvwm/Dream-v0"
     envs: Any = gym.make(name, **settings) if num_envs == 1 else gym.make_vec(name, num_envs, **settings)
     inside = _clock(envs.unwrapped._dreams)
     envs.reset(seed=0)

@@ -88,7 +88,7 @@ class FrameLocalAttention(nn.Module):
             Tokens of the same shape and the cache after frame T.
         """
         # One frame is always PyTorch's, so that it is rounded alike with and without a mask that was made before.
-        kernels = self._kernels(tokens, cache) if write and mask is None and tokens.shape[1] > 1 else None
+        kernels = self._kernels(tokens, cache, frames) if write and mask is None and tokens.shape[1] > 1 else None
         if kernels is not None:
             return self._native(kernels, tokens, cache, frames)
         (T, S), n, past = tokens.shape[1:3], self.tokens, self.window - 1
@@ -111,9 +111,12 @@ class FrameLocalAttention(nn.Module):
         y = self.out_proj(y.view(tokens.shape))
         return y, (at_least_fp32(seen_k[:, T:]), at_least_fp32(seen_v[:, T:])) if write else cache
 
-    def _kernels(self, tokens: Tensor, cache: KeysValues) -> Kernels | None:
+    def _kernels(self, tokens: Tensor, cache: KeysValues, frames: Tensor) -> Kernels | None:
         """The kernels, which compute with parameters and a cache of one dtype and pass the cache no gradient."""
-        if cache[0].requires_grad or cache[1].requires_grad or cache[0].dtype != self.bias.dtype:
+        # They read what the sizes say, whatever is there: a foreign cache is left to PyTorch, which refuses it.
+        own = (len(tokens), self.window - 1, self.tokens, self.heads, self.head_size)
+        suits = frames.shape == own[:1] and all(t.shape == own and t.dtype == self.bias.dtype for t in cache)
+        if not suits or cache[0].requires_grad or cache[1].requires_grad:
             return None
         return native_kernels(self.backend, self.bias, tokens)
 

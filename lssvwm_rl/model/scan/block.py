@@ -153,6 +153,9 @@ class BlockScan(nn.Module):
             return None
         exact = torch.promote_types(projected.dtype, torch.float32)
         suits = state.dtype == exact and at_least_fp32(self.A_log).dtype == exact
+        # Kernels read what the sizes say, whatever is there: a foreign state is left to PyTorch, which refuses it.
+        own = (self.n_blocks, self.heads, self.head_size, self.state_size)
+        suits = suits and state.shape == (len(projected), *own)
         return kernels_for(projected, state, self.A_log) if suits else None
 
     def _mix(self, kernels: Kernels, projected: Tensor, state: Tensor, address: Tensor | None) -> tuple[Tensor, Tensor]:

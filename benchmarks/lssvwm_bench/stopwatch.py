@@ -59,16 +59,20 @@ def seconds_of(run: Callable[[], object], device: str | torch.device = "cpu") ->
 
 
 def interleaved(ways: Mapping[str, Callable[[], object]], repeats: int, device: str = "cpu") -> dict[str, list[float]]:
-    """Seconds of calls that alternate, so that a machine whose speed drifts does so for all; first turns do not count.
+    """Seconds of calls that alternate, so that a machine whose speed drifts does so for all.
+
+    A way's turn is two calls, of which the second counts: the first one finds the caches and the waiting threads that
+    another way has left behind, which no user of one way meets.
 
     Returns:
         `repeats` times for each way, turn by turn.
     """
     times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats + 1):
+    for _ in range(repeats):
         for name, way in ways.items():
+            way()
             times[name].append(seconds_of(way, device))
-    return {name: seconds[1:] for name, seconds in times.items()}
+    return times
 
 
 def speedup(before: Sequence[float], after: Sequence[float]) -> float:

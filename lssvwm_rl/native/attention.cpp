@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "product.h"
+#include "tile.h"
 
 namespace {
 
@@ -153,7 +153,7 @@ template <class T> struct Head {
     }
     runs(t, s, [&](int64_t column, int64_t count, bool own, int64_t row) {
       const Table<R>& k = own ? own_keys : keys;
-      product(d.n, count, d.P, queries.data(), d.P, 1, &k.transposed[row], k.stride, &scores[column], columns);
+      multiply<R>(d.n, count, d.P, {queries.data(), d.P, 1}, &k.transposed[row], k.stride, {&scores[column], columns, 1});
     });
     return columns;
   }
@@ -185,7 +185,7 @@ template <class T> void attention_forward(const int64_t* sizes, void* const* poi
         std::fill(sums.begin(), sums.end(), R(0));
         head.runs(t, s, [&](int64_t column, int64_t count, bool own, int64_t row) {
           const R* v = &(own ? head.own_values : head.values).direct[row * d.P];
-          product(d.n, d.P, count, &head.scores[column], columns, 1, v, d.P, sums.data(), d.P);
+          multiply<R>(d.n, d.P, count, {&head.scores[column], columns, 1}, v, d.P, {sums.data(), d.P, 1});
         });
         for (int64_t i = 0; i < d.n; i++) {
           T* to = attended + (d.row(head.b, t, s) + i) * d.width() + head.head * d.P;
@@ -221,12 +221,11 @@ template <class T> struct HeadGradients {
       const T* from = dout + (d.row(head.b, t, s) + i) * d.width() + head.head * P;
       SIMD for (int64_t p = 0; p < P; p++) dattended[i * P + p] = real(from[p]);
     }
-    std::fill_n(dscores.begin(), n * columns, R(0));
     head.runs(t, s, [&](int64_t column, int64_t count, bool own, int64_t row) {
       const Table<R>& v = own ? head.own_values : head.values;
-      product(n, count, P, dattended.data(), P, 1, &v.transposed[row], v.stride, &dscores[column], columns);
-      product(count, P, n, &head.scores[column], 1, columns, dattended.data(), P,
-              &(own ? down_values : dvalues)[row * P], P);
+      multiply<R>(n, count, P, {dattended.data(), P, 1}, &v.transposed[row], v.stride, {&dscores[column], columns});
+      multiply<R>(count, P, n, {&head.scores[column], 1, columns}, dattended.data(), P,
+                  {&(own ? down_values : dvalues)[row * P], P, 1});
     });
     for (int64_t i = 0; i < n; i++) {
       const R* weight = &head.scores[i * columns];
@@ -240,9 +239,9 @@ template <class T> struct HeadGradients {
     std::fill(dqueries.begin(), dqueries.end(), R(0));
     head.runs(t, s, [&](int64_t column, int64_t count, bool own, int64_t row) {
       const R* k = &(own ? head.own_keys : head.keys).direct[row * P];
-      product(n, P, count, &dscores[column], columns, 1, k, P, dqueries.data(), P);
-      product(count, P, n, &dscores[column], 1, columns, head.queries.data(), P,
-              &(own ? down_keys : dkeys)[row * P], P);
+      multiply<R>(n, P, count, {&dscores[column], columns, 1}, k, P, {dqueries.data(), P, 1});
+      multiply<R>(count, P, n, {&dscores[column], 1, columns}, head.queries.data(), P,
+                  {&(own ? down_keys : dkeys)[row * P], P, 1});
     });
   }
 };

@@ -13,6 +13,8 @@
 #pragma once
 #include "tile.h"
 
+namespace {
+
 enum Kind { CAUSAL, BEFORE, OWN, KINDS };
 
 struct Shape {
@@ -302,3 +304,5 @@ template <class R> struct Chunk {
     return read - dt * along;
   }
 };
+
+}  // namespace

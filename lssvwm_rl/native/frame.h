@@ -46,11 +46,11 @@ template <class R> struct BlockScratch {
   R *carried;       // (K, H * P), or (H * P, lanes) while it is computed
   R *transposed;    // (N, lanes)
   static int64_t size(const Sizes& s, int64_t K) {
-    const int64_t lanes = (K + Simd<R>::LANES - 1) / Simd<R>::LANES * Simd<R>::LANES;
+    const int64_t lanes = padded<R>(K);
     return 2 * K * s.state_size + 2 * s.heads * K + K + K * K + lanes * (s.inner() + s.state_size);
   }
   BlockScratch(const Sizes& s, int64_t K, R* at) {
-    const int64_t lanes = (K + Simd<R>::LANES - 1) / Simd<R>::LANES * Simd<R>::LANES;
+    const int64_t lanes = padded<R>(K);
     auto take = [&](int64_t count) { R* taken = at; at += count; return taken; };
     B = take(K * s.state_size), C = take(K * s.state_size);
     step = take(s.heads * K), total = take(s.heads * K), weight = take(K), pairs = take(K * K);
@@ -93,9 +93,8 @@ static void scan_inputs(const Sizes& s, const Layer<R>& l, const R* projection, 
 template <class R, int FIXED>
 static void read_state(const Sizes& s, const R* state, int64_t K, int64_t begin, int64_t end, const BlockScratch<R>& w,
                        int64_t* by_token, int64_t* by_number) {
-  constexpr int LANES = Simd<R>::LANES;
   const int64_t N = FIXED ? FIXED : s.state_size, I = s.inner();
-  if (K < LANES / 2) {
+  if (K < LANES<R> / 2) {
     for (int64_t t = 0; t < K; t++) {
       const R* c = w.C + t * N;
       for (int64_t i = begin; i < end; i++) {
@@ -108,11 +107,10 @@ static void read_state(const Sizes& s, const R* state, int64_t K, int64_t begin,
     *by_token = I, *by_number = 1;
     return;
   }
-  const int64_t lanes = (K + LANES - 1) / LANES * LANES;  // many tokens: a product with tokens side by side
+  const int64_t lanes = padded<R>(K);  // many tokens: a product with tokens side by side
   for (int64_t n = 0; n < N; n++)
     for (int64_t t = 0; t < lanes; t++) w.transposed[n * lanes + t] = t < K ? w.C[t * N + n] : R(0);
-  multiply<R>(end - begin, {state + begin * N, N, 1}, w.transposed, lanes, N, w.carried + begin * lanes, lanes, lanes,
-              false);
+  multiply<R>(end - begin, lanes, N, {state + begin * N, N, 1}, w.transposed, lanes, {w.carried + begin * lanes, lanes});
   *by_token = 1, *by_number = lanes;
 }
 
@@ -203,7 +201,7 @@ template <class R> struct Head {
 template <class R, int V>
 static void attend_queries(const Sizes& s, const Head<R>& h, int64_t first, int64_t count, R* y,
                            const HeadScratch<R>& w) {
-  constexpr int LANES = Simd<R>::LANES, L = V * LANES;
+  constexpr int L = V * LANES<R>;
   constexpr int64_t WIDTH = HeadScratch<R>::WIDTH;
   const int64_t n = s.tokens(), D = s.width, P = s.attention_size;
   for (int64_t t = 0; t < L; t++) {
@@ -212,11 +210,11 @@ static void attend_queries(const Sizes& s, const Head<R>& h, int64_t first, int6
     for (int64_t p = 0; p < P; p++) w.queries[p * WIDTH + t] = t < count ? q[p] * scale * h.q_norm[p] : R(0);
   }
   R sum[L];
-  panel<R, V>(h.old, {h.keys, D, 1}, w.queries, WIDTH, P, w.scores, WIDTH, L, false);
-  panel<R, V>(n, {w.keys, P, 1}, w.queries, WIDTH, P, w.scores + h.old * WIDTH, WIDTH, L, false);
+  panel<R, VECTOR_BYTES, V>(h.old, P, {h.keys, D, 1}, w.queries, WIDTH, {w.scores, WIDTH});
+  panel<R, VECTOR_BYTES, V>(n, P, {w.keys, P, 1}, w.queries, WIDTH, {w.scores + h.old * WIDTH, WIDTH});
   softmax_keys<R, L>(h.old + n, w.scores, h.bias + first, h.bias_row, sum);
-  multiply<R>(count, {w.scores, 1, WIDTH}, h.values, D, h.old, y + first * D, D, P, false);
-  multiply<R>(count, {w.scores + h.old * WIDTH, 1, WIDTH}, h.v, 3 * D, n, y + first * D, D, P, true);
+  multiply<R>(count, P, h.old, {w.scores, 1, WIDTH}, h.values, D, {y + first * D, D});
+  multiply<R>(count, P, n, {w.scores + h.old * WIDTH, 1, WIDTH}, h.v, 3 * D, {y + first * D, D, 1});
   for (int64_t t = 0; t < count; t++) {
     const R inverse = R(1) / sum[t];
     R* out = y + (first + t) * D;
@@ -242,7 +240,7 @@ static void attend(const Sizes& s, const Layer<R>& l, const R* qkv, int64_t row,
   const int64_t groups = (n + WIDTH - 1) / WIDTH;
   for (int64_t group = part * groups / parts; group < (part + 1) * groups / parts; group++) {
     const int64_t first = group * WIDTH, count = n - first < WIDTH ? n - first : WIDTH;
-    if (count <= Simd<R>::LANES)
+    if (count <= LANES<R>)
       attend_queries<R, 1>(s, head, first, count, y + a * P, w);
     else
       attend_queries<R, VECTORS>(s, head, first, count, y + a * P, w);

@@ -1,22 +1,29 @@
-// Small dense products whose operands lie in the caches, by tiles whose sums stay in registers.
+// Products of small dense matrices that lie in the caches, by tiles whose sums stay in registers while k runs.
 //
 // Vectors are GCC's and Clang's vector types, as wide as the processor's: what registers a loop over a tile would get is
-// not left to the vectoriser.
+// not left to the vectoriser. Each element is summed over k in order, by one multiply-add per step: what a row gives
+// depends neither on the rows beside it nor on the number of threads.
 #pragma once
 #include <algorithm>
 
 #include "simd.h"
 
-#if defined(__AVX512F__)
-#define VECTOR_BYTES 64
-#elif defined(__AVX__)
-#define VECTOR_BYTES 32
-#else
-#define VECTOR_BYTES 16
-#endif
+namespace {  // other kernels have types of the same names
 
-template <class R> struct Vector { typedef R type __attribute__((vector_size(VECTOR_BYTES))); };
-template <class R> constexpr int64_t LANES = VECTOR_BYTES / (int64_t)sizeof(R);
+#if defined(__AVX512F__)
+constexpr int VECTOR_BYTES = 64, ROWS = 12;  // of a tile of two vectors: with 32 registers, and with 16
+#elif defined(__AVX__)
+constexpr int VECTOR_BYTES = 32, ROWS = 6;
+#else
+constexpr int VECTOR_BYTES = 16, ROWS = 6;
+#endif
+constexpr int VECTORS = 2;
+
+template <class R, int BYTES = VECTOR_BYTES> struct Simd {
+  typedef R Vector __attribute__((vector_size(BYTES), aligned(alignof(R)), may_alias));
+  static constexpr int LANES = BYTES / sizeof(R);
+};
+template <class R> constexpr int64_t LANES = Simd<R>::LANES;
 template <class R> INLINE int64_t padded(int64_t count) { return (count + LANES<R> - 1) / LANES<R> * LANES<R>; }
 
 // Numbers that start at a cache line, zero at first.
@@ -43,70 +50,78 @@ template <class R> struct Into {
   const R* column = nullptr;
 };
 
-// A factor whose element (i, k) is a[i * i_stride + k * k_stride].
+// A factor whose element (i, k) is a[i * row + k * step].
 template <class R> struct Left {
   const R* a;
-  int64_t i_stride, k_stride;
+  int64_t row, step;
 };
 
-template <class R, int ROWS, int VECTORS>
-INLINE void multiply_tile(int64_t k, Left<R> left, const R* b, int64_t b_stride, Into<R> into) {
-  typedef typename Vector<R>::type V;
-  constexpr int64_t W = LANES<R>;
-  V sum[ROWS][VECTORS] = {};
-  for (int64_t n = 0; n < k; n++) {
-    V right[VECTORS];
-#pragma GCC unroll 8
-    for (int j = 0; j < VECTORS; j++) std::memcpy(&right[j], b + n * b_stride + j * W, sizeof(V));
-#pragma GCC unroll 8
-    for (int i = 0; i < ROWS; i++) {
-      R value = left.a[i * left.i_stride + n * left.k_stride];
-#pragma GCC unroll 8
-      for (int j = 0; j < VECTORS; j++) sum[i][j] += value * right[j];
+// M rows and V vectors of BYTES each.
+template <class R, int BYTES, int M, int V>
+INLINE void tile(int64_t K, Left<R> left, const R* b, int64_t ldb, Into<R> into) {
+  typedef typename Simd<R, BYTES>::Vector Vector;
+  constexpr int W = Simd<R, BYTES>::LANES;
+  Vector sum[M][V] = {};
+  for (int64_t k = 0; k < K; k++) {
+    Vector right[V];
+#pragma GCC unroll 2
+    for (int v = 0; v < V; v++) right[v] = *(const Vector*)(b + k * ldb + v * W);
+#pragma GCC unroll 12
+    for (int m = 0; m < M; m++) {
+      const R x = left.a[m * left.row + k * left.step];
+#pragma GCC unroll 2
+      for (int v = 0; v < V; v++) sum[m][v] += x * right[v];
     }
   }
-#pragma GCC unroll 8
-  for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 8
-    for (int j = 0; j < VECTORS; j++) {
-      V value = sum[i][j], other;
-      R* to = into.c + i * into.stride + j * W;
-      if (into.row) value *= into.row[i];
-      if (into.column) {
-        std::memcpy(&other, into.column + j * W, sizeof(V));
-        value *= other;
-      }
-      if (into.beta != 0) {
-        std::memcpy(&other, to, sizeof(V));
-        value += into.beta * other;
-      }
-      std::memcpy(to, &value, sizeof(V));
+#pragma GCC unroll 12
+  for (int m = 0; m < M; m++)
+#pragma GCC unroll 2
+    for (int v = 0; v < V; v++) {
+      Vector value = sum[m][v], *to = (Vector*)(into.c + m * into.stride + v * W);
+      if (into.row) value *= into.row[m];
+      if (into.column) value *= *(const Vector*)(into.column + v * W);
+      *to = into.beta != 0 ? into.beta * *to + value : value;
     }
 }
 
-template <class R, int ROWS>
-INLINE void multiply_rows(int64_t n, int64_t k, Left<R> left, const R* b, int64_t b_stride, Into<R> into) {
-  constexpr int64_t W = LANES<R>;
-  int64_t j = 0;
-  for (; j + 2 * W <= n; j += 2 * W) {
-    multiply_tile<R, ROWS, 2>(k, left, b + j, b_stride, into);
-    into.c += 2 * W;
-    if (into.column) into.column += 2 * W;
+// Rows [0, M) in tiles of TALL, then of the next smaller size.
+template <class R, int BYTES, int V, int TALL = ROWS>
+INLINE void panel(int64_t M, int64_t K, Left<R> left, const R* b, int64_t ldb, Into<R> into) {
+  constexpr int NEXT = TALL > 4 ? 4 : TALL > 2 ? 2 : 1;
+  int64_t m = 0;
+  for (; m + TALL <= M; m += TALL) {
+    tile<R, BYTES, TALL, V>(K, left, b, ldb, into);
+    left.a += TALL * left.row, into.c += TALL * into.stride;
+    if (into.row) into.row += TALL;
   }
-  if (j < n) multiply_tile<R, ROWS, 1>(k, left, b + j, b_stride, into);
+  if constexpr (TALL > 1) if (m < M) panel<R, BYTES, V, NEXT>(M - m, K, left, b, ldb, into);
 }
 
-// The product of (m, k) and (k, n), where n is padded to whole vectors.
+// What is left of the columns, by vectors of half the width and so on; nothing behind column N is read.
+template <class R, int BYTES>
+INLINE void columns_of(int64_t M, int64_t N, int64_t K, Left<R> left, const R* b, int64_t ldb, Into<R> into) {
+  constexpr int W = Simd<R, BYTES>::LANES, V = BYTES == VECTOR_BYTES ? VECTORS : 1;
+  int64_t n = 0;
+  auto at = [&] { return Into<R>{into.c + n, into.stride, into.beta, into.row, into.column ? into.column + n : nullptr}; };
+  for (; n + V * W <= N; n += V * W) panel<R, BYTES, V>(M, K, left, b + n, ldb, at());
+  if (V > 1 && n + W <= N) panel<R, BYTES, 1>(M, K, left, b + n, ldb, at()), n += W;
+  if constexpr (BYTES > 16)
+    if (n < N) columns_of<R, BYTES / 2>(M, N - n, K, left, b + n, ldb, at());
+  if constexpr (BYTES == 16)
+    for (; n < N; n++)
+      for (int64_t m = 0; m < M; m++) {
+        R sum = 0, &to = into.c[m * into.stride + n];
+        for (int64_t k = 0; k < K; k++) sum += left.a[m * left.row + k * left.step] * b[k * ldb + n];
+        if (into.row) sum *= into.row[m];
+        if (into.column) sum *= into.column[n];
+        to = into.beta != 0 ? into.beta * to + sum : sum;
+      }
+}
+
+// The product of `left` (M, K) and b (K, N). Not inlined, which would take the compiler long.
 template <class R>
-static void multiply(int64_t m, int64_t n, int64_t k, Left<R> left, const R* b, int64_t b_stride, Into<R> into) {
-  auto next = [&](int64_t rows) {
-    left.a += rows * left.i_stride;
-    into.c += rows * into.stride;
-    if (into.row) into.row += rows;
-  };
-  int64_t i = 0;
-  for (; i + 4 <= m; i += 4) multiply_rows<R, 4>(n, k, left, b, b_stride, into), next(4);
-  for (; i < m; i++) multiply_rows<R, 1>(n, k, left, b, b_stride, into), next(1);
+__attribute__((noinline)) void multiply(int64_t M, int64_t N, int64_t K, Left<R> left, const R* b, int64_t ldb, Into<R> into) {
+  columns_of<R, VECTOR_BYTES>(M, N, K, left, b, ldb, into);
 }
 
 #if defined(__clang__) || __GNUC__ >= 12
@@ -141,7 +156,7 @@ template <class R> INLINE void transpose_four(const R* from, int64_t from_stride
 
 // (rows, columns) -> (columns, rows).
 template <class R>
-static void transpose(int64_t rows, int64_t columns, const R* from, int64_t from_stride, R* to, int64_t to_stride) {
+void transpose(int64_t rows, int64_t columns, const R* from, int64_t from_stride, R* to, int64_t to_stride) {
   int64_t whole_rows = rows / 4 * 4, whole_columns = columns / 4 * 4;
   for (int64_t i = 0; i < whole_rows; i += 4)
     for (int64_t j = 0; j < whole_columns; j += 4)
@@ -150,8 +165,9 @@ static void transpose(int64_t rows, int64_t columns, const R* from, int64_t from
     for (int64_t j = i < whole_rows ? whole_columns : 0; j < columns; j++) to[j * to_stride + i] = from[i * from_stride + j];
 }
 
-template <class R> static R dot(const R* a, const R* b, int64_t count) {
+template <class R> R dot(const R* a, const R* b, int64_t count) {
   R sum = 0;
   SIMD_SUM(sum) for (int64_t i = 0; i < count; i++) sum += a[i] * b[i];
   return sum;
 }
+}  // namespace

@@ -25,10 +25,10 @@ def settings(checkpoint: str = "minigrid-memory", **changes) -> Settings:
     return Settings(checkpoint=checkpoint, **{**SMALL, **changes})
 
 
-def test_turns_alternate_and_the_first_does_not_count():
+def test_turns_alternate_and_of_each_the_first_call_does_not_count():
     calls: list[str] = []
     times = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2)
-    assert "".join(calls) == "ababab" and [len(seconds) for seconds in times.values()] == [2, 2]
+    assert "".join(calls) == "aabbaabb" and [len(seconds) for seconds in times.values()] == [2, 2]
     # The machine was slow in the last turn, for both.
     assert speedup([2.0, 2.0, 20.0], [1.0, 1.0, 10.0]) == 2.0
 

@@ -71,7 +71,7 @@ class DreamTrainConfig(PPOConfig):
     device: str = "cpu"
     """Where the world model runs."""
     engine: str = "auto"
-    """What runs it: auto, torch, compiled or native."""
+    """What runs it: auto, torch, compiled, native or native-bf16."""
 
 
 IMAGE_PPO = PPOConfig(num_envs=8, rollout_steps=128, batch_size=512)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -19,15 +20,21 @@ from lssvwm_rl.model.torch_engine import TorchEngine
 from lssvwm_rl.model.world_model import Imagined, Prediction, WorldModel
 from lssvwm_rl.native.library import load_kernels
 
-ENGINES = ("auto", "torch", "compiled", "native")
-MAKERS = {"torch": TorchEngine, "compiled": CompiledEngine, "native": NativeEngine}
+MAKERS: dict[str, Callable[[WorldModel], Engine]] = {
+    "torch": TorchEngine,
+    "compiled": CompiledEngine,
+    "native": NativeEngine,
+    "native-bf16": partial(NativeEngine, bf16=True),
+}
+ENGINES = ("auto", *MAKERS)
 
 
 class Engine(Protocol):
     """Runs a world model with the weights that it had when the engine was made.
 
     Memories, states and seeds mean the same in every engine: frames agree within one grey level, and within one engine
-    the same call gives the same bits.
+    the same call gives the same bits. "native-bf16" alone has coarser products: most of its pixels agree so, too, but
+    long dreams may take another turn.
     """
 
     name: str
@@ -60,7 +67,7 @@ def make_engine(model: WorldModel, engine: str = "auto") -> Engine:
     Args:
         engine: a name in `ENGINES`. "auto" is "native" on a CPU where the kernels can be compiled and know the model,
             "compiled" on CUDA where torch.compile works, else "torch". One that cannot run the model here is replaced
-            by "torch", and a warning says so.
+            by what is ready at once, "native" or "torch", and a warning says so.
 
     Raises:
         ValueError: for another name.
@@ -71,8 +78,9 @@ def make_engine(model: WorldModel, engine: str = "auto") -> Engine:
     try:
         made: Engine = MAKERS[name](model)
     except ValueError as error:
-        warnings.warn(f"Engine {name!r} cannot run here, engine 'torch' does: {error}", RuntimeWarning, stacklevel=2)
-        made = TorchEngine(model)
+        other = _ready(model)
+        warnings.warn(f"Engine {name!r} cannot run here, engine {other!r} does: {error}", RuntimeWarning, stacklevel=2)
+        made = MAKERS[other](model)
     logging.getLogger("lssvwm_rl").info("Engine %r dreams on %s.", made.name, model.device)
     return made
 

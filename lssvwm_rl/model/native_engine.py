@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lssvwm_rl.model.checks import check_clip
 from lssvwm_rl.model.memory import LayerMemory, Memory
-from lssvwm_rl.model.prepared import Prepared, PreparedAttention, PreparedScan
+from lssvwm_rl.model.prepared import Prepared, PreparedAttention, PreparedLayer, PreparedScan
 from lssvwm_rl.model.torch_engine import TorchEngine
 from lssvwm_rl.model.world_model import Imagined, Noise, Prediction, WorldModel
 from lssvwm_rl.native.library import Kernels, address, load_kernels
@@ -25,22 +25,38 @@ def native_takes(model: WorldModel) -> bool:
     return model.device.type == "cpu" and model.dtype in known and kind != "causal"
 
 
+def bf16_products() -> bool:
+    """Whether there are kernels here that multiply in bf16: the processor has AVX512_BF16."""
+    kernels = load_kernels()
+    return kernels is not None and kernels.has("dream", torch.bfloat16)
+
+
 class NativeEngine(TorchEngine):
     """See `engine.Engine`. A row's frame depends neither on the rows beside it nor on the number of threads.
 
+    Args:
+        model: on the CPU, in fp32 or fp64.
+        bf16: round both sides of products with weights to bf16, but for those of the heads; sums and all else stay in
+            fp32.
+
     Raises:
-        ValueError: if there are no kernels here, or the model is none that they know.
+        ValueError: if there are no kernels here, the model is none that they know, or products are to be in bf16 and
+            the model is not in fp32 or there are no kernels for them.
     """
 
     name = "native"
 
-    def __init__(self, model: WorldModel):
+    def __init__(self, model: WorldModel, bf16: bool = False):
         super().__init__(model)
         kernels = load_kernels()
         if kernels is None or not native_takes(model):
             raise ValueError(f"No native kernels for this {model.config.backbone.kind} model here; use engine 'torch'.")
+        if bf16:
+            self.name = "native-bf16"
+            _check_bf16(model)
+        self._products = torch.bfloat16 if bf16 else model.dtype
         self._kernels = kernels
-        self._packed = _pack(self._prepare(1), kernels)
+        self._packed = _pack(self._prepare(1), kernels, self._products)
         self._shapes = [[t.shape[1:] for t in layer] for layer in model.initial_memory(1).layers]
 
     @torch.no_grad()
@@ -124,7 +140,7 @@ class NativeEngine(TorchEngine):
             pointers += [t if t.numel() else None for t in (*old, *new)]
         before_table, after_table = packed.sizes
         sizes = [len(frame), steps, int(heads is not None), *before_table, layers.shape[1], *after_table, *packed.sides]
-        self._kernels("dream", self.model.dtype, sizes, pointers)
+        self._kernels("dream", self._products, sizes, pointers)
 
     def _check(self, memory: Memory, action: Tensor, vector: Tensor | None) -> None:
         """Raise ValueError for what the kernels would misread: they read what the sizes say, whatever is there."""
@@ -146,6 +162,15 @@ class NativeEngine(TorchEngine):
         return drawn.to(self.model.dtype).contiguous()
 
 
+def _check_bf16(model: WorldModel) -> None:
+    if model.dtype != torch.float32:
+        raise ValueError(f"Products in bf16 are for fp32 models and this one is {model.dtype}; use engine 'native'.")
+    if not bf16_products():
+        raise ValueError(
+            "Products in bf16 need a processor with AVX512_BF16 and a compiler that knows it; use engine 'native'."
+        )
+
+
 class _Packed(NamedTuple):
     """A model's weights in the kernels' order, as addresses of what `kept` holds."""
 
@@ -156,24 +181,25 @@ class _Packed(NamedTuple):
     noise: int | None
     position: int | None
     patches: tuple[int | None, ...]
-    """Of `Net` in dream.cpp from `compose` to `pixels_in`."""
+    """Of `Net` in dream.cpp from `compose` to `pixels_bias`."""
     heads: tuple[int | None, ...]
     """From `token_features` to `end_out_bias`."""
     layers: tuple[tuple[int | None, ...], ...]
-    """Of `Layer` in frame.h, before `place`."""
+    """Of `Packed` in frame.h, before `place`."""
     kept: tuple[Tensor, ...]
 
 
-def _pack(prepared: Prepared, kernels: Kernels) -> _Packed:
-    def pack(weight: Tensor) -> Tensor:
-        """Panels of a weight (in, out)."""
+def _pack(prepared: Prepared, kernels: Kernels, products: torch.dtype) -> _Packed:
+    def pack(weight: Tensor, dtype: torch.dtype = products) -> Tensor:
+        """Panels of a weight (in, out); in bf16 they hold pairs along its inputs."""
         K, N = weight.shape
-        panels = torch.zeros(-(-N // PANEL) * PANEL * K, dtype=weight.dtype)
-        kernels("pack", weight.dtype, [N, K], [weight.t().contiguous(), panels])
+        panels = torch.zeros(-(-N // PANEL) * PANEL * (K + K % 2), dtype=dtype)
+        kernels("pack", dtype, [N, K], [weight.t().contiguous(), panels])
         return panels
 
     def linears(*modules: nn.Module) -> tuple[Tensor, ...]:
-        parts = [(pack(m.weight.detach().t()), m.bias.detach().clone()) for m in modules if isinstance(m, nn.Linear)]
+        linear = [m for m in modules if isinstance(m, nn.Linear)]
+        parts = [(pack(m.weight.detach().t(), m.weight.dtype), m.bias.detach().clone()) for m in linear]
         return tuple(t for pair in parts for t in pair)
 
     kept: list[Tensor] = []
@@ -184,15 +210,14 @@ def _pack(prepared: Prepared, kernels: Kernels) -> _Packed:
 
     model = prepared.model
     reward, end, features = model.reward_head.mlp, model.continuation_head.mlp, model.feature_mlp
-    patches = (pack(prepared.compose), prepared.compose_bias, pack(prepared.decode), prepared.decode_bias,
-               pack(prepared.embed))  # fmt: skip
+    patches = (pack(prepared.compose), pack(prepared.decode), pack(prepared.embed),
+               prepared.compose_bias, prepared.decode_bias)  # fmt: skip
     heads = (*linears(model.token_features, features[0], features[2], reward[0], reward[2]),
              model.reward_head.bins.to(model.dtype), *linears(end[0], end[2]))  # fmt: skip
     layers = [
-        (*_scan(layer.scan, pack), *_attention(layer.attention, pack),
-         pack(layer.up), layer.up_bias, pack(layer.down), layer.down_bias)
+        (*_weights(layer, pack), *_scan(layer.scan), *_attention(layer.attention), layer.up_bias, layer.down_bias)
         for layer in prepared.layers
-    ]  # fmt: skip
+    ]
     blocks = [(1, 1) if layer.scan is None else layer.scan.block for layer in prepared.layers]
     noise, position = keep([pack(prepared.noise), prepared.position])
     return _Packed(
@@ -226,17 +251,27 @@ def _sizes(prepared: Prepared) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return before, after
 
 
-def _scan(scan: PreparedScan | None, pack: Callable[[Tensor], Tensor]) -> tuple[Tensor | None, ...]:
+def _weights(layer: PreparedLayer, pack: Callable[[Tensor], Tensor]) -> tuple[Tensor | None, ...]:
+    scan, attention = layer.scan, layer.attention
+    return (
+        *((None, None) if scan is None else (pack(scan.in_proj), pack(scan.out_proj))),
+        *((None, None) if attention is None else (pack(attention.qkv), pack(attention.out_proj))),
+        pack(layer.up),
+        pack(layer.down),
+    )
+
+
+def _scan(scan: PreparedScan | None) -> tuple[Tensor | None, ...]:
     if scan is None:
-        return (None,) * 8
+        return (None,) * 6
     norms = (part.contiguous() for part in scan.norms)
-    return pack(scan.in_proj), pack(scan.out_proj), scan.dt_bias, scan.A, *norms, scan.y_norm, scan.D
+    return scan.dt_bias, scan.A, *norms, scan.y_norm, scan.D
 
 
-def _attention(attention: PreparedAttention | None, pack: Callable[[Tensor], Tensor]) -> tuple[Tensor | None, ...]:
+def _attention(attention: PreparedAttention | None) -> tuple[Tensor | None, ...]:
     if attention is None:
-        return (None,) * 5
+        return (None,) * 3
     norms = (part.contiguous() for part in attention.norms)
     queries = attention.bias.shape[1]
     queries_last = F.pad(attention.bias.transpose(1, 2), (0, -queries % PANEL)).contiguous()
-    return pack(attention.qkv), pack(attention.out_proj), *norms, queries_last
+    return *norms, queries_last

@@ -3,32 +3,37 @@
 // Between passes there are no pixels: an Euler step in token space needs the product of the two patch matrices alone,
 // and the last one makes the frame the last prediction itself (`model/prepared.py`).
 #include <algorithm>
+#include <type_traits>
 
 #include "frame.h"
 
 namespace {
 
-template <class R> struct Net {
+// Weights between noise and frame are panels of elements E, those of the heads of numbers R.
+template <class R, class E> struct Net {
   // Conditions: level l, table row m: `layers` (levels, table_rows, layers, 3 parts, D), `final` (steps, table_rows, 2, D).
   const R *layers, *final;
   const int64_t *table, *frames;  // (rows): row of the table, frames committed before
-  const R *noise, *noise_in;      // (rows, tokens, noise); packed, noise to tokens
+  const R* noise;                 // (rows, tokens, noise)
+  const E* noise_in;              // noise to tokens
   const R *ratios;                // (steps) of the Euler steps
   const R *position, *vector;     // (tokens, D) with the bias of the patches; (rows, D) or null
-  const R *compose, *compose_bias, *pixels_out, *pixels_bias, *pixels_in;
+  const E *compose, *pixels_out, *pixels_in;
+  const R *compose_bias, *pixels_bias;
   uint8_t* image;  // (rows, H, W, channels): written, or read where there are no steps
   const R *token_features, *token_bias, *mix, *mix_bias, *features, *features_bias;
   const R *reward, *reward_bias, *bins_out, *bins_bias, *bins, *end, *end_bias, *end_out, *end_out_bias;
   R *readout, *rewards, *ends;  // (rows, features), (rows), (rows)
 };
-constexpr int64_t NET_POINTERS = sizeof(Net<float>) / sizeof(void*);
+constexpr int64_t NET_POINTERS = sizeof(Net<float, float>) / sizeof(void*);
 
-// Scratch of one group of rows; of blocks and heads every member of the team has its own.
+// Scratch of one group of rows; of blocks, heads and pairs every member of the team has its own.
 template <class R> struct Scratch {
   R *x, *base, *normed, *wide, *mixed, *added, *pixels, *block, *head;
-  int64_t block_size, head_size;
+  int64_t block_size, head_size, pairs_size;
   std::vector<R> memory;
-  Scratch(const Sizes& s, int64_t group, int64_t members, int64_t largest) {
+  std::vector<Pair> pairs;
+  Scratch(const Sizes& s, int64_t group, int64_t members, int64_t largest, bool in_pairs) {
     const int64_t m = group * s.tokens(), D = s.width;
     block_size = BlockScratch<R>::size(s, largest) + 16, head_size = HeadScratch<R>::size(s) + 16;
     const int64_t sizes[] = {m * D, m * D, m * D,
@@ -44,15 +49,17 @@ template <class R> struct Scratch {
       *parts[i] = at;
       at += sizes[i] + 16;
     }
+    pairs_size = m * pair_count(std::max({D, s.inner(), s.hidden, s.noise, s.pixels()})) + 16;
+    if (in_pairs) pairs.resize(members * pairs_size);
   }
 };
 
 // A group of rows on its way through the network, as one member of a team walks it.
-template <class R> struct Walk {
+template <class R, class E> struct Walk {
   const Sizes& s;
   const int64_t* sides;  // (layers, 2)
-  const Net<R>& net;
-  const Layer<R>* layers;
+  const Net<R, E>& net;
+  const Packed<R, E>* layers;
   Scratch<R>& w;
   Team team;
   int64_t row0, rows;
@@ -64,7 +71,14 @@ template <class R> struct Walk {
   }
   void multiply_all(int64_t M, int64_t N, int64_t K, const R* a, const R* weights, const R* bias, R* c,
                     Then then = Then::nothing) const {
-    linear<R>(team, M, N, K, a, K, weights, bias, c, N, then);
+    linear(team, M, N, K, a, weights, bias, c, then);
+    team.wait();
+  }
+  void multiply_all(int64_t M, int64_t N, int64_t K, const float* a, const Pair* weights, const float* bias, float* c,
+                    Then then = Then::nothing) const {
+    Pair* rounded = w.pairs.data() + team.rank * w.pairs_size;
+    round_rows(M, K, a, rounded);
+    linear(team, M, N, pair_count(K), rounded, weights, bias, c, then);
     team.wait();
   }
 
@@ -85,7 +99,7 @@ template <class R> struct Walk {
   }
 
   void scan(int64_t layer, bool write) const {
-    const Layer<R>& l = layers[layer];
+    const Layer<R>& l = layers[layer].rest;
     const int64_t n = s.tokens(), b_h = sides[2 * layer], b_w = sides[2 * layer + 1], K = b_h * b_w;
     const int64_t across = s.grid_w / b_w, blocks = n / K, numbers = s.inner() * s.state_size;
     const BlockScratch<R> scratch(s, K, w.block + team.rank * w.block_size);
@@ -127,7 +141,7 @@ template <class R> struct Walk {
     const int64_t D = s.width, m = tokens();
     int64_t part = 0;
     for (int64_t i = 0; i < s.layers; i++) {
-      const Layer<R>& l = layers[i];
+      const Packed<R, E>& l = layers[i];
       if (s.heads) {
         modulate(level, part++);
         multiply_all(m, s.projection(), D, w.normed, l.in, nullptr, w.wide);
@@ -137,12 +151,12 @@ template <class R> struct Walk {
       if (s.attention_heads) {
         modulate(level, part++);
         multiply_all(m, 3 * D, D, w.normed, l.qkv, nullptr, w.wide);
-        attention(l, write);
+        attention(l.rest, write);
         multiply_all(m, D, D, w.mixed, l.attention_out, nullptr, w.added);
       }
       modulate(level, part++);
-      multiply_all(m, s.hidden, D, w.normed, l.up, l.up_bias, w.wide, Then::gelu);
-      multiply_all(m, D, s.hidden, w.wide, l.down, l.down_bias, w.added);
+      multiply_all(m, s.hidden, D, w.normed, l.up, l.rest.up_bias, w.wide, Then::gelu);
+      multiply_all(m, D, s.hidden, w.wide, l.down, l.rest.down_bias, w.added);
     }
     for (int64_t t = team.begin(m); t < team.end(m); t++) add_gated(modulations(level, t) + (part * 3 - 1) * D, t);
   }
@@ -202,25 +216,25 @@ template <class R> struct Walk {
 
   // Features, reward and probability of the end, from the hidden tokens in w.x.
   void read_heads() const {
-    const int64_t n = s.tokens(), D = s.width, m = tokens(), F = s.per_token, Q = s.head_width, E = s.features;
-    const std::vector<R> zeros(std::max(D, E), R(0)), ones(std::max(D, E), R(1));
+    const int64_t n = s.tokens(), D = s.width, m = tokens(), F = s.per_token, Q = s.head_width, size = s.features;
+    const std::vector<R> zeros(std::max(D, size), R(0)), ones(std::max(D, size), R(1));
     for (int64_t t = team.begin(m); t < team.end(m); t++)
       ada_norm(w.x + t * D, zeros.data(), ones.data(), D, w.normed + t * D);
     team.wait();
     multiply_all(m, F, D, w.normed, net.token_features, net.token_bias, w.mixed, Then::silu);
     multiply_all(rows, Q, n * F, w.mixed, net.mix, net.mix_bias, w.wide, Then::silu);
-    R* features = net.readout + row0 * E;
-    multiply_all(rows, E, Q, w.wide, net.features, net.features_bias, features);
+    R* features = net.readout + row0 * size;
+    multiply_all(rows, size, Q, w.wide, net.features, net.features_bias, features);
     for (int64_t r = team.begin(rows); r < team.end(rows); r++) {
-      ada_norm(features + r * E, zeros.data(), ones.data(), E, features + r * E);
-      for (int64_t i = 0; i < E; i++) features[r * E + i] = std::tanh(features[r * E + i]);
+      ada_norm(features + r * size, zeros.data(), ones.data(), size, features + r * size);
+      for (int64_t i = 0; i < size; i++) features[r * size + i] = std::tanh(features[r * size + i]);
     }
     team.wait();
-    multiply_all(rows, Q, E, features, net.reward, net.reward_bias, w.added, Then::silu);
+    multiply_all(rows, Q, size, features, net.reward, net.reward_bias, w.added, Then::silu);
     multiply_all(rows, s.bins, Q, w.added, net.bins_out, net.bins_bias, w.wide);
     for (int64_t r = team.begin(rows); r < team.end(rows); r++) net.rewards[row0 + r] = expected(w.wide + r * s.bins);
     team.wait();
-    multiply_all(rows, Q, E, features, net.end, net.end_bias, w.added, Then::silu);
+    multiply_all(rows, Q, size, features, net.end, net.end_bias, w.added, Then::silu);
     multiply_all(rows, 1, Q, w.added, net.end_out, net.end_out_bias, w.wide);
     for (int64_t r = team.begin(rows); r < team.end(rows); r++)
       net.ends[row0 + r] = R(1) / (R(1) + std::exp(-w.wide[r]));
@@ -252,29 +266,30 @@ template <class R> struct Walk {
 
 constexpr int64_t GROUP_TOKENS = 128;  // whose activations stay in the cache
 
-// sizes: a Sizes, then the layers' sides; pointers: a Net, then a Layer for every layer.
-template <class R> void dream(const int64_t* sizes, void* const* pointers) {
+// sizes: a Sizes, then the layers' sides; pointers: a Net, then a Packed for every layer.
+template <class R, class E = R> void dream(const int64_t* sizes, void* const* pointers) {
+  constexpr bool in_pairs = std::is_same<E, Pair>::value;
   Sizes s;
-  Net<R> net;
+  Net<R, E> net;
   std::memcpy(&s, sizes, sizeof(Sizes));
-  std::memcpy(&net, pointers, sizeof(Net<R>));
-  std::vector<Layer<R>> layers(s.layers);
-  std::memcpy(layers.data(), pointers + NET_POINTERS, s.layers * sizeof(Layer<R>));
+  std::memcpy(&net, pointers, sizeof(net));
+  std::vector<Packed<R, E>> layers(s.layers);
+  std::memcpy(layers.data(), pointers + NET_POINTERS, s.layers * sizeof(layers[0]));
   const int64_t *sides = sizes + SIZES, most = std::max<int64_t>(1, GROUP_TOKENS / s.tokens());
   int64_t largest = 1;
   for (int64_t i = 0; i < s.layers; i++) largest = std::max(largest, sides[2 * i] * sides[2 * i + 1]);
   if (s.rows < s.threads) {  // all threads walk all rows together
-    Scratch<R> scratch(s, s.rows, s.threads, largest);
+    Scratch<R> scratch(s, s.rows, s.threads, largest, in_pairs);
     with_team(s.threads, [&](Team team) {
-      Walk<R>{s, sides, net, layers.data(), scratch, team, 0, s.rows}.frame();
+      Walk<R, E>{s, sides, net, layers.data(), scratch, team, 0, s.rows}.frame();
     });
     return;
   }
   parallel_for(s.threads, s.rows, [&](int64_t begin, int64_t end) {
     const int64_t group = std::min(most, end - begin);
-    Scratch<R> scratch(s, group, 1, largest);
+    Scratch<R> scratch(s, group, 1, largest, in_pairs);
     for (int64_t row = begin; row < end; row += group)
-      Walk<R>{s, sides, net, layers.data(), scratch, Team{nullptr, 0}, row, std::min(group, end - row)}.frame();
+      Walk<R, E>{s, sides, net, layers.data(), scratch, Team{nullptr, 0}, row, std::min(group, end - row)}.frame();
   });
 }
 
@@ -288,3 +303,13 @@ static_assert(sizeof(Sizes) == SIZES * sizeof(int64_t), "sizes are handed over a
 
 EXPORT_REAL(dream)
 EXPORT_REAL(pack)
+
+#if defined(__AVX512BF16__)  // others have no such functions, by which callers know
+extern "C" void dream_bf16(const int64_t* sizes, void* const* pointers) { dream<float, Pair>(sizes, pointers); }
+extern "C" void pack_bf16(const int64_t* sizes, void* const* pointers) {
+  const int64_t N = sizes[1], K = sizes[2];
+  std::vector<Pair> rounded(N * pair_count(K));
+  round_rows(N, K, (const float*)pointers[0], rounded.data());
+  pack_panels<Pair>(rounded.data(), N, pair_count(K), (Pair*)pointers[1]);
+}
+#endif

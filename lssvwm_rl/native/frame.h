@@ -18,14 +18,19 @@ struct Sizes {
 constexpr int64_t SIZES = 24;  // numbers of a Sizes; the sides (b_h, b_w) of every layer's blocks follow
 
 template <class R> struct Layer {
-  const R *in, *out, *dt_bias, *decay, *b_norm, *c_norm, *y_norm, *skip;  // of the scan; `decay` is A < 0
-  const R *qkv, *attention_out, *q_norm, *k_norm, *bias;                  // of attention; bias (heads, keys, queries up to a multiple of 64)
-  const R *up, *up_bias, *down, *down_bias;                               // of the MLP
+  const R *dt_bias, *decay, *b_norm, *c_norm, *y_norm, *skip;             // of the scan; `decay` is A < 0
+  const R *q_norm, *k_norm, *bias;                                        // of attention; bias (heads, keys, queries up to a multiple of 64)
+  const R *up_bias, *down_bias;                                           // of the MLP
   const R *place;                                                         // (rows, N) added to B and C, or null
   const R *state, *keys, *values;                                         // memory before the frame
   R *new_state, *new_keys, *new_values;                                   // and after it
 };
-constexpr int64_t LAYER_POINTERS = sizeof(Layer<float>) / sizeof(void*);
+
+// A layer whose weights are panels of elements E.
+template <class R, class E> struct Packed {
+  const E *in, *out, *qkv, *attention_out, *up, *down;
+  Layer<R> rest;
+};
 
 // LN(x) * scale + shift.
 template <class R> INLINE void ada_norm(const R* x, const R* shift, const R* scale, int64_t D, R* out) {

@@ -24,6 +24,10 @@ class Kernels:
         self._library = library
         self._functions: dict[tuple[str, torch.dtype], Callable] = {}
 
+    def has(self, name: str, dtype: torch.dtype) -> bool:
+        """Whether there is a function `NAME_DTYPE`; some are compiled for processors with units for them alone."""
+        return hasattr(self._library, f"{name}_{SUFFIXES[dtype]}")
+
     def __call__(
         self, name: str, dtype: torch.dtype, sizes: Sequence[int], tensors: Sequence[Tensor | int | None]
     ) -> None:

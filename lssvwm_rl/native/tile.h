@@ -5,6 +5,9 @@
 // depends neither on the rows beside it nor on the number of threads.
 #pragma once
 #include <algorithm>
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
 
 #include "simd.h"
 
@@ -25,6 +28,16 @@ template <class R, int BYTES = VECTOR_BYTES> struct Simd {
 };
 template <class R> constexpr int64_t LANES = Simd<R>::LANES;
 template <class R> INLINE int64_t padded(int64_t count) { return (count + LANES<R> - 1) / LANES<R> * LANES<R>; }
+
+// Two numbers in bf16 that follow each other along k, the first in the lower half.
+typedef uint32_t Pair;
+
+template <class Vector, class R> INLINE void add_product(Vector& sum, R x, const Vector& right) { sum += x * right; }
+#if defined(__AVX512BF16__)
+INLINE void add_product(Simd<float>::Vector& sum, Pair x, const Simd<Pair>::Vector& right) {
+  sum = _mm512_dpbf16_ps((__m512)sum, (__m512bh)(Simd<Pair>::Vector{} + x), (__m512bh)right);
+}
+#endif
 
 // Numbers that start at a cache line, zero at first.
 template <class R> struct Buffer {
@@ -50,27 +63,29 @@ template <class R> struct Into {
   const R* column = nullptr;
 };
 
-// A factor whose element (i, k) is a[i * row + k * step].
-template <class R> struct Left {
-  const R* a;
+// A factor whose element (i, k) is a[i * row + k * step]. Elements E of factors are numbers R, or pairs of them.
+template <class E> struct Left {
+  const E* a;
   int64_t row, step;
 };
 
 // M rows and V vectors of BYTES each.
-template <class R, int BYTES, int M, int V>
-INLINE void tile(int64_t K, Left<R> left, const R* b, int64_t ldb, Into<R> into) {
+template <class R, int BYTES, int M, int V, class E>
+INLINE void tile(int64_t K, Left<E> left, const E* b, int64_t ldb, Into<R> into) {
+  static_assert(sizeof(E) == sizeof(R), "an element of the right factor per sum");
   typedef typename Simd<R, BYTES>::Vector Vector;
+  typedef typename Simd<E, BYTES>::Vector Elements;
   constexpr int W = Simd<R, BYTES>::LANES;
   Vector sum[M][V] = {};
   for (int64_t k = 0; k < K; k++) {
-    Vector right[V];
+    Elements right[V];
 #pragma GCC unroll 2
-    for (int v = 0; v < V; v++) right[v] = *(const Vector*)(b + k * ldb + v * W);
+    for (int v = 0; v < V; v++) right[v] = *(const Elements*)(b + k * ldb + v * W);
 #pragma GCC unroll 12
     for (int m = 0; m < M; m++) {
-      const R x = left.a[m * left.row + k * left.step];
+      const E x = left.a[m * left.row + k * left.step];
 #pragma GCC unroll 2
-      for (int v = 0; v < V; v++) sum[m][v] += x * right[v];
+      for (int v = 0; v < V; v++) add_product(sum[m][v], x, right[v]);
     }
   }
 #pragma GCC unroll 12
@@ -85,8 +100,8 @@ INLINE void tile(int64_t K, Left<R> left, const R* b, int64_t ldb, Into<R> into)
 }
 
 // Rows [0, M) in tiles of TALL, then of the next smaller size.
-template <class R, int BYTES, int V, int TALL = ROWS>
-INLINE void panel(int64_t M, int64_t K, Left<R> left, const R* b, int64_t ldb, Into<R> into) {
+template <class R, int BYTES, int V, int TALL = ROWS, class E = R>
+INLINE void panel(int64_t M, int64_t K, Left<E> left, const E* b, int64_t ldb, Into<R> into) {
   constexpr int NEXT = TALL > 4 ? 4 : TALL > 2 ? 2 : 1;
   int64_t m = 0;
   for (; m + TALL <= M; m += TALL) {

@@ -232,6 +232,7 @@ def test_engines_are_chosen_by_name_and_what_cannot_run_is_replaced(monkeypatch,
     assert "dreams on cpu" in caplog.text
     causal = small_model(backbone=replace(BACKBONE, kind="causal"))
     assert make_engine(causal).name == "torch"
+    assert set(ENGINES) == {"auto", "torch", "compiled", "native", "native-bf16"}
     for name in set(ENGINES) - {"auto", "torch"}:
         with pytest.warns(RuntimeWarning, match=f"Engine '{name}' cannot run here, engine 'torch' does: "):
             assert make_engine(causal, name).name == "torch"

@@ -16,10 +16,12 @@ import torch
 
 from lssvwm_bench.speed import turns
 from lssvwm_bench.speed.rows import Line, Settings, lines_of, row
+from lssvwm_rl.model.native_engine import bf16_products
 
 TREE = Path(__file__).parents[3]
 FLOORS = ("", "envs", "agents", "benchmarks")
 FASTEST = {"engine": "auto"}
+BF16 = "native-bf16"
 REFERENCE = {"engine": "torch"}
 
 
@@ -65,16 +67,19 @@ class Child:
 def alternating(
     name: str, job: dict[str, Any], settings: Settings, repeats: int
 ) -> tuple[str, dict[str, list[float]], dict[str, list[dict[str, float]]]]:
-    """Turns of the older version, or of this one's engine in plain PyTorch, and of this one's fastest.
+    """Turns of the older version, or of this one's engine in plain PyTorch, of this one's fastest, and of its engine
+    with products in bf16 if the settings name it and the machine has it.
 
     Returns:
-        What the reference is, seconds of both, and all that both answered; the first turn does not count.
+        What the reference is, seconds of each, and all that each answered; the first turn does not count.
     """
     old = settings.baseline is not None
     children = {
         "reference": Child(settings.baseline or TREE, name, {**job, **({} if old else REFERENCE)}),
         "now": Child(TREE, name, {**job, **FASTEST}),
     }
+    if BF16 in settings.engines and bf16_products():
+        children[BF16] = Child(TREE, name, {**job, "engine": BF16})
     answers: dict[str, list[dict[str, float]]] = {way: [] for way in children}
     try:
         for _ in range(repeats + 1):
@@ -97,10 +102,11 @@ def environment(settings: Settings) -> Iterator[Line]:
         outside = {
             way: median(1 - turn["inside"] / turn["seconds"] for turn in turns) for way, turns in answers.items()
         }
-        note = f"outside of the network {outside['now']:.1%}, before {outside['reference']:.1%}"
+        before = outside.pop("reference")
+        notes = {way: f"outside of the network {now:.1%}, before {before:.1%}" for way, now in outside.items()}
         per_step = {way: [s / settings.env_steps for s in turns] for way, turns in seconds.items()}
         what = f"step of Dream-v0, {num_envs} env{'s' * (num_envs > 1)}, against {against}"
-        yield from lines_of(what, per_step, num_envs, "steps", {"now": note})
+        yield from lines_of(what, per_step, num_envs, "steps", notes)
 
 
 @row("cem")

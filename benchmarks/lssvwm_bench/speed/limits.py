@@ -42,7 +42,7 @@ def shares(model: WorldModel, batch: int, gemm: float, widths: dict[str, float],
     """Time that the larger of two limits leaves for a step of `batch` dreams, over the time that engines take.
 
     The limit of bandwidth reads all weights in every pass, and every row's memory in every pass but for its one
-    writing; it is that of the cache that holds them.
+    writing; it is that of the cache that holds them. Both are of fp32, also for "native-bf16", which may pass them.
     """
     memory = seen(model, batch, settings.checkpoint)
     weights, rows = weight_bytes(model), memory.nbytes

@@ -23,8 +23,9 @@ class Settings:
 
     checkpoint: str = "minigrid-memory"
     """Of dreams, environments, plans and agents."""
-    engines: tuple[str, ...] = ("torch", "native")
-    """That dreams are timed with; "compiled" needs a minute or more for every batch size."""
+    engines: tuple[str, ...] = ("torch", "native", "native-bf16")
+    """That dreams are timed with, where the machine has them; "compiled" needs a minute or more for every batch size.
+    Rows that run an agent or a plan have "auto" and "native-bf16"."""
     repeats: int = 9
     """Turns that count."""
     batches: tuple[int, ...] = (1, 16, 128)

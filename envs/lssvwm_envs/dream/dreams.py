@@ -47,8 +47,8 @@ class DreamConfig:
     device: str = "cpu"
     """Of the model."""
     engine: str = "auto"
-    """What runs the model, see `engine.make_engine`: "auto" is the fastest; "compiled", which it is on CUDA, needs a
-    minute or more for the first step."""
+    """What runs the model, see `engine.make_engine`: "auto" is the fastest whose frames are those of all engines;
+    "compiled", which it is on CUDA, needs a minute or more for the first step."""
     observation: Observation = "image"
     """What agents see: image, memory or both."""
     compiled: bool | None = None

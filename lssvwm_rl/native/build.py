@@ -99,7 +99,7 @@ def compile_library(compiler: tuple[str, ...], flags: tuple[str, ...], library: 
     commands = [[*compiler, *flags, "-c", str(s), "-o", str(o)] for s, o in zip(files, objects, strict=True)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(_compile, commands))
-    _compile([*compiler, "-shared", "-pthread", *map(str, objects), "-o", str(library)])
+    _compile([*compiler, "-shared", "-pthread", *map(str, objects), "-ldl", "-o", str(library)])
 
 
 def shipped_library(sources: Path = SOURCES) -> Path | None:

@@ -105,7 +105,7 @@ template <class R, class E> struct Walk {
     const BlockScratch<R> scratch(s, K, w.block + team.rank * w.block_size);
     std::vector<int64_t> token(K);
     // Fewer blocks than members: a block's heads are shared out, too.
-    const int64_t parts = rows * blocks < team.size() ? std::min(s.heads, team.size()) : 1, units = rows * blocks * parts;
+    const int64_t parts = rows * blocks < team.size ? std::min(s.heads, team.size) : 1, units = rows * blocks * parts;
     for (int64_t i = team.begin(units); i < team.end(units); i++) {
       const int64_t row = row0 + i / parts / blocks, block = i / parts % blocks, at = (row * blocks + block) * numbers;
       const int64_t first = i % parts * s.heads / parts, last = (i % parts + 1) * s.heads / parts;
@@ -126,7 +126,7 @@ template <class R, class E> struct Walk {
     const int64_t n = s.tokens(), D = s.width, heads = s.attention_heads;
     const HeadScratch<R> scratch(s, w.head + team.rank * w.head_size);
     // Heads seldom divide evenly among members, groups of queries do.
-    const int64_t parts = team.size() > 1 ? (n + HeadScratch<R>::WIDTH - 1) / HeadScratch<R>::WIDTH : 1;
+    const int64_t parts = team.size > 1 ? (n + HeadScratch<R>::WIDTH - 1) / HeadScratch<R>::WIDTH : 1;
     const int64_t units = rows * heads * parts;
     for (int64_t i = team.begin(units); i < team.end(units); i++) {
       const int64_t own = i / parts / heads, unseen = std::max<int64_t>(0, s.window - 1 - net.frames[row0 + own]);
@@ -289,7 +289,7 @@ template <class R, class E = R> void dream(const int64_t* sizes, void* const* po
     const int64_t group = std::min(most, end - begin);
     Scratch<R> scratch(s, group, 1, largest, in_pairs);
     for (int64_t row = begin; row < end; row += group)
-      Walk<R, E>{s, sides, net, layers.data(), scratch, Team{nullptr, 0}, row, std::min(group, end - row)}.frame();
+      Walk<R, E>{s, sides, net, layers.data(), scratch, Team{}, row, std::min(group, end - row)}.frame();
   });
 }
 

@@ -1,4 +1,4 @@
-// What all kernels share: loops over rows on several threads, numbers in bf16, and functions that vectorise.
+// What all kernels share: numbers in bf16, and functions that vectorise.
 //
 // Kernels are templates over the type T in which activations are stored (float, double, bf16) and compute in Real<T>,
 // which is float for bf16. Inner loops are plain loops marked `omp simd`, so any compiler makes vector code of them
@@ -7,9 +7,9 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <system_error>
-#include <thread>
 #include <vector>
+
+#include "threads.h"
 
 #define SIMD _Pragma("omp simd")
 #define SIMD_SUM(x) SIMD_SUM_(omp simd reduction(+ : x))
@@ -84,35 +84,6 @@ template <class T> INLINE Real<T> inverse_rms(const T* x, int64_t count) {
   Real<T> sum = 0;
   SIMD_SUM(sum) for (int64_t i = 0; i < count; i++) sum += real(x[i]) * real(x[i]);
   return Real<T>(1) / std::sqrt(sum / Real<T>(count) + Real<T>(1e-6));
-}
-
-// f(begin, end) over [0, count), on at most `threads` threads, each with one piece; what a row gives must not depend on
-// the pieces. Threads live for one call: there is nothing left that a fork could break.
-template <class F> void parallel_for(int64_t threads, int64_t count, F&& f) {
-  int64_t pieces = threads < count ? threads : count;
-  if (pieces <= 1) {
-    if (count > 0) f((int64_t)0, count);
-    return;
-  }
-  std::vector<std::thread> team;
-  int64_t done = 0;
-  for (int64_t i = 0; i + 1 < pieces; i++) {
-    int64_t end = (i + 1) * count / pieces;
-    try {
-      team.emplace_back([&f, done, end] { f(done, end); });
-    } catch (const std::system_error&) {  // no more threads to have
-      break;
-    }
-    done = end;
-  }
-  f(done, count);
-  for (auto& thread : team) thread.join();
-}
-
-// Threads that are worth starting for so many numbers, of which each takes a nanosecond or so.
-INLINE int64_t threads_for(int64_t threads, int64_t numbers) {
-  const int64_t worth = 1 + numbers / 32768;
-  return threads < worth ? threads : worth;
 }
 
 // NAME_f32, NAME_f64 and NAME_bf16 of a template NAME<T>(sizes, pointers); NAME_f32 and NAME_f64 alone.

@@ -45,7 +45,8 @@ load_kernels(Path(sys.argv[1]))("add", x.dtype, [3, len(x)], [None, x])
 def sources(tmp_path) -> Path:
     folder = tmp_path / "sources"
     folder.mkdir()
-    shutil.copy(SOURCES / "simd.h", folder)
+    for name in ("simd.h", "threads.h"):
+        shutil.copy(SOURCES / name, folder)
     (folder / "add.cpp").write_text(KERNEL)
     return folder
 

@@ -49,7 +49,7 @@ SIZES = [(12, 32, 16), (24, 64, 33), (1, 1, 1), (13, 70, 7), (7, 31, 128), (30, 
 def products(kernels, tmp_path_factory) -> Kernels:
     """A library of products alone."""
     folder = tmp_path_factory.mktemp("sources")
-    for name in ("simd.h", "team.h", "tile.h", "gemm.h"):
+    for name in ("threads.h", "simd.h", "team.h", "tile.h", "gemm.h"):
         shutil.copy(SOURCES / name, folder)
     (folder / "product.cpp").write_text(PRODUCT)
     loaded = load_kernels(folder)

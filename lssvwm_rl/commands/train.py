@@ -8,20 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 
 from lssvwm_rl.data.clips import hold_out
 from lssvwm_rl.data.store import EpisodeStore
-from lssvwm_rl.measures.memory_reward import memory_reward_callback, needs_memory
+from lssvwm_rl.measures.memory_check import FRAMES, MemoryCheck, window_of
+from lssvwm_rl.measures.memory_formed import memory_note
 from lssvwm_rl.model.backends import resolve_backend
-from lssvwm_rl.model.config import KINDS, ModelConfig
+from lssvwm_rl.model.config import KINDS, BackboneConfig, ModelConfig, attention_reach
+from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.progress import progress_bar
 from lssvwm_rl.training.config import TrainConfig
 from lssvwm_rl.training.log import Progress
 from lssvwm_rl.training.objective import ObjectiveConfig
 from lssvwm_rl.training.precision import device_of, resolve_precision
 from lssvwm_rl.training.presets import PRESETS, for_data
-from lssvwm_rl.training.trainer import Callback, train
+from lssvwm_rl.training.trainer import train
 
 RENAMED = {
     "--objective": "--objective.name",
@@ -71,7 +74,7 @@ def defaults(words: Sequence[str]) -> Train:
 
 
 def main(args: Train) -> None:
-    """Train.
+    """Train, and say whether memory formed.
 
     Raises:
         ValueError: if the store is broken, or `out` is another run.
@@ -86,18 +89,35 @@ def main(args: Train) -> None:
     if args.actions_only:
         model = dataclasses.replace(model, vector_size=0)
     precision = resolve_precision(config.precision, config.device)
+    check = memory_check(store, model.backbone, config.span)
+
+    def figures(model: WorldModel, step: int) -> dict[str, float]:
+        return check.measure(model).figures()
+
     with progress_bar(f"Training {args.preset}, {precision}") as bar:
 
         def show(at: Progress) -> None:
             speed = f"{at.updates_per_second:.2f} updates/s  {at.gemm_share:.0%} of GEMM"
             note = f"step {at.step}  loss {at.loss:.3f}  {at.frames_per_second:.0f} frames/s  {speed}"
-            bar(round(1_000 * at.fraction), 1_000, note)
+            bar(round(1_000 * at.fraction), 1_000, f"{note}  {memory_note(at.measured)}".rstrip())
 
-        out = train(store, args.out, model, args.objective, config, memory_callbacks(store), show, args.weights)
+        out = train(store, args.out, model, args.objective, config, [figures], show, args.weights)
+    trained = WorldModel.from_pretrained(out, model.backbone.backend).to(device_of(config.device))
+    print(check.measure(trained).sentence())
     print(f"World model written to {out}.")
 
 
-def memory_callbacks(store: EpisodeStore) -> list[Callback]:
-    """What is measured while training: memory accuracy on the worlds where the last reward needs it."""
-    held_out = [store[i] for i in hold_out(store)[1][:128]]
-    return [memory_reward_callback(held_out)] if needs_memory(store.header, held_out) else []
+def memory_check(store: EpisodeStore, backbone: BackboneConfig, span: int) -> MemoryCheck:
+    """On held-out episodes from all of the collection, or on those of the training if none is held out; those that are
+    longer than the window, as far as there are any. `span` is that of the training's clips."""
+    train_on, held_out = hold_out(store)
+    window = window_of(backbone)
+    # What grows with the history is not made much larger than it is in training.
+    most = FRAMES if attention_reach(backbone) is not None else max(2 * span, window + 1)
+    frames = np.minimum(store.lengths + 1, most)
+    long = [i for i in held_out or train_on if frames[i] > window]
+    # As many as have about the frames that are looked at, from the first collected to the last.
+    count = min(len(long), 1 + round(FRAMES / frames[long].mean())) if long else 0
+    chosen = [long[k * len(long) // count] for k in range(count)]
+    episodes = [store.read(i, 0, int(frames[i])) for i in chosen]
+    return MemoryCheck(episodes, window, "held-out" if held_out else "training")

@@ -205,17 +205,7 @@ class _Reader:
         """As `EpisodeStore.read`."""
         if self._decoded is None:
             return self.store.read(i, start, stop)
-        episode = self._decoded[i]
-        at_end = stop == len(episode.frames)
-        return dataclasses.replace(
-            episode,
-            frames=episode.frames[start:stop],
-            actions=episode.actions[start : stop - 1],
-            rewards=episode.rewards[start : stop - 1],
-            terminated=at_end and episode.terminated,
-            truncated=at_end and episode.truncated,
-            vectors=None if episode.vectors is None else episode.vectors[start:stop],
-        )
+        return self._decoded[i].cut(start, stop)
 
 
 def hold_out(store: EpisodeStore, fraction: float = 0.1) -> tuple[list[int], list[int]]:

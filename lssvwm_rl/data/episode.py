@@ -29,6 +29,19 @@ class Episode:
     def __len__(self) -> int:
         return len(self.actions)
 
+    def cut(self, start: int, stop: int) -> Episode:
+        """Frames start..stop (exclusive), at least one, with the actions and rewards between them, as views."""
+        at_end = stop == len(self.frames)
+        return dataclasses.replace(
+            self,
+            frames=self.frames[start:stop],
+            actions=self.actions[start : stop - 1],
+            rewards=self.rewards[start : stop - 1],
+            terminated=at_end and self.terminated,
+            truncated=at_end and self.truncated,
+            vectors=None if self.vectors is None else self.vectors[start:stop],
+        )
+
 
 def _versions() -> dict[str, str]:
     found = {}

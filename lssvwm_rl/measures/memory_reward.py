@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from lssvwm_rl.data.clips import Batch, clip_batch
-from lssvwm_rl.data.store import Episode, StoreHeader
+from lssvwm_rl.data.store import Episode
 from lssvwm_rl.model.predict import observe_batch
 from lssvwm_rl.model.world_model import WorldModel
 
@@ -52,22 +51,6 @@ def memory_reward_accuracy(model: WorldModel, episodes: Sequence[Episode], batch
         wiped.append(prediction.reward[:, 0])
     correct = [((torch.cat(rewards).cpu() > threshold) == success).float().mean() for rewards in (remembered, wiped)]
     return MemoryReward(float(correct[0]), float(correct[1]), len(episodes))
-
-
-def memory_reward_callback(episodes: Sequence[Episode]) -> Callable[[WorldModel, int], dict[str, float]]:
-    """A training callback that measures `memory_reward_accuracy` on these episodes."""
-
-    def measure(model: WorldModel, step: int) -> dict[str, float]:
-        result = memory_reward_accuracy(model, episodes)
-        return {"memory_accuracy": result.accuracy, "memory_accuracy_wiped": result.wiped}
-
-    return measure
-
-
-def needs_memory(header: StoreHeader, episodes: Sequence[Episode]) -> bool:
-    """Whether a store is of a world whose last reward needs memory (MiniGrid-Memory), with both outcomes in it."""
-    env_id = json.loads(header.env_spec)["id"] if header.env_spec else ""
-    return "MiniGrid-Memory" in env_id and len({float(e.rewards[-1]) > 0 for e in episodes}) == 2
 
 
 def _batches(

@@ -32,6 +32,8 @@ class Progress:
     updates_per_second: float
     gemm_share: float
     """Of the FLOP/s that the device reached in fp32 matrix products when the session began; with several, of each."""
+    measured: Mapping[str, float]
+    """Figures of the callbacks' last measurement."""
 
 
 class Log:
@@ -94,7 +96,7 @@ class Log:
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         if self.on_progress is not None:
-            self.on_progress(Progress(step, config.steps, done, losses["total"], **rates))
+            self.on_progress(Progress(step, config.steps, done, losses["total"], **rates, measured=measured))
         if step % config.log_every == 0:
             means = {name: value / (step - self._logged) for name, value in self._sums.items()}
             row = {"step": step, "minutes": seconds / 60, **rates, **means, **measured}

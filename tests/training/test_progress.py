@@ -41,8 +41,11 @@ def store(tmp_path) -> EpisodeStore:
 def test_a_run_tells_its_speed_and_its_share_of_the_machine(store, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "gemm_rate", lambda device: 1e9)
     heard: list[Progress] = []
-    run = train(store, tmp_path / "run", small_config(), None, CONFIG, on_progress=heard.append)
+    config = dataclasses.replace(CONFIG, measure_every=3)
+    steps = [lambda model, step: {"measured_at": step}]
+    run = train(store, tmp_path / "run", small_config(), None, config, steps, heard.append)
     assert [at.step for at in heard] == [1, 2, 3, 4]
+    assert [at.measured for at in heard] == [{"measured_at": step} for step in (0, 0, 0, 3)]
     flops = update_flops(small_model(), ObjectiveConfig(), 2, 6)
     for at in heard:
         assert at.gemm_share == pytest.approx(at.updates_per_second * flops / 1e9)

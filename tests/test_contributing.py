@@ -82,6 +82,6 @@ def test_an_objective(monkeypatch):
     monkeypatch.setitem(OBJECTIVES, "scattered", (scattered.noised,))
     model = small_model()
     batch = random_batch(model, [6, 4], 6)
-    losses, _ = Objective(model, ObjectiveConfig(name="scattered"))(batch, None, torch.Generator().manual_seed(0))
+    losses, *_ = Objective(model, ObjectiveConfig(name="scattered"))(batch, None, torch.Generator().manual_seed(0))
     losses["total"].backward()
     assert all(np.isfinite(float(value.detach())) for value in losses.values())

@@ -28,7 +28,19 @@ CELL_STEPS = 16  # steps per cell of a way there and back, with its turns, at mo
 def trial_environment(
     lineup: Lineup, env_id: str | None, env_kwargs: Mapping[str, Any], steps: int
 ) -> tuple[str, dict[str, Any]]:
-    """Id and arguments of the environment to play for `steps` steps.
+    """`fitting_environment`, made to be played for `steps` steps."""
+    env_id, kwargs = fitting_environment(lineup, env_id, env_kwargs)
+    with make_image_env(env_id, **kwargs) as env:
+        # Episodes that nothing but a number of steps ends last for the whole trial.
+        if "max_steps" in inspect.signature(type(env.unwrapped)).parameters:
+            kwargs["max_steps"] = max(steps, kwargs.get("max_steps") or 0)
+    return env_id, kwargs
+
+
+def fitting_environment(
+    lineup: Lineup, env_id: str | None, env_kwargs: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """Id and arguments of the environment to play.
 
     Args:
         env_id: what the models were trained in if None.
@@ -45,9 +57,6 @@ def trial_environment(
     with make_image_env(env_id, **kwargs) as env:
         for model in lineup.models.values():
             check_fits(model.config, image_shape(env.observation_space), space_to_json(env.action_space), env_id)
-        # Episodes that nothing but a number of steps ends last for the whole trial.
-        if "max_steps" in inspect.signature(type(env.unwrapped)).parameters:
-            kwargs["max_steps"] = max(steps, kwargs.get("max_steps") or 0)
     return env_id, kwargs
 
 

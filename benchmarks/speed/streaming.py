@@ -44,7 +44,7 @@ def measure(args: Args, way: str, length: int) -> str:
         memory = model.initial_memory(args.batch)
         for _ in range(length // span):
             batch = random_batch(model, args.batch, span)
-            losses, memory = objective(batch, memory, generator)
+            losses, memory, _ = objective(batch, memory, generator)
             losses["total"].backward()
             model.zero_grad()
 

@@ -25,10 +25,9 @@ def make_image_env(env_id: str, **kwargs: Any) -> gym.Env:
     """
     if _is_minigrid(env_id):
         import minigrid  # registers its ids
-        from minigrid.wrappers import ImgObsWrapper, RGBImgPartialObsWrapper
 
         assert minigrid.__name__
-        return PoseInfo(ImgObsWrapper(RGBImgPartialObsWrapper(gym.make(env_id, **kwargs), tile_size=TILE_SIZE)))
+        return partial_view(gym.make(env_id, **kwargs))
     env = gym.make(env_id, **kwargs)
     try:
         image_key(env.observation_space)
@@ -36,6 +35,13 @@ def make_image_env(env_id: str, **kwargs: Any) -> gym.Env:
         env.close()
         raise
     return env
+
+
+def partial_view(env: gym.Env) -> gym.Env:
+    """What the agent of a MiniGrid environment sees, as RGB, with its pose in `info`."""
+    from minigrid.wrappers import ImgObsWrapper, RGBImgPartialObsWrapper
+
+    return PoseInfo(ImgObsWrapper(RGBImgPartialObsWrapper(env, tile_size=TILE_SIZE)))
 
 
 def image_envs(env_id: str, **kwargs: Any) -> Callable[[int], VectorEnv]:

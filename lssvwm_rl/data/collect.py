@@ -67,7 +67,7 @@ def collect(
         header = _header(envs, start, vector_keys, env_spec, policy_name, split_seed(split, seed))
         if stored is not None:
             stored.header.check_same_kind(header, out)
-        played = islice(_episodes(envs, chain([start], events), vector_keys), missing)
+        played = islice(recorded(envs, chain([start], events), vector_keys), missing)
         with EpisodeWriter(out, header, shard_episodes) as writer:
             for episode in played:
                 writer.add(episode)
@@ -147,8 +147,16 @@ class _Track:
         )
 
 
-def _episodes(envs: VectorEnv, events: Iterable[Start | Step], vector_keys: Sequence[str]) -> Iterator[Episode]:
-    """Episodes in the order in which they end."""
+def recorded(envs: VectorEnv, events: Iterable[Start | Step], vector_keys: Sequence[str]) -> Iterator[Episode]:
+    """Episodes in the order in which they end.
+
+    Args:
+        events: what `play` yields of these environments.
+        vector_keys: as in `collect`.
+
+    Raises:
+        ValueError: for unfit spaces or unknown vector keys.
+    """
     image, (_, action_dtype) = image_key(envs.single_observation_space), action_layout(envs.single_action_space)
     tracks: dict[int, _Track] = {}
     for event in events:

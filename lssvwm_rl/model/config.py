@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from lssvwm_rl.model.backends import BACKENDS
+from lssvwm_rl.model.reservoir import ReservoirConfig
 
 FORMAT_VERSION = 2
 RENAMED = {"readout_size": "feature_size"}
@@ -113,6 +114,14 @@ class ModelConfig:
     """Whether noise is drawn in token space: the same distribution as pixel noise after the embedding, from fewer
     draws."""
 
+    reservoir: ReservoirConfig = field(default_factory=ReservoirConfig)
+    """Of fixed features of all that was seen, beside the trained ones; policies then read these instead of sketches."""
+
+    @property
+    def features(self) -> int:
+        """Numbers that heads read: `feature_size` and those of the reservoir."""
+        return self.feature_size + self.reservoir.size
+
     def __post_init__(self) -> None:
         if self.token_noise and self.shortcut:
             raise ValueError(
@@ -147,6 +156,8 @@ class WorldModelConfig(ModelConfig):
         del plain["backbone"]["backend"]
         if not self.token_noise:  # so that checkpoints from before it keep their fingerprint
             del plain["token_noise"]
+        if not self.reservoir.blocks:
+            del plain["reservoir"]
         return json.dumps({"format_version": FORMAT_VERSION, **plain}, indent=2)
 
     @classmethod
@@ -167,6 +178,10 @@ class WorldModelConfig(ModelConfig):
             if old:
                 raise ValueError(f"{old[0]} is now {RENAMED[old[0]]}")
             d["backbone"] = BackboneConfig(**{**d["backbone"], "blocks": tuple(d["backbone"]["blocks"])})
+            if "reservoir" in d:
+                sizes = d["reservoir"]
+                lists = {name: tuple(sizes[name]) for name in ("blocks", "half_lives")}
+                d["reservoir"] = ReservoirConfig(**{**sizes, **lists})
             return cls(**{**d, "frame_shape": tuple(d["frame_shape"]), "grid": tuple(d["grid"])})
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"This is not a world model's config ({error}).") from error

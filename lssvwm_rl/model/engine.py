@@ -16,8 +16,9 @@ from lssvwm_rl.model.compiled_engine import CompiledEngine
 from lssvwm_rl.model.flow import Noise
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.native_engine import NativeEngine, native_takes
+from lssvwm_rl.model.outputs import Imagined, Prediction
 from lssvwm_rl.model.torch_engine import TorchEngine
-from lssvwm_rl.model.world_model import Imagined, Prediction, WorldModel
+from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.native.library import load_kernels
 
 MAKERS: dict[str, Callable[[WorldModel], Engine]] = {

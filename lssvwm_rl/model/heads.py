@@ -9,55 +9,113 @@ from torch import Tensor, nn
 from lssvwm_rl.model.precision import at_least_fp32
 
 BINS = 101
+FLOOR = 0.05  # of a standard deviation of features
+RATE = 0.1  # of the moments, once they are settled
 LIMIT = 5.0  # symlog units: rewards up to +-147
 
 
-class RewardHead(nn.Module):
+class Focus(nn.Module):
+    """Standardises features by their moments where a head errs.
+
+    Frames in which something is decided look nearly alike, and what decides is small beside what tells them from other
+    frames: standardised by moments of all frames, a head is linear on them and cannot learn a product of two things.
+    """
+
+    def __init__(self, feature_size: int):
+        super().__init__()
+        self.mean: Tensor
+        self.variance: Tensor
+        self.looks: Tensor
+        self.register_buffer("mean", torch.zeros(feature_size))
+        self.register_buffer("variance", torch.ones(feature_size))
+        self.register_buffer("looks", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(..., R) -> (..., R)."""
+        return (features - self.mean) * self.scale()
+
+    def scale(self) -> Tensor:
+        """(R,), one over the standard deviations."""
+        return (self.variance + FLOOR**2).rsqrt()
+
+    @torch.no_grad()
+    def look(self, features: Tensor, losses: Tensor) -> None:
+        """Follow the moments of features (M, R), each frame counting by its squared loss (M,)."""
+        weight = losses.to(features.dtype).square()
+        weight = (weight / weight.sum().clamp(min=1e-12))[:, None]
+        self.looks += 1
+        rate = torch.clamp(1 / self.looks, min=RATE)
+        self.mean.lerp_((weight * features).sum(dim=0), rate.to(features.dtype))
+        self.variance.lerp_((weight * (features - self.mean).square()).sum(dim=0), rate.to(features.dtype))
+
+
+class _Head(nn.Module):
+    """An MLP with one hidden layer, whose features may be standardised first."""
+
+    def __init__(self, first: nn.Linear, last: nn.Linear, focus: bool):
+        super().__init__()
+        self.focus = Focus(first.in_features) if focus else nn.Identity()
+        self.mlp = nn.Sequential(first, nn.SiLU(), last)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(..., R) -> (..., logits), at least fp32."""
+        return at_least_fp32(self.mlp(self.focus(features)))
+
+    @torch.no_grad()
+    def first_layer(self) -> tuple[Tensor, Tensor]:
+        """Weight (width, R) and bias (width,) of what standardises and multiplies features."""
+        weight, bias = (p.clone() for p in self.mlp[0].parameters())
+        if not isinstance(self.focus, Focus):
+            return weight, bias
+        weight *= self.focus.scale()
+        return weight, bias - weight @ self.focus.mean
+
+
+class RewardHead(_Head):
     """Reward as a distribution over symlog-spaced bins, trained on two-hot targets (Hafner et al. 2023, 2301.04104).
 
     Args:
         feature_size: R, features that it reads.
         width: of the MLP's hidden layer.
+        focus: whether features are standardised where the head errs.
     """
 
-    def __init__(self, feature_size: int, width: int):
-        super().__init__()
+    def __init__(self, feature_size: int, width: int, focus: bool = False):
         logits = nn.Linear(width, BINS)
         # Starting at an expected reward of zero keeps the first updates of rare rewards small.
         nn.init.zeros_(logits.weight)
         nn.init.zeros_(logits.bias)
-        self.mlp = nn.Sequential(nn.Linear(feature_size, width), nn.SiLU(), logits)
+        super().__init__(nn.Linear(feature_size, width), logits, focus)
         self.bins: Tensor
         self.register_buffer("bins", torch.linspace(-LIMIT, LIMIT, BINS), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """Expected reward (...,), at least fp32, from features (..., R)."""
-        return symexp((at_least_fp32(self.mlp(features)).softmax(dim=-1) * self.bins).sum(dim=-1))
+        return symexp((self.logits(features).softmax(dim=-1) * self.bins).sum(dim=-1))
 
     def loss(self, features: Tensor, rewards: Tensor) -> Tensor:
         """Cross entropy (...,) against the two-hot encoding of rewards (...,)."""
-        logits = at_least_fp32(self.mlp(features))
+        logits = self.logits(features)
         target = two_hot(symlog(rewards.to(logits.dtype)), LIMIT, BINS)
         return -(target * logits.log_softmax(dim=-1)).sum(dim=-1)
 
 
-class ContinuationHead(nn.Module):
+class ContinuationHead(_Head):
     """Probability that the episode terminated with this frame.
 
     Args: as `RewardHead`.
     """
 
-    def __init__(self, feature_size: int, width: int):
-        super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(feature_size, width), nn.SiLU(), nn.Linear(width, 1))
+    def __init__(self, feature_size: int, width: int, focus: bool = False):
+        super().__init__(nn.Linear(feature_size, width), nn.Linear(width, 1), focus)
 
     def forward(self, features: Tensor) -> Tensor:
         """Probabilities (...,), at least fp32, from features (..., R)."""
-        return at_least_fp32(self.mlp(features)).squeeze(-1).sigmoid()
+        return self.logits(features).squeeze(-1).sigmoid()
 
     def loss(self, features: Tensor, terminated: Tensor) -> Tensor:
         """Binary cross entropy (...,) against terminated (...,) bool."""
-        logits = at_least_fp32(self.mlp(features)).squeeze(-1)
+        logits = self.logits(features).squeeze(-1)
         return F.binary_cross_entropy_with_logits(logits, terminated.to(logits.dtype), reduction="none")
 
 

@@ -41,9 +41,12 @@ class Memory:
     layers: tuple[LayerMemory, ...]
     """Of every layer."""
     features: Tensor
-    """(B, R) float32 in [-1, 1], read from the last committed frame (zeros before the first)."""
+    """(B, R) float32 in [-1, 1], read from the last committed frame (zeros before the first), and then from the
+    reservoir."""
     frames: Tensor
     """(B,) int64, frames committed since the episode began."""
+    reservoir: tuple[Tensor, ...] = ()
+    """Of every scan of the reservoir (B, n_blocks, heads, P) float32; none in models without one."""
 
     @property
     def batch_size(self) -> int:
@@ -58,9 +61,12 @@ class Memory:
     def readout(self) -> Tensor:
         """What policies read: (B, R') float32 in [-1, 1], `WorldModel.readout_size` numbers.
 
-        The features, and a sketch of every layer's states: features tell what the heads need at this frame, but what
-        was seen before is in them in a form that is hard to learn to read.
+        The features, and for models without a reservoir, which is among them, a sketch of every layer's states:
+        features tell what the heads need at this frame, but what was seen before is in them in a form that is hard to
+        learn to read.
         """
+        if self.reservoir:
+            return self.features.clone()
         return read_out(self.features, {i: each.state for i, each in enumerate(self.layers) if each.state.shape[1]})
 
     def block_norms(self) -> tuple[Tensor, ...]:
@@ -113,9 +119,10 @@ class Memory:
         return self._map(lambda t: t.to(device))
 
     def tensors(self) -> dict[str, Tensor]:
-        """Flat names, as saved: "states.0", ..., "keys.0", ..., "values.0", ..., "features", "frames"."""
+        """Flat names, as saved: "states.0", "keys.0", "values.0", "reservoir.0" and so on, "features", "frames"."""
         parts = zip(PARTS, zip(*self.layers, strict=True), strict=True)
         named = {f"{part}.{i}": t for part, stack in parts for i, t in enumerate(stack)}
+        named |= {f"reservoir.{i}": t for i, t in enumerate(self.reservoir)}
         return {**named, "features": self.features, "frames": self.frames}
 
     @classmethod
@@ -135,7 +142,9 @@ class Memory:
         count = sum(name.startswith(f"{PARTS[0]}.") for name in tensors)
         try:
             layers = tuple(LayerMemory(*(tensors[f"{part}.{i}"] for part in PARTS)) for i in range(count))
-            return cls(layers, tensors["features"], tensors["frames"])
+            scans = sum(name.startswith("reservoir.") for name in tensors)
+            reservoir = tuple(tensors[f"reservoir.{i}"] for i in range(scans))
+            return cls(layers, tensors["features"], tensors["frames"], reservoir)
         except KeyError as error:
             raise ValueError(f"These tensors are not a memory: {error} is missing.") from error
 

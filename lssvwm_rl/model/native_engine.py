@@ -10,13 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lssvwm_rl.model.checks import check_clip
+from lssvwm_rl.model.flow import Noise
+from lssvwm_rl.model.heads import ContinuationHead, RewardHead
 from lssvwm_rl.model.memory import LayerMemory, Memory
+from lssvwm_rl.model.native_reservoir import NativeReservoir
+from lssvwm_rl.model.outputs import Imagined, Prediction
 from lssvwm_rl.model.prepared import Prepared, PreparedAttention, PreparedLayer, PreparedScan
 from lssvwm_rl.model.torch_engine import TorchEngine
-from lssvwm_rl.model.world_model import Imagined, Noise, Prediction, WorldModel
-from lssvwm_rl.native.library import Kernels, address, load_kernels
-
-PANEL = 64  # columns, a multiple of every processor's panels
+from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.native.library import PANEL, Kernels, address, load_kernels, pack_panels
 
 
 def native_takes(model: WorldModel) -> bool:
@@ -57,7 +59,11 @@ class NativeEngine(TorchEngine):
         self._products = torch.bfloat16 if bf16 else model.dtype
         self._kernels = kernels
         self._packed = _pack(self._prepare(1), kernels, self._products)
-        self._shapes = [[t.shape[1:] for t in layer] for layer in model.initial_memory(1).layers]
+        self._shapes = _shapes(model.initial_memory(1))
+        self._reservoir: NativeReservoir | None = None
+        if model.config.reservoir.blocks:
+            patch, channels = (model.patches.height, model.patches.width), model.config.frame_shape[2]
+            self._reservoir = NativeReservoir(model.reservoir, patch, channels, kernels)
 
     @torch.no_grad()
     def imagine(
@@ -68,7 +74,11 @@ class NativeEngine(TorchEngine):
         frame = self._new_frames(memory)
         drawn = self._draw(memory, noise)
         self._prepare(denoise_steps)  # which there cannot be for none
-        after, prediction = self._commit(memory, action, vector, frame, drawn, denoise_steps)
+        if self._reservoir is None:
+            after, prediction = self._commit(memory, action, vector, frame, drawn, denoise_steps)
+        else:  # heads need what it reads of the frame
+            self._call(memory, action, vector, frame, drawn, denoise_steps, memory.layers, None)
+            after, prediction = self._commit(memory, action, vector, frame, None, 0)
         return Imagined(frame, vector, prediction.reward, prediction.terminated, after)
 
     @torch.no_grad()
@@ -104,10 +114,14 @@ class NativeEngine(TorchEngine):
         """Denoise into the frame, or read it if there are no steps, and commit it; predictions are (B, ...)."""
         rows, config, dtype = memory.batch_size, self.model.config, self.model.dtype
         after = tuple(LayerMemory(*(torch.empty(t.shape, dtype=dtype) for t in layer)) for layer in memory.layers)
-        features = torch.empty(rows, config.feature_size, dtype=dtype)
+        features = torch.empty(rows, config.features, dtype=dtype)
+        self._check(memory, action, vector)
+        reservoir = memory.reservoir
+        if self._reservoir is not None:
+            reservoir = self._reservoir.take_in(frame, reservoir, features)
         reward, end = torch.empty(2, rows, dtype=dtype).unbind()
         self._call(memory, action, vector, frame, noise, steps, after, (features, reward, end))
-        return Memory(after, features, memory.frames + 1), Prediction(reward, end, features)
+        return Memory(after, features, memory.frames + 1, reservoir), Prediction(reward, end, features)
 
     def _call(
         self,
@@ -145,8 +159,7 @@ class NativeEngine(TorchEngine):
     def _check(self, memory: Memory, action: Tensor, vector: Tensor | None) -> None:
         """Raise ValueError for what the kernels would misread: they read what the sizes say, whatever is there."""
         rows, size = memory.batch_size, self.model.config.vector_size
-        found = [[t.shape for t in layer] for layer in memory.layers]
-        if found != [[(rows, *shape) for shape in layer] for layer in self._shapes]:
+        if _shapes(memory) != self._shapes:
             raise ValueError("The memory has other sizes than the model's; give one that this model made.")
         if len(action) != rows or (vector is not None and vector.shape != (rows, size)):
             raise ValueError(
@@ -171,6 +184,11 @@ def _check_bf16(model: WorldModel) -> None:
         )
 
 
+def _shapes(memory: Memory) -> list[torch.Size]:
+    """Of a row's layers and reservoir."""
+    return [t.shape[1:] for part in (*memory.layers, memory.reservoir) for t in part]
+
+
 class _Packed(NamedTuple):
     """A model's weights in the kernels' order, as addresses of what `kept` holds."""
 
@@ -191,16 +209,15 @@ class _Packed(NamedTuple):
 
 def _pack(prepared: Prepared, kernels: Kernels, products: torch.dtype) -> _Packed:
     def pack(weight: Tensor, dtype: torch.dtype = products) -> Tensor:
-        """Panels of a weight (in, out); in bf16 they hold pairs along its inputs."""
-        K, N = weight.shape
-        panels = torch.zeros(-(-N // PANEL) * PANEL * (K + K % 2), dtype=dtype)
-        kernels("pack", dtype, [N, K], [weight.t().contiguous(), panels])
-        return panels
+        return pack_panels(kernels, weight, dtype)
 
     def linears(*modules: nn.Module) -> tuple[Tensor, ...]:
-        linear = [m for m in modules if isinstance(m, nn.Linear)]
-        parts = [(pack(m.weight.detach().t(), m.weight.dtype), m.bias.detach().clone()) for m in linear]
-        return tuple(t for pair in parts for t in pair)
+        linear = [(m.weight.detach(), m.bias.detach()) for m in modules if isinstance(m, nn.Linear)]
+        return tuple(t for weight, bias in linear for t in (pack(weight.t(), weight.dtype), bias.clone()))
+
+    def head(head: RewardHead | ContinuationHead) -> tuple[Tensor, ...]:
+        weight, bias = head.first_layer()
+        return pack(weight.t(), weight.dtype), bias, *linears(head.mlp[2])
 
     kept: list[Tensor] = []
 
@@ -209,11 +226,11 @@ def _pack(prepared: Prepared, kernels: Kernels, products: torch.dtype) -> _Packe
         return tuple(None if t is None else address(t) for t in tensors)
 
     model = prepared.model
-    reward, end, features = model.reward_head.mlp, model.continuation_head.mlp, model.feature_mlp
+    features = model.feature_mlp
     patches = (pack(prepared.compose), pack(prepared.decode), pack(prepared.embed),
                prepared.compose_bias, prepared.decode_bias)  # fmt: skip
-    heads = (*linears(model.token_features, features[0], features[2], reward[0], reward[2]),
-             model.reward_head.bins.to(model.dtype), *linears(end[0], end[2]))  # fmt: skip
+    heads = (*linears(model.token_features, features[0], features[2]), *head(model.reward_head),
+             model.reward_head.bins.to(model.dtype), *head(model.continuation_head))  # fmt: skip
     layers = [
         (*_weights(layer, pack), *_scan(layer.scan), *_attention(layer.attention), layer.up_bias, layer.down_bias)
         for layer in prepared.layers
@@ -246,7 +263,7 @@ def _sizes(prepared: Prepared) -> tuple[tuple[int, ...], tuple[int, ...]]:
         0 if attention is None else backbone.width // attention_size, attention_size,
         backbone.window, first.up.shape[1],
         model.token_features.out_features, config.head_width, config.feature_size,
-        len(model.reward_head.bins),
+        config.reservoir.size, len(model.reward_head.bins),
     )  # fmt: skip
     return before, after
 

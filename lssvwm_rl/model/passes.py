@@ -34,6 +34,8 @@ class Inputs(NamedTuple):
     """(B, D), see `Prepared.token_shift`."""
     places: Tensor | None
     """(L, B, N), see `Prepared.places`."""
+    reservoir: tuple[Tensor, ...] = ()
+    """Of the memory."""
 
 
 class LayerPass(NamedTuple):
@@ -61,6 +63,7 @@ class Dreamt(NamedTuple):
     """(B, R), and the next two (B,), what heads read from it."""
     reward: Tensor
     terminated: Tensor
+    reservoir: tuple[Tensor, ...]
 
 
 def denoise(weights: Prepared, inputs: Inputs) -> Tensor:
@@ -73,15 +76,19 @@ def dream(weights: Prepared, inputs: Inputs) -> Dreamt:
     model, B, n = weights.model, len(inputs.frames), weights.position.shape[0]
     passes = _begin(weights, inputs)
     pixels = _denoised(weights, inputs, passes)
-    tokens = ((pixels / 127.5 - 1) @ weights.embed).view(B, n, -1) + _position(weights, inputs)
+    clean = pixels / 127.5 - 1
+    tokens = (clean @ weights.embed).view(B, n, -1) + _position(weights, inputs)
     hidden, states = _run(weights, tokens, passes, _rows(weights, inputs.modulation[-1], inputs), write=True)
-    features = model.features_of(hidden.unflatten(1, model.config.grid))
+    grid = (B, 1, *model.config.grid, -1)
+    features, reservoir = model.features_of(hidden.view(grid), clean.view(grid), inputs.reservoir)
+    features = features[:, 0]
     return Dreamt(
         _picture(weights, pixels, B),
         _committed(inputs.layers, passes, states, n),
         features,
         model.reward_head(features),
         model.continuation_head(features),
+        reservoir,
     )
 
 

@@ -17,7 +17,8 @@ from lssvwm_rl.data.clips import Batch, clip_batch
 from lssvwm_rl.data.store import Episode
 from lssvwm_rl.model.engine import Engine, engine_of
 from lssvwm_rl.model.memory import Memory
-from lssvwm_rl.model.world_model import Prediction, WorldModel
+from lssvwm_rl.model.outputs import Prediction
+from lssvwm_rl.model.world_model import WorldModel
 
 OBSERVED = 32  # frames observed at a time, which bounds the activations of long contexts
 

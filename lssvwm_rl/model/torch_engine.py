@@ -9,9 +9,10 @@ from torch import Tensor
 
 from lssvwm_rl.model.flow import Noise
 from lssvwm_rl.model.memory import Memory
+from lssvwm_rl.model.outputs import Imagined, Prediction
 from lssvwm_rl.model.passes import Inputs, denoise, dream
 from lssvwm_rl.model.prepared import Prepared, prepare
-from lssvwm_rl.model.world_model import Imagined, Prediction, WorldModel
+from lssvwm_rl.model.world_model import WorldModel
 
 
 class TorchEngine:
@@ -45,7 +46,7 @@ class TorchEngine:
         vector = self._vector(memory, action, vector)
         prepared = self._prepare(denoise_steps)
         dreamt = self._dream(prepared, self._inputs(prepared, memory, action, noise, vector))
-        after = Memory(dreamt.layers, dreamt.features, memory.frames + 1)
+        after = Memory(dreamt.layers, dreamt.features, memory.frames + 1, dreamt.reservoir)
         return Imagined(dreamt.frame, vector, dreamt.reward, dreamt.terminated, after)
 
     @torch.no_grad()
@@ -93,4 +94,5 @@ class TorchEngine:
             *prepared.modulation(memory, action, vector),
             prepared.token_shift(vector),
             prepared.places(vector),
+            memory.reservoir,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,28 +18,12 @@ from lssvwm_rl.model.config import WorldModelConfig
 from lssvwm_rl.model.flow import FINEST, Noise, embedded_noise, euler_sample, steps_index
 from lssvwm_rl.model.heads import ContinuationHead, RewardHead
 from lssvwm_rl.model.memory import LayerMemory, Memory
+from lssvwm_rl.model.outputs import Imagined, Prediction
 from lssvwm_rl.model.patches import Patches
 from lssvwm_rl.model.precision import at_least_fp32
 from lssvwm_rl.model.recall import EpisodicRecall
+from lssvwm_rl.model.reservoir import Reservoir, States
 from lssvwm_rl.model.sketch import SKETCH_SIZE
-
-
-class Prediction(NamedTuple):
-    """Read from committed frames."""
-
-    reward: Tensor  # (B, T) float32
-    terminated: Tensor  # (B, T) float32 probability
-    features: Tensor  # (B, T, R) float32 in [-1, 1]
-
-
-class Imagined(NamedTuple):
-    """One dreamt step."""
-
-    frame: Tensor  # (B, H, W, C) uint8
-    vector: Tensor | None  # (B, V) float32
-    reward: Tensor  # (B,) float32
-    terminated: Tensor  # (B,) float32 probability
-    memory: Memory
 
 
 class WorldModel(nn.Module):
@@ -73,14 +56,17 @@ class WorldModel(nn.Module):
             nn.SiLU(),
             nn.Linear(config.head_width, config.feature_size),
         )
-        self.reward_head = RewardHead(config.feature_size, config.head_width)
-        self.continuation_head = ContinuationHead(config.feature_size, config.head_width)
-        self.recall = EpisodicRecall(h * w, width, config.feature_size, config.head_width)
+        if config.reservoir.blocks:
+            self.reservoir = Reservoir(config.reservoir, pixels, C, config.grid)
+        features, focus = config.features, bool(config.reservoir.blocks)
+        self.reward_head = RewardHead(features, config.head_width, focus)
+        self.continuation_head = ContinuationHead(features, config.head_width, focus)
+        self.recall = EpisodicRecall(h * w, width, features, config.head_width)
         if config.vector_size:
             self.vector_in = VectorEmbedding(config.vector_size, width)
             self.vector_condition = VectorEmbedding(config.vector_size, condition)
             self.vector_head = nn.Sequential(
-                nn.Linear(config.feature_size + condition, config.head_width),
+                nn.Linear(features + condition, config.head_width),
                 nn.SiLU(),
                 nn.Linear(config.head_width, config.vector_size),
             )
@@ -97,14 +83,16 @@ class WorldModel(nn.Module):
 
     @property
     def readout_size(self) -> int:
-        """Numbers in `Memory.readout`: the features and a sketch of every scan."""
-        return self.config.feature_size + SKETCH_SIZE * len(self.backbone.block_grids())
+        """Numbers in `Memory.readout`: the features, and the reservoir's or a sketch of every scan."""
+        sketches = 0 if self.config.reservoir.blocks else len(self.backbone.block_grids())
+        return self.config.features + SKETCH_SIZE * sketches
 
     def initial_memory(self, batch_size: int) -> Memory:
         """The memory of B rows that have seen nothing."""
-        features = at_least_fp32(self.position).new_zeros(batch_size, self.config.feature_size)
+        features = at_least_fp32(self.position).new_zeros(batch_size, self.config.features)
         frames = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
-        return Memory(self.backbone.initial_memory(batch_size), features, frames)
+        states = self.reservoir.initial_state(batch_size) if self.config.reservoir.blocks else ()
+        return Memory(self.backbone.initial_memory(batch_size), features, frames, states)
 
     @torch.no_grad()
     def observe(
@@ -146,9 +134,9 @@ class WorldModel(nn.Module):
         x = self.patches.from_frames(frames, self.dtype)
         tau = x.new_zeros(*x.shape[:2], 1)
         hidden, _, layers = self.run(self.patch_in(x)[:, :, None], tau, actions, vectors, memory, masks=masks)
-        features = self.features_of(hidden[:, :, 0])
+        features, reservoir = self.features_of(hidden[:, :, 0], x, memory.reservoir)
         prediction = Prediction(self.reward_head(features), self.continuation_head(features), features)
-        return Memory(layers, features[:, -1], memory.frames + frames.shape[1]), prediction
+        return Memory(layers, features[:, -1], memory.frames + frames.shape[1], reservoir), prediction
 
     @torch.no_grad()
     def imagine(
@@ -331,8 +319,22 @@ class WorldModel(nn.Module):
         shift, scale = self.final_modulation(F.silu(condition))[:, :, :, None, None].chunk(2, dim=-1)
         return self.patch_out(modulate(hidden, shift, scale))
 
-    def features_of(self, hidden: Tensor) -> Tensor:
-        """What heads read: hidden tokens of the clean stream (..., h, w, D) -> features (..., R) float32 in [-1, 1]."""
+    def features_of(self, hidden: Tensor, x: Tensor, reservoir: States) -> tuple[Tensor, States]:
+        """What heads read: features (B, T, R) float32 in [-1, 1], and the reservoir's states after the last frame.
+
+        Args:
+            hidden: tokens of the clean stream (B, T, h, w, D).
+            x: the clean patches (B, T, h, w, pixels).
+            reservoir: its states before the first frame.
+        """
+        features = self.trained_features(hidden)
+        if not self.config.reservoir.blocks:
+            return features, ()
+        reads, states = self.reservoir(x, reservoir)
+        return torch.cat([features, reads], dim=-1), states
+
+    def trained_features(self, hidden: Tensor) -> Tensor:
+        """Hidden tokens of the clean stream (..., h, w, D) -> features (..., feature_size) float32 in [-1, 1]."""
         tokens = F.silu(self.token_features(F.layer_norm(hidden, hidden.shape[-1:], eps=1e-6)))
         features = at_least_fp32(self.feature_mlp(tokens.flatten(-3)))
         # Without the norm, the heads' growing confidence drives every unit to +-1, and no gradient passes any more.

@@ -23,7 +23,7 @@ template <class R, class E> struct Net {
   uint8_t* image;  // (rows, H, W, channels): written, or read where there are no steps
   const R *token_features, *token_bias, *mix, *mix_bias, *features, *features_bias;
   const R *reward, *reward_bias, *bins_out, *bins_bias, *bins, *end, *end_bias, *end_out, *end_out_bias;
-  R *readout, *rewards, *ends;  // (rows, features), (rows), (rows)
+  R *readout, *rewards, *ends;  // (rows, features + given), of which the latter are there; (rows), (rows)
 };
 constexpr int64_t NET_POINTERS = sizeof(Net<float, float>) / sizeof(void*);
 
@@ -38,7 +38,7 @@ template <class R> struct Scratch {
     block_size = BlockScratch<R>::size(s, largest) + 16, head_size = HeadScratch<R>::size(s) + 16;
     const int64_t sizes[] = {m * D, m * D, m * D,
                              m * std::max({s.projection(), 3 * D, s.hidden, s.head_width, s.bins}),
-                             m * std::max({s.inner(), D, s.per_token}), m * std::max(D, s.head_width),
+                             m * std::max({s.inner(), D, s.per_token}), m * std::max({D, s.head_width, s.features}),
                              m * s.pixels(), members * block_size, members * head_size};
     R** parts[] = {&x, &base, &normed, &wide, &mixed, &added, &pixels, &block, &head};
     int64_t total = 0;
@@ -216,18 +216,19 @@ template <class R, class E> struct Walk {
 
   // Features, reward and probability of the end, from the hidden tokens in w.x.
   void read_heads() const {
-    const int64_t n = s.tokens(), D = s.width, m = tokens(), F = s.per_token, Q = s.head_width, size = s.features;
-    const std::vector<R> zeros(std::max(D, size), R(0)), ones(std::max(D, size), R(1));
+    const int64_t n = s.tokens(), D = s.width, m = tokens(), F = s.per_token, Q = s.head_width;
+    const int64_t own = s.features, size = own + s.given;
+    const std::vector<R> zeros(std::max(D, own), R(0)), ones(std::max(D, own), R(1));
     for (int64_t t = team.begin(m); t < team.end(m); t++)
       ada_norm(w.x + t * D, zeros.data(), ones.data(), D, w.normed + t * D);
     team.wait();
     multiply_all(m, F, D, w.normed, net.token_features, net.token_bias, w.mixed, Then::silu);
     multiply_all(rows, Q, n * F, w.mixed, net.mix, net.mix_bias, w.wide, Then::silu);
     R* features = net.readout + row0 * size;
-    multiply_all(rows, size, Q, w.wide, net.features, net.features_bias, features);
+    multiply_all(rows, own, Q, w.wide, net.features, net.features_bias, w.added);
     for (int64_t r = team.begin(rows); r < team.end(rows); r++) {
-      ada_norm(features + r * size, zeros.data(), ones.data(), size, features + r * size);
-      for (int64_t i = 0; i < size; i++) features[r * size + i] = std::tanh(features[r * size + i]);
+      ada_norm(w.added + r * own, zeros.data(), ones.data(), own, features + r * size);
+      for (int64_t i = 0; i < own; i++) features[r * size + i] = std::tanh(features[r * size + i]);
     }
     team.wait();
     multiply_all(rows, Q, size, features, net.reward, net.reward_bias, w.added, Then::silu);

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lssvwm_rl.native.build import SOURCES, BuildError, built_library
 
+PANEL = 64  # columns, a multiple of every processor's panels
 SUFFIXES = {torch.float32: "f32", torch.float64: "f64", torch.bfloat16: "bf16"}
 
 
@@ -52,6 +53,19 @@ class Kernels:
             (ctypes.c_int64 * (1 + len(sizes)))(torch.get_num_threads(), *sizes),
             (ctypes.c_void_p * len(pointers))(*pointers),
         )
+
+
+def pack_panels(kernels: Kernels, weight: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """A weight (in, out) as kernels multiply with it, see gemm.h.
+
+    Args:
+        dtype: bf16 for pairs along the inputs; the weight's own if None.
+    """
+    K, N = weight.shape
+    dtype = weight.dtype if dtype is None else dtype
+    panels = torch.zeros(-(-N // PANEL) * PANEL * (K + K % 2), dtype=dtype)
+    kernels("pack", dtype, [N, K], [weight.t().contiguous(), panels])
+    return panels
 
 
 def address(tensor: Tensor) -> int:

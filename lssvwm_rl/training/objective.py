@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lssvwm_rl.data.clips import Batch
+from lssvwm_rl.model.heads import Focus
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.precision import at_least_fp32
 from lssvwm_rl.model.world_model import WorldModel
@@ -16,6 +17,7 @@ from lssvwm_rl.training import prefix, two_stream
 from lssvwm_rl.training.errors import FrameErrors
 from lssvwm_rl.training.noise import Clip, Noised, draw_noise, patches_of, sample_tau
 from lssvwm_rl.training.recall import recall_loss
+from lssvwm_rl.training.rehearsal import Readings
 
 OBJECTIVES: dict[str, tuple[Callable[[Clip, torch.Generator], Noised], ...]] = {
     "two_stream": (two_stream.noised,),
@@ -72,7 +74,7 @@ class Objective(nn.Module):
 
     def forward(
         self, batch: Batch, memory: Memory | None, generator: torch.Generator
-    ) -> tuple[dict[str, Tensor], Memory | None]:
+    ) -> tuple[dict[str, Tensor], Memory | None, Readings | None]:
         """Losses of a batch of clips.
 
         Args:
@@ -81,8 +83,8 @@ class Objective(nn.Module):
             generator: on the model's device; draws noise levels, noise and recall masks.
 
         Returns:
-            Scalars, "total" among them, which training minimises, and the detached memory after the last frame, None
-            if none was given.
+            Scalars, "total" among them, which training minimises; the detached memory after the last frame, None if
+            none was given; and for models with a reservoir what heads read from clean frames.
         """
         model = self.model
         start = model.initial_memory(len(batch.mask)) if memory is None else memory
@@ -92,14 +94,15 @@ class Objective(nn.Module):
         )
         streams = hidden.unbind(2)  # one in a prefix clip, whose clean part is read
         predicted = model.predict(streams[0][:, :, None], condition[:, :, :1])[:, :, 0]
-        features = model.features_of(streams[-1])
-        losses = self._losses(clip, noised, predicted, features, generator)
+        features, reservoir = model.features_of(streams[-1], clip.x, start.reservoir)
+        losses, readings = self._losses(clip, noised, predicted, features, generator)
         if memory is None:
-            return losses, None
+            return losses, None, readings
         if noised.writes_clean:
-            return losses, Memory(layers, features[:, -1], start.frames + batch.mask.shape[1]).detach()
+            after = Memory(layers, features[:, -1], start.frames + batch.mask.shape[1], reservoir)
+            return losses, after.detach(), readings
         # Some frames were noised: what stays is what inference would have committed.
-        return losses, model.observe(start, batch.frames, batch.actions, batch.vectors)[0]
+        return losses, model.observe(start, batch.frames, batch.actions, batch.vectors)[0], readings
 
     def _noised(self, batch: Batch, memory: Memory, generator: torch.Generator) -> tuple[Noised, Clip]:
         model, config, ways = self.model, self.config, OBJECTIVES[self.config.name]
@@ -118,13 +121,15 @@ class Objective(nn.Module):
 
     def _losses(
         self, clip: Clip, noised: Noised, predicted: Tensor, features: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    ) -> tuple[dict[str, Tensor], Readings | None]:
         model, config, batch = self.model, self.config, clip.batch
         errors = FrameErrors(clip, config.rarity_power)
+        reward = model.reward_head.loss(features, batch.rewards)
+        continuation = model.continuation_head.loss(features, batch.terminated)
         losses = {
             "frame": masked_mean(errors.velocity_loss(predicted, noised.target, noised.tau[:, :, 0]), noised.denoised),
-            "reward": masked_mean(model.reward_head.loss(features, batch.rewards), noised.clean),
-            "continuation": masked_mean(model.continuation_head.loss(features, batch.terminated), noised.clean),
+            "reward": masked_mean(reward, noised.clean),
+            "continuation": masked_mean(continuation, noised.clean),
         }
         weights = {"frame": 1.0, "reward": config.reward_weight, "continuation": config.continuation_weight}
         if config.recall_weight:
@@ -136,7 +141,18 @@ class Objective(nn.Module):
             squared = (model.predict_vector(before, batch.actions, none) - batch.vectors) ** 2
             losses["vector"], weights["vector"] = masked_mean(squared.mean(dim=-1), batch.mask), config.vector_weight
         losses["total"] = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
-        return losses
+        if not model.config.reservoir.blocks:
+            return losses, None
+        read = (features, batch.rewards, batch.terminated, reward, continuation)
+        return losses, self._look(*(part.detach()[noised.clean] for part in read))
+
+    def _look(
+        self, features: Tensor, rewards: Tensor, terminated: Tensor, reward: Tensor, continuation: Tensor
+    ) -> Readings:
+        for head, errors in ((self.model.reward_head, reward), (self.model.continuation_head, continuation)):
+            if isinstance(head.focus, Focus) and self.training and len(features):
+                head.focus.look(features, errors)
+        return Readings(features, rewards, terminated, reward + continuation)
 
 
 def check_objective(config: ObjectiveConfig, shortcut: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from lssvwm_rl.data.store import StoreHeader
 from lssvwm_rl.model.backbone import match_depth
 from lssvwm_rl.model.config import BackboneConfig, ModelConfig, WorldModelConfig
+from lssvwm_rl.model.reservoir import ReservoirConfig
 from lssvwm_rl.training.config import TrainConfig
 
 
@@ -23,7 +24,13 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     # At most 2.5 M parameters and 4 tokens per frame: two CPU cores learn a MiniGrid world with it.
     "tiny": Preset(
-        ModelConfig(grid=(2, 2), backbone=BackboneConfig(mlp_ratio=3), token_noise=True),
+        ModelConfig(
+            grid=(2, 2),
+            backbone=BackboneConfig(mlp_ratio=3),
+            feature_size=64,
+            token_noise=True,
+            reservoir=ReservoirConfig(blocks=(1, 2)),
+        ),
         TrainConfig(batch_size=16, span=32, learning_rate=1e-3, steps=6_000),
     ),
     # 3-4 M parameters, 64x64 frames as 64 tokens.

@@ -30,6 +30,8 @@ from lssvwm_rl.training.log import Log, Progress
 from lssvwm_rl.training.objective import Objective, ObjectiveConfig, check_objective
 from lssvwm_rl.training.optimizer import learning_rate, make_average, make_optimizer
 from lssvwm_rl.training.precision import resolve_precision
+from lssvwm_rl.training.rehearsal import Readings, Rehearsal
+from lssvwm_rl.training.reservoir import fit_reservoir
 from lssvwm_rl.training.work import update_flops
 
 Callback = Callable[[WorldModel, int], dict[str, float]]
@@ -77,7 +79,7 @@ def train(
         run_folder.prepare(out, about, store, held_out, defaults)
     fabric.barrier()
     tune_process()
-    run = _Run(fabric, model_config, objective, config, out, initial)
+    run = _Run(fabric, model_config, objective, config, out, initial, lambda m: fit_reservoir(m, store, train_episodes))
     draws = (store, config.span, config.batch_size, config.seed + fabric.global_rank, train_episodes)
     clips = StreamSampler(*draws) if config.stream else ClipSampler(*draws)
     preview = store[max(held_out or train_episodes, key=lambda i: store.lengths[i])]
@@ -100,10 +102,10 @@ class _Losses(nn.Module):
 
     def forward(
         self, batch: dict[str, Any], memory: dict[str, Tensor] | None, generator: torch.Generator
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None, Readings | None]:
         start = None if memory is None else Memory.from_tensors(memory)
-        losses, after = self.objective(Batch(**batch), start, generator)
-        return losses, None if after is None else after.tensors()
+        losses, after, readings = self.objective(Batch(**batch), start, generator)
+        return losses, None if after is None else after.tensors(), readings
 
 
 class _Run:
@@ -117,20 +119,26 @@ class _Run:
         config: TrainConfig,
         out: Path,
         initial: dict[str, Tensor] | None,
+        fit: Callable[[WorldModel], None],
     ):
         torch.manual_seed(config.seed)
         self.fabric, self.objective, self.config, self.out = fabric, objective, config, out
         self.model = WorldModel(model_config)
+        state = run_folder.load_state(out)
         if initial is not None:
             self.model.load_state_dict(initial)
+        elif state is None:
+            fit(self.model)
         optimizer = make_optimizer(self.model, config)
+        self.rehearsal = Rehearsal(self.model.reward_head, self.model.continuation_head, reduce=self._average)
         self.ema = make_average(self.model, config.ema_decay)
         self.step, self.seconds, self.memory = 0, 0.0, None
-        state = run_folder.load_state(out)
         if state is not None:
             self.model.load_state_dict(named_as_now(state["model"]))
             self.ema.load_state_dict(named_as_now(state["ema"]))
             optimizer.load_state_dict(state["optimizer"])
+            if "rehearsal" in state:
+                self.rehearsal.load_state_dict(state["rehearsal"])
             self.step, self.seconds = state["step"], state["seconds"]
             if "memory" in state:
                 self.memory = Memory.from_tensors(state["memory"]).to(fabric.device)
@@ -141,6 +149,11 @@ class _Run:
         self.generator = torch.Generator(fabric.device)
         self._before, self._began = self.seconds, time.monotonic()
         self._saved = self._began
+
+    def _average(self, tensors: list[Tensor]) -> None:
+        """Put into tensors their means over the devices."""
+        for tensor in tensors if self.fabric.world_size > 1 else ():
+            tensor.copy_(cast(Tensor, self.fabric.all_reduce(tensor)))
 
     @property
     def done(self) -> float:
@@ -161,7 +174,7 @@ class _Run:
         if self.config.stream:
             start = self.model.initial_memory(self.config.batch_size)
             start = start if self.memory is None else start.where(batch.first[:, 0], self.memory)
-        losses, after = self.losses(vars(batch), None if start is None else start.tensors(), self.generator)
+        losses, after, readings = self.losses(vars(batch), None if start is None else start.tensors(), self.generator)
         self.memory = None if after is None else Memory.from_tensors(after)
         values = {name: float(value.detach()) for name, value in losses.items()}
         if not math.isfinite(values["total"]):
@@ -173,6 +186,9 @@ class _Run:
         self.fabric.backward(losses["total"])
         self.fabric.clip_gradients(self.losses, self.optimizer, max_norm=self.config.grad_clip)
         self.optimizer.step()
+        if readings is not None and len(readings.features):
+            rate = self.optimizer.param_groups[0]["lr"] / self.config.learning_rate
+            self.rehearsal.go(readings, rate, self.generator)
         self.ema.update_parameters(self.model)
         self.step += 1
         self.seconds = self._before + time.monotonic() - self._began
@@ -192,6 +208,8 @@ class _Run:
         state: dict[str, Any] = {name: module.state_dict() for name, module in modules.items()}
         if self.memory is not None:
             state["memory"] = self.memory.tensors()
+        if self.model.config.reservoir.blocks:
+            state["rehearsal"] = self.rehearsal.state_dict()
         run_folder.save_state(self.out, {**state, "step": self.step, "seconds": self.seconds})
         self.averaged.save_pretrained(self.out)
 

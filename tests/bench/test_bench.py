@@ -116,7 +116,7 @@ def test_benches_are_listed_and_found_by_name(capsys):
     listing = capsys.readouterr().out
     for name, line in bench_summaries().items():
         assert f"{name} " in listing and line in listing and line.endswith(".")
-    assert {"retrieval", "reasoning", "long", "probe", "cost", "agent", "toss"} == set(bench_summaries())
+    assert {"retrieval", "reasoning", "long", "probe", "paired", "cost", "agent", "toss"} == set(bench_summaries())
     assert "Throw a coin for long." in listing and "And count" not in listing
     with pytest.raises(SystemExit) as stop:
         main(["bench", "fly"])
@@ -125,7 +125,7 @@ def test_benches_are_listed_and_found_by_name(capsys):
         find_bench("fly")
 
 
-@pytest.mark.parametrize("name", ["retrieval", "reasoning", "long", "probe", "cost", "agent", "toss"])
+@pytest.mark.parametrize("name", ["retrieval", "reasoning", "long", "probe", "paired", "cost", "agent", "toss"])
 def test_the_help_of_a_bench_shows_its_settings(name, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["bench", name, "--help"])

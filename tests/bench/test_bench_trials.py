@@ -107,6 +107,22 @@ def test_long_measures_the_drift(mazes, tmp_path):
     assert len(iio.imread(tmp_path / "long" / "long.mp4", plugin="pyav")) == 64
 
 
+def test_twins_of_mazes_are_paired(mazes, tmp_path):
+    out = tmp_path / "paired"
+    words = ["--pairs", "4", "--steps", "70", "--denoise-steps", "1", "--checkpoints", *mazes]
+    main(["bench", "paired", "--out", str(out), *words])
+    told = json.loads((out / "paired.json").read_text())
+    rows = told["results"]["rows"]
+    assert told["results"]["reach"] == 7 and told["settings"]["env_kwargs"]["image_size"] == 32
+    assert [(r["predictor"], r["condition"], r["reward"]) for r in rows] == [
+        ("block_ssm", "pose", None),
+        ("window", "actions", None),
+    ]
+    # Beyond its reach a window cannot tell the twins apart.
+    assert rows[1]["frames"] == {"pairs": rows[0]["frames"]["pairs"], "right": 0.5, "exchanged": 0.5, "wiped": 0.5}
+    assert (out / "paired.png").stat().st_size > 5000
+
+
 def test_the_recall_room_is_walked_back_through(room, tmp_path):
     told = bench("retrieval", tmp_path / "room", "--context", "40", "--checkpoints", room)
     assert told["settings"]["env_kwargs"]["max_steps"] == 79

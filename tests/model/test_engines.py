@@ -21,6 +21,7 @@ from support.small_models import (
     BACKBONE,
     CLOSE,
     LAYOUTS,
+    SMALL_RESERVOIR,
     assert_memories_close,
     double_model,
     random_clip,
@@ -47,6 +48,8 @@ VARIANTS = {
     "shortcut": {"shortcut": True},
     "vectors": {"vector_size": 2},
     "oblong": {"grid": (4, 2), "backbone": replace(BACKBONE, blocks=(1, 2, 4))},
+    "reservoir": {"reservoir": SMALL_RESERVOIR},
+    "reservoir_beside_vectors": {"reservoir": SMALL_RESERVOIR, "vector_size": 2},
     "window_of_one": {"backbone": replace(BACKBONE, window=1)},
     "other_heads": {"backbone": replace(BACKBONE, scan_head_size=32, state_size=32, attention_head_size=8)},
     **{space_to_json(space)["type"] + str(i): {"action_space": space_to_json(space)} for i, space in enumerate(SPACES)},
@@ -114,9 +117,9 @@ def test_an_engine_takes_any_number_of_denoising_steps(name, denoise_steps, shor
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("vector_size", [0, 2])
-def test_an_engine_goes_on_from_what_was_observed(name, vector_size):
-    engine = make_engine(double_model(vector_size=vector_size), name)
+@pytest.mark.parametrize("changes", [{}, {"vector_size": 2}, {"reservoir": SMALL_RESERVOIR}])
+def test_an_engine_goes_on_from_what_was_observed(name, changes):
+    engine = make_engine(double_model(**changes), name)
     model = engine.model
     frames, actions, vectors = random_clip(model, rows=3, frames=5)
     memory, expected = model.initial_memory(3), model.initial_memory(3)

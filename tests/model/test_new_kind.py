@@ -24,7 +24,7 @@ def test_a_new_kind_trains_dreams_and_is_saved(new_kind, tmp_path):
     model = small_model(backbone=match_depth(small_config().backbone, new_kind, (4, 4)))
     assert attention_reach(model.config.backbone) is None
     batch = random_batch(model, [5, 5], 5)
-    losses, after = Objective(model, ObjectiveConfig())(batch, model.initial_memory(2), torch.Generator())
+    losses, after, _ = Objective(model, ObjectiveConfig())(batch, model.initial_memory(2), torch.Generator())
     losses["total"].backward()
     assert all(p.grad is not None for p in model.parameters())
     assert after is not None and after.layers[0].state.shape[1] == 1 and after.layers[0].keys.shape[1] == 5

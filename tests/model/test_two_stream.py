@@ -68,7 +68,7 @@ def test_two_stream_training_denoises_from_the_memory_that_inference_has(kind, b
             tokens = model.patch_in(pair[:, piece])
             hidden, condition, layers = model.run(tokens, taus[:, piece], actions[:, piece], vector, memory)
             trained.append(model.predict(hidden[:, :, :1], condition[:, :, :1])[:, :, 0])
-            memory = Memory(layers, model.features_of(hidden[:, -1, 1]), memory.frames + tokens.shape[1])
+            memory = Memory(layers, model.trained_features(hidden[:, -1, 1]), memory.frames + tokens.shape[1])
         trained = torch.cat(trained, dim=1)
         memory = model.initial_memory(2)
         for t in range(6):

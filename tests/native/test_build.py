@@ -98,7 +98,7 @@ def results(backend: str) -> list[torch.Tensor]:
     batch = random_batch(model, [4, 4], 4)
     memory, prediction = model.observe(model.initial_memory(2), batch.frames, batch.actions)
     imagined = model.imagine(memory, batch.actions[:, 0], [torch.Generator().manual_seed(i) for i in range(2)])
-    losses, _ = Objective(model, ObjectiveConfig())(batch, None, torch.Generator().manual_seed(0))
+    losses, *_ = Objective(model, ObjectiveConfig())(batch, None, torch.Generator().manual_seed(0))
     losses["total"].backward()
     gradient = model.patch_in.weight.grad
     assert gradient is not None

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from lssvwm_rl.model.engine import Noise, make_engine
 from lssvwm_rl.model.memory import Memory
-from lssvwm_rl.model.world_model import Imagined, Prediction, WorldModel
+from lssvwm_rl.model.outputs import Imagined, Prediction
+from lssvwm_rl.model.world_model import WorldModel
 
 
 class CountingEngine:

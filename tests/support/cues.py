@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lssvwm_rl.data.store import Episode
 from lssvwm_rl.model.memory import Memory
-from lssvwm_rl.model.world_model import Prediction, WorldModel
+from lssvwm_rl.model.outputs import Prediction
+from lssvwm_rl.model.world_model import WorldModel
 
 STEPS, SHOWN_AGAIN = 14, 10
 RED, BLUE, GREY, WHITE = ((255, 0, 0), (0, 0, 255), (128, 128, 128), (255, 255, 255))

@@ -24,6 +24,7 @@ from lssvwm_envs.dream.env import DreamEnv
 from lssvwm_rl.data.clips import clip_batch
 from lssvwm_rl.model.checkpoints import load_contexts, load_world_model
 from lssvwm_rl.model.config import BackboneConfig
+from lssvwm_rl.model.reservoir import ReservoirConfig
 from lssvwm_rl.training.config import TrainConfig
 from lssvwm_rl.training.objective import ObjectiveConfig
 from lssvwm_rl.training.presets import model_config
@@ -89,7 +90,8 @@ def decision() -> dict[str, Any]:
 def losses(name: str) -> list[list[float]]:
     """`COLUMNS` of five updates of a small model on the shipped checkpoint's contexts."""
     store = load_contexts(CHECKPOINT)
-    model = model_config("tiny", store.header, backbone=BACKBONE, shortcut=name == "mix", token_noise=False)
+    sizes = {"backbone": BACKBONE, "feature_size": 128, "reservoir": ReservoirConfig()}
+    model = model_config("tiny", store.header, shortcut=name == "mix", token_noise=False, **sizes)
     objective = ObjectiveConfig(name=TRAININGS[name])
     settings = TrainConfig(
         batch_size=4, span=12, stream=name == "stream", steps=5, log_every=1, preview_every=0, device="cpu", warmup=1

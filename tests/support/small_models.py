@@ -14,6 +14,7 @@ from lssvwm_rl.data.store import Episode, EpisodeWriter, StoreHeader
 from lssvwm_rl.model.checkpoint_files import CONTEXTS
 from lssvwm_rl.model.config import BackboneConfig, WorldModelConfig
 from lssvwm_rl.model.memory import Memory
+from lssvwm_rl.model.reservoir import ReservoirConfig
 from lssvwm_rl.model.world_model import WorldModel
 
 DISCRETE = {"type": "Discrete", "n": 4, "start": 0}
@@ -28,6 +29,8 @@ BACKBONE = BackboneConfig(
     mlp_ratio=2,
 )
 
+
+SMALL_RESERVOIR = ReservoirConfig(blocks=(1, 2, 4), width=16, heads=3, head_size=8, half_lives=(0.5, 300.0), reads=5)
 
 LAYOUTS = [
     *(("block_ssm", blocks) for blocks in ((1,), (2, 4), (1, 2, 4))),
@@ -57,6 +60,9 @@ def awake(module: nn.Module, seed: int = 0) -> nn.Module:
                 continue  # random values there would make decays of no interest
             noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
             parameter.add_(0.3 * noise if parameter.ndim < 2 else noise / parameter.shape[-1] ** 0.5)
+        for name, buffer in module.named_buffers():
+            if name.endswith(("focus.mean", "focus.variance", "read_mean", "read_scale", "embed_bias")):
+                buffer.add_(0.3 * torch.rand(buffer.shape, generator=generator, dtype=buffer.dtype))
     return module
 
 

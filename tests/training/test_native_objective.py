@@ -34,7 +34,7 @@ def run(
         memory = model.initial_memory(2).where(torch.tensor([True, False]), memory)
     objective = Objective(model, ObjectiveConfig(name=name), recompute)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        losses, after = objective(batch, memory, torch.Generator().manual_seed(0))
+        losses, after, _ = objective(batch, memory, torch.Generator().manual_seed(0))
     losses["total"].backward()
     found = {name: value.detach() for name, value in losses.items()}
     found |= {} if after is None else after.tensors()

@@ -24,7 +24,7 @@ def test_a_new_objective_is_one_row(monkeypatch):
     model = small_model()
     batch = random_batch(model, [6, 4], 6)
     objective = Objective(model, ObjectiveConfig(name="same_level"))
-    losses, after = objective(batch, model.initial_memory(2), torch.Generator().manual_seed(0))
+    losses, after, _ = objective(batch, model.initial_memory(2), torch.Generator().manual_seed(0))
     losses["total"].backward()
     assert losses["frame"] > 0 and losses["reward"] == 0 and model.patch_out.weight.grad.abs().sum() > 0
     committed, _ = model.observe(model.initial_memory(2), batch.frames, batch.actions)

@@ -18,6 +18,7 @@ from lssvwm_rl.training.presets import PRESETS, model_config
 from support.small_models import (
     CLOSE,
     DISCRETE,
+    SMALL_RESERVOIR,
     assert_memories_close,
     double_model,
     random_batch,
@@ -31,13 +32,13 @@ from support.small_models import (
 def test_loss_ignores_padding_and_reaches_every_weight(objective, shortcut, vector_size):
     model = double_model(shortcut=shortcut, vector_size=vector_size)
     batch, asked = random_batch(model, [8, 5], 8), Objective(model, ObjectiveConfig(name=objective, recall_pairs=4))
-    losses, _ = asked(batch, None, torch.Generator().manual_seed(0))
+    losses, *_ = asked(batch, None, torch.Generator().manual_seed(0))
     garbled = dataclasses.replace(
         batch,
         frames=torch.where(batch.mask[..., None, None, None], batch.frames, 255 - batch.frames),
         rewards=torch.where(batch.mask, batch.rewards, 99.0),
     )
-    again, _ = asked(garbled, None, torch.Generator().manual_seed(0))
+    again, *_ = asked(garbled, None, torch.Generator().manual_seed(0))
     for name, value in losses.items():
         torch.testing.assert_close(again[name], value, **CLOSE, msg=lambda m, name=name: f"{name}: {m}")
     assert ("vector" in losses) == bool(vector_size)
@@ -59,10 +60,10 @@ def test_every_kind_has_as_many_parameters_trains_and_dreams(kind):
         assert abs(other / ours - 1) < 0.05, (preset, ours, other)
     model = double_model(backbone=match_depth(small_config().backbone, kind, (4, 4)))
     batch = random_batch(model, [6, 4], 6)
-    losses, _ = Objective(model, ObjectiveConfig())(batch, None, torch.Generator().manual_seed(0))
+    losses, *_ = Objective(model, ObjectiveConfig())(batch, None, torch.Generator().manual_seed(0))
     runs = []
     model.backbone.layers[0].mlp.register_forward_hook(lambda *_: runs.append(1))
-    again, _ = Objective(model, ObjectiveConfig(), recompute=True)(batch, None, torch.Generator().manual_seed(0))
+    again, *_ = Objective(model, ObjectiveConfig(), recompute=True)(batch, None, torch.Generator().manual_seed(0))
     assert torch.equal(losses["total"], again["total"])
     losses["total"].backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
@@ -79,17 +80,20 @@ def test_every_kind_has_as_many_parameters_trains_and_dreams(kind):
     assert grows == (kind == "causal"), "memory is constant in size, but for a cache of all frames"
 
 
+@pytest.mark.parametrize("changes", [{}, {"reservoir": SMALL_RESERVOIR}])
 @pytest.mark.parametrize("objective", ["two_stream", "prefix"])
-def test_streamed_chunks_give_the_losses_of_the_whole_clip(objective):
+def test_streamed_chunks_give_the_losses_of_the_whole_clip(objective, changes):
     """With the same noise in every frame, which prefix clips of any length do not have."""
-    model = double_model()
-    asked = Objective(model, ObjectiveConfig(name=objective, context_noise=0.0, rarity_power=0.0))
+    model = double_model(**changes)
+    asked = Objective(
+        model, ObjectiveConfig(name=objective, context_noise=0.0, rarity_power=0.0)
+    ).eval()  # no new moments
     batch = random_batch(model, [8, 8], 8)
     halves = [clip_slice(batch, slice(0, 4)), clip_slice(batch, slice(4, 8))]
     memory = model.initial_memory(2)
     rewards = []
     for half in halves:
-        losses, memory = asked(half, memory, torch.Generator().manual_seed(0))
+        losses, memory, _ = asked(half, memory, torch.Generator().manual_seed(0))
         rewards.append(losses["reward"])
         assert not any(t.requires_grad for t in memory.tensors().values())
     whole, _ = model.observe(model.initial_memory(2), batch.frames, batch.actions)
@@ -122,7 +126,7 @@ def test_under_mixed_precision_the_scan_stays_in_fp32_and_every_weight_learns(ob
     batch = random_batch(model, [6, 6, 4, 5], 6)
     memory = model.initial_memory(4)
     with torch.autocast("cpu", torch.bfloat16):
-        losses, after = asked(batch, memory, torch.Generator().manual_seed(1))
+        losses, after, _ = asked(batch, memory, torch.Generator().manual_seed(1))
     losses["total"].backward()
     assert set(seen) == {torch.float32}
     assert {t.dtype for t in after.tensors().values()} == {torch.float32, torch.int64}

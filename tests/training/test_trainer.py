@@ -15,12 +15,14 @@ from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHead
 from lssvwm_rl.model.checkpoint_files import resolve_checkpoint
 from lssvwm_rl.model.checkpoints import check_fits
 from lssvwm_rl.model.config import WorldModelConfig
+from lssvwm_rl.model.reservoir import ReservoirConfig
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.training.config import TrainConfig
 from lssvwm_rl.training.objective import ObjectiveConfig
+from lssvwm_rl.training.reservoir import fit_reservoir
 from lssvwm_rl.training.run_folder import CONFIG_FILE, export, steps_of_data
 from lssvwm_rl.training.trainer import train
-from support.small_models import BACKBONE, DISCRETE, awake
+from support.small_models import BACKBONE, DISCRETE, SMALL_RESERVOIR, awake
 
 MODEL = WorldModelConfig(
     frame_shape=(16, 16, 3),
@@ -49,14 +51,30 @@ def losses(run) -> list[str]:
         return [row["total"] for row in csv.DictReader(file)]
 
 
-def test_a_resumed_run_equals_one_without_a_break(store, tmp_path):
-    whole = train(store, tmp_path / "whole", MODEL, None, CONFIG)
-    part = train(store, tmp_path / "part", MODEL, None, dataclasses.replace(CONFIG, steps=3))
+@pytest.mark.parametrize("reservoir", [ReservoirConfig(), SMALL_RESERVOIR])
+def test_a_resumed_run_equals_one_without_a_break(store, tmp_path, reservoir):
+    model = dataclasses.replace(MODEL, reservoir=reservoir)
+    whole = train(store, tmp_path / "whole", model, None, CONFIG)
+    part = train(store, tmp_path / "part", model, None, dataclasses.replace(CONFIG, steps=3))
     assert len(losses(part)) == 3
-    resumed = train(store, tmp_path / "part", MODEL, None, CONFIG)
+    resumed = train(store, tmp_path / "part", model, None, CONFIG)
     assert losses(resumed) == losses(whole) and len(set(losses(whole))) == 6
     for a, b in zip(*(WorldModel.from_pretrained(r).parameters() for r in (whole, resumed)), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_reservoir_is_fitted_to_the_data_once_and_never_changes(store, tmp_path):
+    model = dataclasses.replace(MODEL, reservoir=SMALL_RESERVOIR)
+    run = train(store, tmp_path / "run", model, None, dataclasses.replace(CONFIG, steps=2))
+    fitted = WorldModel(model)
+    fit_reservoir(fitted, store, hold_out(store)[0])
+    after = WorldModel.from_pretrained(train(store, run, model, None, CONFIG))
+    for name, buffer in fitted.reservoir.named_buffers():
+        assert torch.equal(buffer, dict(after.reservoir.named_buffers())[name]), name
+    assert not torch.equal(fitted.reservoir.embed, WorldModel(model).reservoir.embed)
+    # Another run that goes on from these weights keeps what they were fitted to.
+    other = train(store, tmp_path / "other", model, None, dataclasses.replace(CONFIG, steps=1), weights=run)
+    assert torch.equal(WorldModel.from_pretrained(other).reservoir.embed, fitted.reservoir.embed)
 
 
 def test_training_learns_and_leaves_a_whole_run_folder(store, tmp_path):

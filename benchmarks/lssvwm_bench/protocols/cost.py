@@ -125,7 +125,7 @@ def _train_step(model: WorldModel, span: int, config: CostBench) -> dict[str, fl
     objective = Objective(model, ObjectiveConfig())
 
     def step() -> None:
-        losses, _ = objective(batch, None, generator)
+        losses, *_ = objective(batch, None, generator)
         losses["total"].backward()
         model.zero_grad()
 

@@ -11,7 +11,8 @@ from lssvwm_bench.speed.dreams import Imagine, engines_of, noise, seen
 from lssvwm_bench.speed.rows import Line, Settings, row
 from lssvwm_bench.workload import awaken, random_batch, untrained_model
 from lssvwm_rl.model.memory import Memory
-from lssvwm_rl.model.world_model import Imagined, WorldModel
+from lssvwm_rl.model.outputs import Imagined
+from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.training.objective import Objective, ObjectiveConfig
 
 DREAMS, STEPS = 16, 32
@@ -64,7 +65,7 @@ def gradient(backend: str, clips: int, span: int, frame: int, bf16: bool = False
     model = awaken(untrained_model("tiny", frame, backend=backend))
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         batch = random_batch(model, clips, span)
-        losses, _ = Objective(model, ObjectiveConfig())(batch, None, torch.Generator().manual_seed(0))
+        losses, *_ = Objective(model, ObjectiveConfig())(batch, None, torch.Generator().manual_seed(0))
     losses["total"].backward()
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 

@@ -13,7 +13,8 @@ from lssvwm_bench.workload import awaken, random_batch, untrained_model
 from lssvwm_rl.model.checkpoints import load_contexts
 from lssvwm_rl.model.engine import MAKERS, Engine
 from lssvwm_rl.model.memory import Memory
-from lssvwm_rl.model.world_model import Imagined, WorldModel
+from lssvwm_rl.model.outputs import Imagined
+from lssvwm_rl.model.world_model import WorldModel
 
 CONTEXT = 8  # frames that a dream has seen, more than any window of the presets
 Imagine = Callable[[Memory, Tensor, list[torch.Generator]], Imagined]

@@ -56,7 +56,7 @@ def update(model: WorldModel, batch: Batch, bf16: bool = False) -> Callable[[], 
     def step() -> None:
         optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            losses, _ = objective(batch, None, torch.Generator().manual_seed(0))
+            losses, *_ = objective(batch, None, torch.Generator().manual_seed(0))
         losses["total"].backward()
         optimizer.step()
 

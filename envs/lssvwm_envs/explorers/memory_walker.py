@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +10,9 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from minigrid.envs import MemoryEnv
 
+from lssvwm_envs.explorers.memory_view import LEFT, Pose, Sights, ends, moved, pose_of, way
 from lssvwm_envs.explorers.registry import explorer, made_of
 from lssvwm_envs.make import single_envs
-
-LEFT, RIGHT, FORWARD = 0, 1, 2
-DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1))
-Pose = tuple[int, int, int]  # x, y, direction
 
 
 @dataclass
@@ -46,8 +42,7 @@ class MemoryWalker:
     """
 
     def __init__(self, envs: VectorEnv, seed: int, blind: float = 0.2) -> None:
-        self.envs, self.seed, self.blind = single_envs(envs), seed, blind
-        self.views: dict[tuple[int, int], frozenset[Pose]] = {}
+        self.envs, self.seed, self.blind, self.sights = single_envs(envs), seed, blind, Sights()
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = False
@@ -60,16 +55,16 @@ class MemoryWalker:
 
     def _begin(self, env: Any) -> _Walk:
         rng = np.random.default_rng([self.seed, env.np_random_seed % 2**63])
-        sees = self._poses_that_see_the_object(env)
+        sees = self.sights.of(env)
         x, y = env.success_pos[0], env.height // 2
         hidden = sorted(
             (i, j, d)
             for i in range(1, x + 1)
             for j in range(1, env.height - 1)
             for d in range(4)
-            if env.grid.get(i, j) is None and (i, j) not in _ends(env) and (i, j, d) not in sees
+            if env.grid.get(i, j) is None and (i, j) not in ends(env) and (i, j, d) not in sees
         )
-        hidden = [pose for pose in hidden if _path(env, (*_position(env), env.agent_dir), pose.__eq__) is not None]
+        hidden = [pose for pose in hidden if way(env, pose_of(env), pose.__eq__) is not None]
         goals: list[Callable[[Pose], bool]] = []
         if rng.random() >= self.blind:
             goals.append(sees.__contains__)
@@ -83,25 +78,9 @@ class MemoryWalker:
         remaining = iter(goals)
         return _Walk(rng, remaining, next(remaining), tuple(target), float(random_rate))
 
-    def _poses_that_see_the_object(self, env: Any) -> frozenset[Pose]:
-        # Walls decide what is seen, and these follow from the size and the length of the corridor.
-        key = (env.width, env.success_pos[0])
-        if key not in self.views:
-            before = env.agent_pos, env.agent_dir
-            seen = set()
-            for i in range(1, env.width - 1):
-                for j in range(1, env.height - 1):
-                    for direction in range(4):
-                        env.agent_pos, env.agent_dir = np.array((i, j)), direction
-                        if env.grid.get(i, j) is None and env.agent_sees(1, env.height // 2 - 1):
-                            seen.add((i, j, direction))
-            env.agent_pos, env.agent_dir = before
-            self.views[key] = frozenset(seen)
-        return self.views[key]
-
 
 def _next_action(env: Any, walk: _Walk) -> int:
-    pose = (*_position(env), int(env.agent_dir))
+    pose = pose_of(env)
     while walk.goal(pose):
         following = next(walk.goals, None)
         if following is None:
@@ -110,42 +89,7 @@ def _next_action(env: Any, walk: _Walk) -> int:
     if walk.rng.random() < walk.random_rate:
         # Of all actions: what a model has never seen done, an agent in its dream will exploit.
         action = int(walk.rng.integers(env.action_space.n))
-        if _moved(pose, action)[:2] not in _ends(env):
+        if moved(pose, action)[:2] not in ends(env):
             return action
-    path = _path(env, pose, walk.goal, walk.target)
-    return path[0] if path else LEFT
-
-
-def _path(
-    env: Any, start: Pose, goal: Callable[[Pose], bool], target: tuple[int, int] | None = None
-) -> list[int] | None:
-    """Fewest actions from a pose to the goal, entering no end of the world but `target`; None if there is no way."""
-    queue: deque[tuple[Pose, list[int]]] = deque([(start, [])])
-    visited = {start}
-    while queue:
-        pose, actions = queue.popleft()
-        if goal(pose):
-            return actions
-        for action in (FORWARD, LEFT, RIGHT):
-            after = _moved(pose, action)
-            end = after[:2] in _ends(env) and after[:2] != target
-            if after in visited or end or env.grid.get(*after[:2]) is not None:
-                continue
-            visited.add(after)
-            queue.append((after, [*actions, action]))
-    return None
-
-
-def _moved(pose: Pose, action: int) -> Pose:
-    x, y, direction = pose
-    if action == FORWARD:
-        return x + DIRECTIONS[direction][0], y + DIRECTIONS[direction][1], direction
-    return x, y, (direction + (1 if action == RIGHT else -1)) % 4
-
-
-def _position(env: Any) -> tuple[int, int]:
-    return int(env.agent_pos[0]), int(env.agent_pos[1])
-
-
-def _ends(env: Any) -> tuple[tuple[int, int], tuple[int, int]]:
-    return tuple(env.success_pos), tuple(env.failure_pos)
+    actions = way(env, pose, walk.goal, walk.target)
+    return actions[0] if actions else LEFT

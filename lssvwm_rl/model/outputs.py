@@ -1,0 +1,27 @@
+"""What a world model says."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from lssvwm_rl.model.memory import Memory
+
+
+class Prediction(NamedTuple):
+    """Read from committed frames."""
+
+    reward: Tensor  # (B, T) float32
+    terminated: Tensor  # (B, T) float32 probability
+    features: Tensor  # (B, T, R) float32 in [-1, 1]
+
+
+class Imagined(NamedTuple):
+    """One dreamt step."""
+
+    frame: Tensor  # (B, H, W, C) uint8
+    vector: Tensor | None  # (B, V) float32
+    reward: Tensor  # (B,) float32
+    terminated: Tensor  # (B,) float32 probability
+    memory: Memory

@@ -1,0 +1,92 @@
+"""Rehearsal: a few more updates of the heads per batch, on what they read of recent batches.
+
+What decides a reward or an end is in few frames, and often a product of two things that were seen: a head needs
+hundreds of looks at such frames, and one update of the whole model costs as much as a hundred of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lssvwm_rl.model.heads import ContinuationHead, RewardHead
+
+KEPT = 8192  # frames
+DRAWN = 256  # frames per update
+FLOOR = 0.1  # added to losses, as a share of their mean, where frames are drawn by their losses
+LEARNING_RATE = 1e-3
+
+
+class Readings(NamedTuple):
+    """What heads read from M frames, without gradients, and what they should have said."""
+
+    features: Tensor
+    """(M, R)."""
+    rewards: Tensor
+    """(M,)."""
+    terminated: Tensor
+    """(M,) bool."""
+    losses: Tensor
+    """(M,), of both heads together, when they were read."""
+
+
+class Rehearsal:
+    """Keeps the last readings, and updates the heads on draws of them.
+
+    Frames are drawn by their losses and count by the inverse, so that what the heads learn is unbiased.
+    """
+
+    def __init__(
+        self,
+        reward: RewardHead,
+        continuation: ContinuationHead,
+        updates: int = 4,
+        reduce: Callable[[list[Tensor]], None] | None = None,
+    ):
+        """
+        Args:
+            updates: per batch.
+            reduce: puts into tensors their means over devices that train together, each with draws of its own.
+        """
+        self.heads, self.updates, self.reduce = (reward, continuation), updates, reduce
+        self.parameters = [p for head in self.heads for p in head.parameters()]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.0)
+        self.kept: Readings | None = None
+
+    def go(self, fresh: Readings, rate: float, generator: torch.Generator) -> None:
+        """Keep what was read and update the heads.
+
+        Args:
+            rate: of this moment's learning rate in the peak's.
+            generator: on the readings' device.
+        """
+        before = self.kept
+        joined = fresh if before is None else Readings(*(torch.cat(p)[-KEPT:] for p in zip(before, fresh, strict=True)))
+        self.kept = joined
+        chance = joined.losses + FLOOR * joined.losses.mean() + 1e-9
+        reward, continuation = self.heads
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * LEARNING_RATE
+        for _ in range(self.updates):
+            rows = torch.multinomial(chance, DRAWN, replacement=True, generator=generator)
+            drawn = Readings(*(part[rows] for part in joined))
+            weight = chance.mean() / chance[rows]
+            loss = reward.loss(drawn.features, drawn.rewards) + continuation.loss(drawn.features, drawn.terminated)
+            self.optimizer.zero_grad()
+            (weight * loss).mean().backward()
+            if self.reduce is not None:
+                self.reduce([p.grad for p in self.parameters if p.grad is not None])
+            self.optimizer.step()
+
+    def state_dict(self) -> dict:
+        """What `load_state_dict` takes, of tensors alone."""
+        kept = {} if self.kept is None else dict(zip(Readings._fields, self.kept, strict=True))
+        return {"optimizer": self.optimizer.state_dict(), "kept": kept}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from what was saved."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.kept = Readings(**state["kept"]) if state["kept"] else None

@@ -1,0 +1,59 @@
+"""The shipped checkpoint is right about both of two histories, and the command leaves all files."""
+
+from __future__ import annotations
+
+import json
+
+import imageio.v3 as iio
+import pytest
+
+from lssvwm_envs.paired.record import record_pairs
+from lssvwm_rl.cli import main
+from lssvwm_rl.measures.paired import measure_pairs
+from lssvwm_rl.model.checkpoints import load_world_model
+
+MEMORY = "MiniGrid-MemoryS7-v0"
+
+
+def test_the_shipped_checkpoint_answers_from_its_memory():
+    """In worlds that nothing else was measured on, and after agreement beyond the reach of all its windows."""
+    pairs = record_pairs(MEMORY, {}, 40, first=3_000_000)
+    shares = measure_pairs(load_world_model("minigrid-memory"), pairs)
+    for each in (shares.reward, shares.frames):
+        assert each is not None and each.pairs == 40
+        assert each.right >= 0.95 and each.exchanged >= 0.95
+        assert 0.4 <= each.wiped <= 0.6
+
+
+def test_the_command_writes_everything_and_names_what_it_played(tmp_path, capsys):
+    out = tmp_path / "paired"
+    main(["bench", "paired", "--pairs", "3", "--denoise-steps", "1", "--out", str(out)])
+    assert sorted(path.name for path in out.iterdir()) == ["paired.json", "paired.md", "paired.png"]
+    written = json.loads((out / "paired.json").read_text())
+    assert written["settings"]["env"] == MEMORY and written["settings"]["away"] == written["results"]["reach"] == 13
+    (row,) = written["results"]["rows"]
+    assert (row["predictor"], row["kind"], row["condition"]) == ("minigrid-memory", "block_ssm", "actions")
+    assert row["reward"] == {"pairs": 3, "right": 1.0, "exchanged": 1.0, "wiped": 0.5}
+    assert row["frames"]["pairs"] == 3 and written["results"]["agreement"] >= 12
+    table = (out / "paired.md").read_text()
+    assert table in capsys.readouterr().out and "| frame | 3 |" in table and "| reward or end | 3 | 1.000" in table
+    # Two pairs with two histories each, five pictures a history.
+    height, width = iio.imread(out / "paired.png").shape[:2]
+    assert 0.8 < height / 4 / (width / 5) < 1.5
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--pairs", "0"], "at least 1, not (0, 128, 4, 32, 1)"),
+        (["--reach", "1"], "a reach of 2, not 1"),
+        (["--env", "MiniGrid-Empty-5x5-v0"], "MiniGrid-Empty-5x5-v0 has no twins"),
+        (["--env", "lssvwm/MemoryMaze-5x5-v0"], "has frames of shape"),
+        (["--pairs", "1", "--env-kwargs", "max_steps", "9"], "In 1 worlds no histories agree in 12 frames"),
+    ],
+)
+def test_bad_requests_are_one_sentence(words, said, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["bench", "paired", *words, "--out", str(tmp_path / "no")])
+    text = capsys.readouterr().err
+    assert said in text and text.count("\n") == 1 and not (tmp_path / "no").exists()

@@ -15,7 +15,7 @@ from torch import Tensor
 from lssvwm_rl.model.heads import ContinuationHead, RewardHead
 
 KEPT = 8192  # frames
-DRAWN = 256  # frames per update
+DRAWN = 512  # frames per update
 FLOOR = 0.1  # added to losses, as a share of their mean, where frames are drawn by their losses
 LEARNING_RATE = 1e-3
 
@@ -43,7 +43,7 @@ class Rehearsal:
         self,
         reward: RewardHead,
         continuation: ContinuationHead,
-        updates: int = 4,
+        updates: int = 8,
         reduce: Callable[[list[Tensor]], None] | None = None,
     ):
         """

@@ -74,11 +74,12 @@ class NativeEngine(TorchEngine):
         frame = self._new_frames(memory)
         drawn = self._draw(memory, noise)
         self._prepare(denoise_steps)  # which there cannot be for none
+        inputs = self._following(memory, action, vector, denoise_steps)
         if self._reservoir is None:
-            after, prediction = self._commit(memory, action, vector, frame, drawn, denoise_steps)
+            after, prediction = self._commit(memory, inputs, frame, drawn, denoise_steps)
         else:  # heads need what it reads of the frame
-            self._call(memory, action, vector, frame, drawn, denoise_steps, memory.layers, None)
-            after, prediction = self._commit(memory, action, vector, frame, None, 0)
+            self._call(inputs, frame, drawn, denoise_steps, memory.layers, None)
+            after, prediction = self._commit(memory, inputs, frame, None, 0)
         return Imagined(frame, vector, prediction.reward, prediction.terminated, after)
 
     @torch.no_grad()
@@ -90,7 +91,9 @@ class NativeEngine(TorchEngine):
         frame = self._new_frames(memory)
         drawn = self._draw(memory, noise)
         self._prepare(denoise_steps)  # which there cannot be for none
-        self._call(memory, action, vector, frame, drawn, denoise_steps, memory.layers, None)
+        self._call(
+            self._following(memory, action, vector, denoise_steps), frame, drawn, denoise_steps, memory.layers, None
+        )
         return frame
 
     @torch.no_grad()
@@ -102,32 +105,44 @@ class NativeEngine(TorchEngine):
             return self.model.observe(memory, frames, actions, vectors)
         check_clip(self.model.config, memory.batch_size, frames, actions)
         vector = self._vector(memory, actions[:, 0], None if vectors is None else vectors[:, 0])
-        after, prediction = self._commit(memory, actions[:, 0], vector, frames[:, 0].contiguous(), None, 0)
+        inputs = self._following(memory, actions[:, 0], vector, 0)
+        after, prediction = self._commit(memory, inputs, frames[:, 0].contiguous(), None, 0)
         return after, Prediction(*(field[:, None] for field in prediction))
 
     def _new_frames(self, memory: Memory) -> Tensor:
         return torch.empty(memory.batch_size, *self.model.config.frame_shape, dtype=torch.uint8)
 
     def _commit(
-        self, memory: Memory, action: Tensor, vector: Tensor | None, frame: Tensor, noise: Tensor | None, steps: int
+        self, memory: Memory, inputs: _Inputs, frame: Tensor, noise: Tensor | None, steps: int
     ) -> tuple[Memory, Prediction]:
         """Denoise into the frame, or read it if there are no steps, and commit it; predictions are (B, ...)."""
         rows, config, dtype = memory.batch_size, self.model.config, self.model.dtype
         after = tuple(LayerMemory(*(torch.empty(t.shape, dtype=dtype) for t in layer)) for layer in memory.layers)
         features = torch.empty(rows, config.features, dtype=dtype)
-        self._check(memory, action, vector)
         reservoir = memory.reservoir
         if self._reservoir is not None:
             reservoir = self._reservoir.take_in(frame, reservoir, features)
         reward, end = torch.empty(2, rows, dtype=dtype).unbind()
-        self._call(memory, action, vector, frame, noise, steps, after, (features, reward, end))
+        self._call(inputs, frame, noise, steps, after, (features, reward, end))
         return Memory(after, features, memory.frames + 1, reservoir), Prediction(reward, end, features)
+
+    def _following(self, memory: Memory, action: Tensor, vector: Tensor | None, steps: int) -> _Inputs:
+        """What the kernel needs of the frame that follows a memory, to denoise it in so many steps and commit it."""
+        self._check(memory, action, vector)
+        prepared, dtype = self._prepare(max(steps, 1)), self.model.dtype
+        vector = None if vector is None else vector.to(dtype)
+        return _Inputs(
+            *prepared.modulation(memory, action, vector),
+            memory.frames.contiguous(),
+            torch.tensor(prepared.ratios, dtype=dtype),
+            prepared.token_shift(vector),
+            prepared.places(vector),
+            tuple(LayerMemory(*(t.to(dtype).contiguous() for t in layer)) for layer in memory.layers),
+        )
 
     def _call(
         self,
-        memory: Memory,
-        action: Tensor,
-        vector: Tensor | None,
+        inputs: _Inputs,
         frame: Tensor,
         noise: Tensor | None,
         steps: int,
@@ -135,22 +150,13 @@ class NativeEngine(TorchEngine):
         heads: tuple[Tensor, Tensor, Tensor] | None,
     ) -> None:
         """The kernel; nothing is committed if there are no heads' outputs (features, reward, end) to fill."""
-        self._check(memory, action, vector)
-        prepared, packed = self._prepare(max(steps, 1)), self._packed
-        vector = None if vector is None else vector.to(self.model.dtype)
-        layers, final, rows = prepared.modulation(memory, action, vector)
-        if not steps:
-            layers = layers[-1:]  # of the commit alone
-        places = prepared.places(vector)
-        ratios = torch.tensor(prepared.ratios, dtype=self.model.dtype)
-        net: list[Tensor | int | None] = [layers, final, rows, memory.frames.contiguous(), noise, packed.noise, ratios]
-        net += [packed.position, prepared.token_shift(vector), *packed.patches, frame, *packed.heads]
+        packed, layers = self._packed, inputs.modulation if steps else inputs.modulation[-1:]  # of the commit alone
+        net: list[Tensor | int | None] = [layers, inputs.final, inputs.rows, inputs.frames, noise, packed.noise]
+        net += [inputs.ratios, packed.position, inputs.shift, *packed.patches, frame, *packed.heads]
         pointers = [*net, *(heads or (None, None, None))]
-        dtype = self.model.dtype
-        given = [[t.to(dtype).contiguous() for t in layer] for layer in memory.layers]  # kept until the call is over
-        for i, (old, new) in enumerate(zip(given, after, strict=True)):
+        for i, (old, new) in enumerate(zip(inputs.layers, after, strict=True)):
             pointers += packed.layers[i]
-            pointers.append(None if places is None else places[i])
+            pointers.append(None if inputs.places is None else inputs.places[i])
             pointers += [t if t.numel() else None for t in (*old, *new)]
         before_table, after_table = packed.sizes
         sizes = [len(frame), steps, int(heads is not None), *before_table, layers.shape[1], *after_table, *packed.sides]
@@ -173,6 +179,20 @@ class NativeEngine(TorchEngine):
         if drawn.shape != (len(drawn), *self.model.config.grid, numbers):
             raise ValueError(f"Noise of shape {tuple(drawn.shape)} does not fit the model; draw it with `draw`.")
         return drawn.to(self.model.dtype).contiguous()
+
+
+class _Inputs(NamedTuple):
+    """See `NativeEngine._following`; it holds what the kernel reads until the call is over."""
+
+    modulation: Tensor
+    """This and the next two are what `Prepared.modulation` gives."""
+    final: Tensor
+    rows: Tensor
+    frames: Tensor
+    ratios: Tensor
+    shift: Tensor | None
+    places: Tensor | None
+    layers: tuple[LayerMemory, ...]
 
 
 def _check_bf16(model: WorldModel) -> None:

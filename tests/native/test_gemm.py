@@ -10,9 +10,8 @@ from torch import Tensor
 from torch.nn.functional import gelu, silu
 
 from lssvwm_rl.native.build import SOURCES
-from lssvwm_rl.native.library import Kernels, load_kernels
+from lssvwm_rl.native.library import PANEL, Kernels, load_kernels
 
-PANEL = 64  # columns, a multiple of every processor's panels
 # M, N, K, what to do with the sums; a, bias, c, panels and, of bf16, room for the rounded rows of every thread.
 PRODUCT = """
 #include "gemm.h"

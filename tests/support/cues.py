@@ -54,7 +54,7 @@ class CueEngine:
         return self.model.draw_noise(generators)
 
     def imagine(self, *_: object, **__: object):
-        raise NotImplementedError
+        raise AssertionError("what is checked are predictions, of which none is committed")
 
     def observe(
         self, memory: Memory, frames: Tensor, actions: Tensor, vectors: Tensor | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from lssvwm_rl.files import write_text, written_whole
 from lssvwm_rl.model.checkpoint_files import MODEL_CONFIG, WEIGHTS, named_as_now
@@ -34,3 +34,19 @@ def write_checkpoint(folder: Path, config: WorldModelConfig, weights: Mapping[st
     with written_whole(folder / WEIGHTS) as path:
         save_file({name: t.detach().cpu().contiguous() for name, t in weights.items()}, path)
     write_text(folder / MODEL_CONFIG, config.to_json())
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
+    """Put the weights of a checkpoint into a model made from its config.
+
+    Raises:
+        ValueError: if they are not those of such a model.
+    """
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        mismatch = " ".join(str(error).split(":", 1)[-1].split())
+        raise ValueError(
+            f"The weights in {folder} are not those of its config.json ({mismatch[:200]}...); put the config.json back "
+            "that they were saved with."
+        ) from error

@@ -34,9 +34,10 @@ class ActionEmbedding(nn.Module):
     Args:
         action_space: as `lssvwm_rl.spaces.space_to_json` writes it.
         width: of the embedding.
+        linear: whether numbers of a Box are embedded linearly.
     """
 
-    def __init__(self, action_space: dict[str, Any], width: int):
+    def __init__(self, action_space: dict[str, Any], width: int, linear: bool = False):
         super().__init__()
         space = space_from_json(action_space)
         self.centre: Tensor
@@ -50,7 +51,9 @@ class ActionEmbedding(nn.Module):
             inside = torch.tensor(bounded)
             self.register_buffer("centre", torch.where(inside, (low + high) / 2, 0.0), persistent=False)
             self.register_buffer("half_range", torch.where(inside, (high - low) / 2, 1.0), persistent=False)
-            self.embed: nn.Module = nn.Sequential(nn.Linear(len(low), width), nn.SiLU(), nn.Linear(width, width))
+            self.embed: nn.Module = nn.Linear(len(low), width)
+            if not linear:
+                self.embed = nn.Sequential(self.embed, nn.SiLU(), nn.Linear(width, width))
         else:
             sizes, starts = (
                 (space.nvec.tolist(), space.start.tolist())

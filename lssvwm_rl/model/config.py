@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from lssvwm_rl.model.backends import BACKENDS
+from lssvwm_rl.model.fast_weights import FastWeightsConfig
 from lssvwm_rl.model.reservoir import ReservoirConfig
 
 FORMAT_VERSION = 2
@@ -116,6 +117,8 @@ class ModelConfig:
 
     reservoir: ReservoirConfig = field(default_factory=ReservoirConfig)
     """Of fixed features of all that was seen, beside the trained ones; policies then read these instead of sketches."""
+    fast_weights: FastWeightsConfig = field(default_factory=FastWeightsConfig)
+    """Of the associative memory that tells the denoiser what followed, when this happened before."""
 
     @property
     def features(self) -> int:
@@ -158,6 +161,8 @@ class WorldModelConfig(ModelConfig):
             del plain["token_noise"]
         if not self.reservoir.blocks:
             del plain["reservoir"]
+        if not self.fast_weights.size:
+            del plain["fast_weights"]
         return json.dumps({"format_version": FORMAT_VERSION, **plain}, indent=2)
 
     @classmethod
@@ -182,6 +187,8 @@ class WorldModelConfig(ModelConfig):
                 sizes = d["reservoir"]
                 lists = {name: tuple(sizes[name]) for name in ("blocks", "half_lives")}
                 d["reservoir"] = ReservoirConfig(**{**sizes, **lists})
+            if "fast_weights" in d:
+                d["fast_weights"] = FastWeightsConfig(**d["fast_weights"])
             return cls(**{**d, "frame_shape": tuple(d["frame_shape"]), "grid": tuple(d["grid"])})
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"This is not a world model's config ({error}).") from error

@@ -17,6 +17,7 @@ from lssvwm_rl.files import written_whole
 from lssvwm_rl.model.sketch import read_out
 
 PARTS = ("states", "keys", "values")  # of a layer, in files
+FIXED = ("reservoir", "fast_weights")  # what is written by weights that are never trained
 
 
 class LayerMemory(NamedTuple):
@@ -47,6 +48,8 @@ class Memory:
     """(B,) int64, frames committed since the episode began."""
     reservoir: tuple[Tensor, ...] = ()
     """Of every scan of the reservoir (B, n_blocks, heads, P) float32; none in models without one."""
+    fast_weights: tuple[Tensor, ...] = ()
+    """The last frame's codes and the matrices, see `fast_weights.States`; none in models without."""
 
     @property
     def batch_size(self) -> int:
@@ -119,10 +122,11 @@ class Memory:
         return self._map(lambda t: t.to(device))
 
     def tensors(self) -> dict[str, Tensor]:
-        """Flat names, as saved: "states.0", "keys.0", "values.0", "reservoir.0" and so on, "features", "frames"."""
+        """Flat names, as saved: "states.0", "keys.0", "values.0", "reservoir.0", "fast_weights.0" and so on, "features", "frames"."""
         parts = zip(PARTS, zip(*self.layers, strict=True), strict=True)
         named = {f"{part}.{i}": t for part, stack in parts for i, t in enumerate(stack)}
-        named |= {f"reservoir.{i}": t for i, t in enumerate(self.reservoir)}
+        for part in FIXED:
+            named |= {f"{part}.{i}": t for i, t in enumerate(getattr(self, part))}
         return {**named, "features": self.features, "frames": self.frames}
 
     @classmethod
@@ -142,9 +146,9 @@ class Memory:
         count = sum(name.startswith(f"{PARTS[0]}.") for name in tensors)
         try:
             layers = tuple(LayerMemory(*(tensors[f"{part}.{i}"] for part in PARTS)) for i in range(count))
-            scans = sum(name.startswith("reservoir.") for name in tensors)
-            reservoir = tuple(tensors[f"reservoir.{i}"] for i in range(scans))
-            return cls(layers, tensors["features"], tensors["frames"], reservoir)
+            counts = {part: sum(name.startswith(f"{part}.") for name in tensors) for part in FIXED}
+            fixed = {part: tuple(tensors[f"{part}.{i}"] for i in range(counts[part])) for part in FIXED}
+            return cls(layers, tensors["features"], tensors["frames"], **fixed)
         except KeyError as error:
             raise ValueError(f"These tensors are not a memory: {error} is missing.") from error
 

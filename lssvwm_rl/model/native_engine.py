@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lssvwm_rl.model.checks import check_clip
+from lssvwm_rl.model.fast_weights import Expected
 from lssvwm_rl.model.flow import Noise
 from lssvwm_rl.model.heads import ContinuationHead, RewardHead
 from lssvwm_rl.model.memory import LayerMemory, Memory
@@ -119,24 +120,29 @@ class NativeEngine(TorchEngine):
         rows, config, dtype = memory.batch_size, self.model.config, self.model.dtype
         after = tuple(LayerMemory(*(torch.empty(t.shape, dtype=dtype) for t in layer)) for layer in memory.layers)
         features = torch.empty(rows, config.features, dtype=dtype)
-        reservoir = memory.reservoir
+        reservoir, fast_weights = memory.reservoir, memory.fast_weights
         if self._reservoir is not None:
             reservoir = self._reservoir.take_in(frame, reservoir, features)
         reward, end = torch.empty(2, rows, dtype=dtype).unbind()
         self._call(inputs, frame, noise, steps, after, (features, reward, end))
-        return Memory(after, features, memory.frames + 1, reservoir), Prediction(reward, end, features)
+        if inputs.expected is not None:
+            patches = self.model.patches.from_frames(frame[:, None], dtype)[:, 0]
+            fast_weights = self.model.fast_weights.write(inputs.expected, patches, fast_weights)
+        return Memory(after, features, memory.frames + 1, reservoir, fast_weights), Prediction(reward, end, features)
 
     def _following(self, memory: Memory, action: Tensor, vector: Tensor | None, steps: int) -> _Inputs:
         """What the kernel needs of the frame that follows a memory, to denoise it in so many steps and commit it."""
         self._check(memory, action, vector)
         prepared, dtype = self._prepare(max(steps, 1)), self.model.dtype
         vector = None if vector is None else vector.to(dtype)
+        expected = prepared.expect(memory, action, vector)
         return _Inputs(
             *prepared.modulation(memory, action, vector),
             memory.frames.contiguous(),
             torch.tensor(prepared.ratios, dtype=dtype),
-            prepared.token_shift(vector),
+            prepared.token_shift(vector, expected),
             prepared.places(vector),
+            expected,
             tuple(LayerMemory(*(t.to(dtype).contiguous() for t in layer)) for layer in memory.layers),
         )
 
@@ -192,6 +198,7 @@ class _Inputs(NamedTuple):
     ratios: Tensor
     shift: Tensor | None
     places: Tensor | None
+    expected: Expected | None
     layers: tuple[LayerMemory, ...]
 
 
@@ -205,8 +212,8 @@ def _check_bf16(model: WorldModel) -> None:
 
 
 def _shapes(memory: Memory) -> list[torch.Size]:
-    """Of a row's layers and reservoir."""
-    return [t.shape[1:] for part in (*memory.layers, memory.reservoir) for t in part]
+    """Of a row's layers, reservoir and fast weights."""
+    return [t.shape[1:] for part in (*memory.layers, memory.reservoir, memory.fast_weights) for t in part]
 
 
 class _Packed(NamedTuple):

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lssvwm_rl.model.fast_weights import Expected
 from lssvwm_rl.model.memory import LayerMemory
 from lssvwm_rl.model.prepared import Prepared, PreparedAttention, PreparedLayer, PreparedScan
 
@@ -31,11 +32,14 @@ class Inputs(NamedTuple):
     final_modulation: Tensor
     rows: Tensor
     shift: Tensor | None
-    """(B, D), see `Prepared.token_shift`."""
+    """(B, n, D), see `Prepared.token_shift`."""
     places: Tensor | None
     """(L, B, N), see `Prepared.places`."""
     reservoir: tuple[Tensor, ...] = ()
-    """Of the memory."""
+    """This and the next are of the memory."""
+    fast_weights: tuple[Tensor, ...] = ()
+    expected: Expected | None = None
+    """See `Prepared.expect`."""
 
 
 class LayerPass(NamedTuple):
@@ -64,6 +68,7 @@ class Dreamt(NamedTuple):
     reward: Tensor
     terminated: Tensor
     reservoir: tuple[Tensor, ...]
+    fast_weights: tuple[Tensor, ...]
 
 
 def denoise(weights: Prepared, inputs: Inputs) -> Tensor:
@@ -81,7 +86,9 @@ def dream(weights: Prepared, inputs: Inputs) -> Dreamt:
     hidden, states = _run(weights, tokens, passes, _rows(weights, inputs.modulation[-1], inputs), write=True)
     grid = (B, 1, *model.config.grid, -1)
     features, reservoir = model.features_of(hidden.view(grid), clean.view(grid), inputs.reservoir)
-    features = features[:, 0]
+    features, fast_weights = features[:, 0], inputs.fast_weights
+    if inputs.expected is not None:
+        fast_weights = model.fast_weights.write(inputs.expected, clean.view(B, *model.config.grid, -1), fast_weights)
     return Dreamt(
         _picture(weights, pixels, B),
         _committed(inputs.layers, passes, states, n),
@@ -89,6 +96,7 @@ def dream(weights: Prepared, inputs: Inputs) -> Dreamt:
         model.reward_head(features),
         model.continuation_head(features),
         reservoir,
+        fast_weights,
     )
 
 
@@ -109,7 +117,7 @@ def _denoised(weights: Prepared, inputs: Inputs, passes: list[LayerPass]) -> Ten
 
 def _position(weights: Prepared, inputs: Inputs) -> Tensor:
     """What is added to embedded frames, (n, D) or (B, n, D)."""
-    return weights.position if inputs.shift is None else weights.position + inputs.shift[:, None]
+    return weights.position if inputs.shift is None else weights.position + inputs.shift
 
 
 def _begin(weights: Prepared, inputs: Inputs) -> list[LayerPass]:

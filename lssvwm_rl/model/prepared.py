@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lssvwm_rl.model.attention.local import FrameLocalAttention
 from lssvwm_rl.model.backbone import Layer
+from lssvwm_rl.model.fast_weights import Expected
 from lssvwm_rl.model.flow import FINEST, noise_levels, steps_index
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.scan.block import BlockScan
@@ -152,9 +153,19 @@ class Prepared:
                 raise ValueError(f"Action {wrong} is not in Discrete({space['n']}, start={space['start']}).")
         return (*self.table, torch.where(first, space["n"], moved))
 
-    def token_shift(self, vector: Tensor | None) -> Tensor | None:
-        """(B, D), which the frame's vector (B, V) adds to its tokens; None for models without vectors."""
-        return None if vector is None else self.model.vector_in(vector)
+    def expect(self, memory: Memory, action: Tensor, vector: Tensor | None) -> Expected | None:
+        """What the fast weights recall of the frame that follows a memory; None for models without."""
+        if not self.model.config.fast_weights.size:
+            return None
+        return self.model.fast_weights.expect(action, memory.frames == 0, vector, memory.fast_weights)
+
+    def token_shift(self, vector: Tensor | None, expected: Expected | None) -> Tensor | None:
+        """(B, n, D), which the frame's vector (B, V) and what is recalled of it add to its tokens; None for nothing."""
+        shift = None if vector is None else self.model.vector_in(vector)[:, None]
+        if expected is not None:
+            recalled = self.model.fast_weights.tokens(expected).flatten(1, 2)
+            return recalled if shift is None else recalled + shift
+        return None if shift is None else shift.expand(-1, len(self.position), -1).contiguous()
 
     def places(self, vector: Tensor | None) -> Tensor | None:
         """(L, B, N), which the frame's vector (B, V), as address, adds to B and C of each scan before their norms."""

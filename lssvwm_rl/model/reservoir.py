@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lssvwm_rl.model.draws import Draws
 from lssvwm_rl.model.precision import at_least_fp32
 
 States = tuple[Tensor, ...]
@@ -76,7 +76,7 @@ class Reservoir(nn.Module):
     def __init__(self, config: ReservoirConfig, patch: int, channels: int, grid: tuple[int, int]):
         super().__init__()
         self.config, self.grid = config, grid
-        draw = _Draws(seed=len(config.blocks))
+        draw = Draws(seed=len(config.blocks))
         width, inner = config.width, config.heads * config.head_size
         self.embed: Tensor
         self.embed_bias: Tensor
@@ -210,13 +210,3 @@ def leaky_sums(written: Tensor, decay: Tensor, state: Tensor) -> Tensor:
         state = parts[-1][:, -1]
     return torch.cat(parts, dim=1)
 
-
-class _Draws:
-    """Uniform numbers of unit variance, the same on every machine: raw bits are what numpy promises never to change."""
-
-    def __init__(self, seed: int):
-        self.bits = np.random.PCG64(seed)
-
-    def __call__(self, *shape: int) -> Tensor:
-        unit = (self.bits.random_raw(math.prod(shape)) >> np.uint64(11)) * 2.0**-53
-        return torch.from_numpy((2 * unit - 1) * math.sqrt(3)).view(shape)

@@ -46,7 +46,7 @@ class TorchEngine:
         vector = self._vector(memory, action, vector)
         prepared = self._prepare(denoise_steps)
         dreamt = self._dream(prepared, self._inputs(prepared, memory, action, noise, vector))
-        after = Memory(dreamt.layers, dreamt.features, memory.frames + 1, dreamt.reservoir)
+        after = Memory(dreamt.layers, dreamt.features, memory.frames + 1, dreamt.reservoir, dreamt.fast_weights)
         return Imagined(dreamt.frame, vector, dreamt.reward, dreamt.terminated, after)
 
     @torch.no_grad()
@@ -87,12 +87,15 @@ class TorchEngine:
         drawn = self.draw(noise)
         if len(drawn) != memory.batch_size:
             raise ValueError(f"The noise of {len(drawn)} rows is not that of {memory.batch_size}; give each row one.")
+        expected = prepared.expect(memory, action, vector)
         return Inputs(
             memory.layers,
             memory.frames,
             drawn,
             *prepared.modulation(memory, action, vector),
-            prepared.token_shift(vector),
+            prepared.token_shift(vector, expected),
             prepared.places(vector),
             memory.reservoir,
+            memory.fast_weights,
+            expected,
         )

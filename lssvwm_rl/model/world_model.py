@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from lssvwm_rl.model.backbone import Backbone, Masks, Pass, modulate
 from lssvwm_rl.model.checkpoint_files import resolve_checkpoint
-from lssvwm_rl.model.checkpoint_weights import read_checkpoint, write_checkpoint
+from lssvwm_rl.model.checkpoint_weights import load_weights, read_checkpoint, write_checkpoint
 from lssvwm_rl.model.checks import check_clip
 from lssvwm_rl.model.conditioning import ActionEmbedding, NoiseEmbedding, VectorEmbedding
 from lssvwm_rl.model.config import WorldModelConfig
+from lssvwm_rl.model.fast_weights import FastWeights
 from lssvwm_rl.model.flow import FINEST, Noise, embedded_noise, euler_sample, steps_index
 from lssvwm_rl.model.heads import ContinuationHead, RewardHead
 from lssvwm_rl.model.memory import LayerMemory, Memory
@@ -58,6 +59,9 @@ class WorldModel(nn.Module):
         )
         if config.reservoir.blocks:
             self.reservoir = Reservoir(config.reservoir, pixels, C, config.grid)
+        if config.fast_weights.size:
+            sizes = config.fast_weights, width, pixels, config.grid
+            self.fast_weights = FastWeights(*sizes, config.action_space, config.vector_size)
         features, focus = config.features, bool(config.reservoir.blocks)
         self.reward_head = RewardHead(features, config.head_width, focus)
         self.continuation_head = ContinuationHead(features, config.head_width, focus)
@@ -92,7 +96,8 @@ class WorldModel(nn.Module):
         features = at_least_fp32(self.position).new_zeros(batch_size, self.config.features)
         frames = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
         states = self.reservoir.initial_state(batch_size) if self.config.reservoir.blocks else ()
-        return Memory(self.backbone.initial_memory(batch_size), features, frames, states)
+        fast = self.fast_weights.initial_state(batch_size) if self.config.fast_weights.size else ()
+        return Memory(self.backbone.initial_memory(batch_size), features, frames, states, fast)
 
     @torch.no_grad()
     def observe(
@@ -133,10 +138,12 @@ class WorldModel(nn.Module):
         """As `observe`, without its checks and with the vectors known; masks as in `denoise`."""
         x = self.patches.from_frames(frames, self.dtype)
         tau = x.new_zeros(*x.shape[:2], 1)
-        hidden, _, layers = self.run(self.patch_in(x)[:, :, None], tau, actions, vectors, memory, masks=masks)
+        recalled, fast = self.recall_frames(x, actions, vectors, memory)
+        tokens = self.patch_in(x) if recalled is None else self.patch_in(x) + recalled
+        hidden, _, layers = self.run(tokens[:, :, None], tau, actions, vectors, memory, masks=masks)
         features, reservoir = self.features_of(hidden[:, :, 0], x, memory.reservoir)
         prediction = Prediction(self.reward_head(features), self.continuation_head(features), features)
-        return Memory(layers, features[:, -1], memory.frames + frames.shape[1], reservoir), prediction
+        return Memory(layers, features[:, -1], memory.frames + frames.shape[1], reservoir, fast), prediction
 
     @torch.no_grad()
     def imagine(
@@ -179,16 +186,20 @@ class WorldModel(nn.Module):
         if len(drawn) != memory.batch_size:
             raise ValueError(f"The noise of {len(drawn)} rows is not that of {memory.batch_size}; give each row one.")
         masks = self.backbone.masks(memory.frames) if masks is None else masks
-        weight, bias = self.patch_in.weight, self.patch_in.bias
+        weight, added = self.patch_in.weight, self.patch_in.bias
+        if self.config.fast_weights.size:
+            vector = None if vectors is None else vectors[:, 0]
+            expected = self.fast_weights.expect(action, memory.frames == 0, vector, memory.fast_weights)
+            added = added + self.fast_weights.tokens(expected)
 
-        def denoise(tokens: Tensor, tau: Tensor) -> Tensor:
-            return self.denoise(tokens, tau, steps, action, vectors, memory, masks)
+        def denoise(embedded: Tensor, tau: Tensor) -> Tensor:
+            return self.denoise(embedded + added, tau, steps, action, vectors, memory, masks)
 
         if self.config.token_noise:  # the flow of embedded frames W x, without the bias
             drawn, embed = drawn @ self.noise_factor(), lambda x: F.linear(x, weight)
-            x = euler_sample(lambda tokens, tau: denoise(tokens + bias, tau), drawn, denoise_steps, shift, embed)
+            x = euler_sample(denoise, drawn, denoise_steps, shift, embed)
         else:
-            x = euler_sample(lambda x, tau: denoise(self.patch_in(x), tau), drawn, denoise_steps, shift)
+            x = euler_sample(lambda x, tau: denoise(F.linear(x, weight), tau), drawn, denoise_steps, shift)
         return self.patches.to_frames(x)
 
     def draw_noise(self, generators: Noise) -> Tensor:
@@ -219,7 +230,7 @@ class WorldModel(nn.Module):
         """One network pass over the frame that follows a memory, which is only read.
 
         Args:
-            tokens: (B, h, w, D), the noised patches after `patch_in`.
+            tokens: (B, h, w, D), the noised patches after `patch_in`, and what is recalled of the frame.
             tau: (B,), its noise level.
             steps: index of the schedule, see `flow.steps_index`.
             action: (B,) or (B, A).
@@ -254,15 +265,7 @@ class WorldModel(nn.Module):
         folder = resolve_checkpoint(checkpoint)
         config, weights = read_checkpoint(folder)
         model = cls(replace(config, backbone=replace(config.backbone, backend=backend)))
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            kind, layers = config.backbone.kind, len(config.backbone.blocks)
-            mismatch = " ".join(str(error).split(":", 1)[-1].split())
-            raise ValueError(
-                f"The weights in {folder} are not those of its config.json, of kind {kind!r} with {layers} layers "
-                f"({mismatch[:200]}...); put the config.json back that they were saved with."
-            ) from error
+        load_weights(model, weights, folder)
         return model.eval()
 
     def next_vector(self, memory: Memory, action: Tensor) -> Tensor:
@@ -284,7 +287,7 @@ class WorldModel(nn.Module):
         """Run the backbone over T frames.
 
         Args:
-            patches: embedded patches (B, T, S, h, w, D).
+            patches: embedded patches (B, T, S, h, w, D), and what is recalled of each frame.
             tau: noise levels (B, T, S).
             actions, vectors: as in `observe`.
             memory: before the first frame.
@@ -332,6 +335,16 @@ class WorldModel(nn.Module):
             return features, ()
         reads, states = self.reservoir(x, reservoir)
         return torch.cat([features, reads], dim=-1), states
+
+    def recall_frames(
+        self, x: Tensor, actions: Tensor, vectors: Tensor | None, memory: Memory
+    ) -> tuple[Tensor | None, States]:
+        """What the fast weights recall of frames (B, T, h, w, D), to be added to their embedded patches, and the states
+        after them; None of models without. Frames are given as clean patches (B, T, h, w, pixels).
+        """
+        if not self.config.fast_weights.size:
+            return None, ()
+        return self.fast_weights(x, actions, self.no_action(memory, x.shape[1]), vectors, memory.fast_weights)
 
     def trained_features(self, hidden: Tensor) -> Tensor:
         """Hidden tokens of the clean stream (..., h, w, D) -> features (..., feature_size) float32 in [-1, 1]."""

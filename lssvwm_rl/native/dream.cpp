@@ -17,7 +17,7 @@ template <class R, class E> struct Net {
   const R* noise;                 // (rows, tokens, noise)
   const E* noise_in;              // noise to tokens
   const R *ratios;                // (steps) of the Euler steps
-  const R *position, *vector;     // (tokens, D) with the bias of the patches; (rows, D) or null
+  const R *position, *vector;     // (tokens, D) with the bias of the patches; (rows, tokens, D) or null
   const E *compose, *pixels_out, *pixels_in;
   const R *compose_bias, *pixels_bias;
   uint8_t* image;  // (rows, H, W, channels): written, or read where there are no steps
@@ -169,7 +169,7 @@ template <class R, class E> struct Walk {
       R* x = w.x + t * D;
       SIMD for (int64_t i = 0; i < D; i++) x[i] = from[i] + position[i];
       if (!net.vector) continue;
-      const R* vector = net.vector + (row0 + t / n) * D;
+      const R* vector = net.vector + (row0 * n + t) * D;
       SIMD for (int64_t i = 0; i < D; i++) x[i] += vector[i];
     }
   }

@@ -41,6 +41,10 @@ class Clip:
     """(B, T), an independent noise level for every frame."""
     context_noise: float
     """See `ObjectiveConfig.context_noise`."""
+    recalled: Tensor | None = None
+    """Embedded (B, T, h, w, D), what fast weights tell of every frame; None for models without."""
+    fast_weights: tuple[Tensor, ...] = ()
+    """Of the memory after the last frame."""
 
 
 @dataclass(frozen=True)

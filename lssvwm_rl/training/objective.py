@@ -89,8 +89,9 @@ class Objective(nn.Module):
         model = self.model
         start = model.initial_memory(len(batch.mask)) if memory is None else memory
         noised, clip = self._noised(batch, start, generator)
+        tokens = noised.tokens if clip.recalled is None else noised.tokens + clip.recalled[:, :, None]
         hidden, condition, layers = model.run(
-            noised.tokens, noised.tau, batch.actions, batch.vectors, start, noised.steps, recompute=self.recompute
+            tokens, noised.tau, batch.actions, batch.vectors, start, noised.steps, recompute=self.recompute
         )
         streams = hidden.unbind(2)  # one in a prefix clip, whose clean part is read
         predicted = model.predict(streams[0][:, :, None], condition[:, :, :1])[:, :, 0]
@@ -99,7 +100,7 @@ class Objective(nn.Module):
         if memory is None:
             return losses, None, readings
         if noised.writes_clean:
-            after = Memory(layers, features[:, -1], start.frames + batch.mask.shape[1], reservoir)
+            after = Memory(layers, features[:, -1], start.frames + batch.mask.shape[1], reservoir, clip.fast_weights)
             return losses, after.detach(), readings
         # Some frames were noised: what stays is what inference would have committed.
         return losses, model.observe(start, batch.frames, batch.actions, batch.vectors)[0], readings
@@ -116,7 +117,8 @@ class Objective(nn.Module):
         # Patches are embedded linearly, so they are noised after it, where a frame is much smaller.
         tokens = at_least_fp32(model.patch_in(x))
         noise, noise_tokens = draw_noise(model, tokens.shape, generator)
-        clip = Clip(model, batch, memory, x, noise, tokens, noise_tokens, tau, config.context_noise)
+        recalled = model.recall_frames(x, batch.actions, batch.vectors, memory)
+        clip = Clip(model, batch, memory, x, noise, tokens, noise_tokens, tau, config.context_noise, *recalled)
         return way(clip, generator), clip
 
     def _losses(

@@ -88,6 +88,7 @@ def shortcut_frames(clip: Clip, jump: Shortcut, clean: Tensor, clean_tau: Tensor
         pair = torch.stack([at_least_fp32(model.patch_in(noised)), clean[rows]], dim=2)
         taus = torch.stack([tau, clean_tau[rows]], dim=2)
         both = torch.stack([steps, torch.full_like(steps, FINEST)], dim=2)
+        pair = pair if clip.recalled is None else pair + clip.recalled[rows][:, :, None]
         hidden, condition, _ = model.run(pair, taus, batch.actions[rows], vectors, start, steps=both)
         return at_least_fp32(model.predict(hidden[:, :, :1], condition[:, :, :1])[:, :, 0])
 

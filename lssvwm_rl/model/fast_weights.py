@@ -66,9 +66,10 @@ class FastWeights(nn.Module):
 
         P <- P + DRIFT,  g = P k / (NOISE + k^T P k),  W <- W + (v - W k) g^T,  P <- P - g (P k)^T
 
-    which is a Kalman filter for weights that wander slowly, from W = 0 and P = 1 on. A key is [sin, cos] of random projections (Rahimi & Recht 2007): of the codes of the frame before and the action
-    since, and, in models with vectors, of the frame's vector. `fit` takes the patches' principal components from the
-    data; they are saved with the model. Trained is one linear layer alone, which reads what is recalled.
+    which is a Kalman filter for weights that wander slowly, from W = 0 and P = 1 on. A key is [sin, cos] of random
+    projections (Rahimi & Recht 2007): of the codes of the frame before and the action since, and, in models with
+    vectors, of the frame's vector. `fit` takes the patches' principal components from the data; they are saved with the
+    model. Trained is one linear layer alone, which reads what is recalled.
 
     Args:
         width: of the model's tokens, D.
@@ -135,8 +136,8 @@ class FastWeights(nn.Module):
             states: before the first frame.
 
         Returns:
-            What is recalled for every frame from the ones before it, as tokens (B, T, h, w, D), and the states after the
-            last.
+            What is recalled for every frame from the ones before it, as tokens (B, T, h, w, D), and the states after
+            the last.
         """
         expected, after = self._take_in(patches, actions, none, vectors, states)
         return self.tokens(expected), after

@@ -136,3 +136,8 @@ def two_hot(x: Tensor, limit: float, bins: int) -> Tensor:
     upper_weight = (position - lower)[..., None]
     index = lower.long()
     return F.one_hot(index, bins) * (1 - upper_weight) + F.one_hot(index + 1, bins) * upper_weight
+
+
+def vector_head(size: int, width: int, vector_size: int) -> nn.Sequential:
+    """Features and the embedded action (..., size) -> the next frame's vector (..., V)."""
+    return nn.Sequential(nn.Linear(size, width), nn.SiLU(), nn.Linear(width, vector_size))

@@ -122,7 +122,8 @@ class Memory:
         return self._map(lambda t: t.to(device))
 
     def tensors(self) -> dict[str, Tensor]:
-        """Flat names, as saved: "states.0", "keys.0", "values.0", "reservoir.0", "fast_weights.0" and so on, "features", "frames"."""
+        """Flat names, as saved: "features", "frames", and "states.0", "keys.0", "values.0", "reservoir.0",
+        "fast_weights.0" and so on."""
         parts = zip(PARTS, zip(*self.layers, strict=True), strict=True)
         named = {f"{part}.{i}": t for part, stack in parts for i, t in enumerate(stack)}
         for part in FIXED:

@@ -209,4 +209,3 @@ def leaky_sums(written: Tensor, decay: Tensor, state: Tensor) -> Tensor:
         parts.append(torch.einsum("hts,bsnhp->btnhp", pairs, chunk) + carried)
         state = parts[-1][:, -1]
     return torch.cat(parts, dim=1)
-

@@ -17,7 +17,7 @@ from lssvwm_rl.model.conditioning import ActionEmbedding, NoiseEmbedding, Vector
 from lssvwm_rl.model.config import WorldModelConfig
 from lssvwm_rl.model.fast_weights import FastWeights
 from lssvwm_rl.model.flow import FINEST, Noise, embedded_noise, euler_sample, steps_index
-from lssvwm_rl.model.heads import ContinuationHead, RewardHead
+from lssvwm_rl.model.heads import ContinuationHead, RewardHead, vector_head
 from lssvwm_rl.model.memory import LayerMemory, Memory
 from lssvwm_rl.model.outputs import Imagined, Prediction
 from lssvwm_rl.model.patches import Patches
@@ -69,11 +69,7 @@ class WorldModel(nn.Module):
         if config.vector_size:
             self.vector_in = VectorEmbedding(config.vector_size, width)
             self.vector_condition = VectorEmbedding(config.vector_size, condition)
-            self.vector_head = nn.Sequential(
-                nn.Linear(features + condition, config.head_width),
-                nn.SiLU(),
-                nn.Linear(config.head_width, config.vector_size),
-            )
+            self.vector_head = vector_head(features + condition, config.head_width, config.vector_size)
 
     @property
     def device(self) -> torch.device:
@@ -128,12 +124,7 @@ class WorldModel(nn.Module):
         return self.commit(memory, frames, actions, vectors)
 
     def commit(
-        self,
-        memory: Memory,
-        frames: Tensor,
-        actions: Tensor,
-        vectors: Tensor | None,
-        masks: Masks | None = None,
+        self, memory: Memory, frames: Tensor, actions: Tensor, vectors: Tensor | None, masks: Masks | None = None
     ) -> tuple[Memory, Prediction]:
         """As `observe`, without its checks and with the vectors known; masks as in `denoise`."""
         x = self.patches.from_frames(frames, self.dtype)
@@ -186,7 +177,8 @@ class WorldModel(nn.Module):
         if len(drawn) != memory.batch_size:
             raise ValueError(f"The noise of {len(drawn)} rows is not that of {memory.batch_size}; give each row one.")
         masks = self.backbone.masks(memory.frames) if masks is None else masks
-        weight, added = self.patch_in.weight, self.patch_in.bias
+        weight = self.patch_in.weight
+        added: Tensor = self.patch_in.bias
         if self.config.fast_weights.size:
             vector = None if vectors is None else vectors[:, 0]
             expected = self.fast_weights.expect(action, memory.frames == 0, vector, memory.fast_weights)
@@ -323,13 +315,8 @@ class WorldModel(nn.Module):
         return self.patch_out(modulate(hidden, shift, scale))
 
     def features_of(self, hidden: Tensor, x: Tensor, reservoir: States) -> tuple[Tensor, States]:
-        """What heads read: features (B, T, R) float32 in [-1, 1], and the reservoir's states after the last frame.
-
-        Args:
-            hidden: tokens of the clean stream (B, T, h, w, D).
-            x: the clean patches (B, T, h, w, pixels).
-            reservoir: its states before the first frame.
-        """
+        """What heads read: features (B, T, R) float32 in [-1, 1], from the hidden tokens (B, T, h, w, D) of the clean
+        stream and, with its states before the first frame, the reservoir of clean patches x; and the states after."""
         features = self.trained_features(hidden)
         if not self.config.reservoir.blocks:
             return features, ()
@@ -339,9 +326,8 @@ class WorldModel(nn.Module):
     def recall_frames(
         self, x: Tensor, actions: Tensor, vectors: Tensor | None, memory: Memory
     ) -> tuple[Tensor | None, States]:
-        """What the fast weights recall of frames (B, T, h, w, D), to be added to their embedded patches, and the states
-        after them; None of models without. Frames are given as clean patches (B, T, h, w, pixels).
-        """
+        """What fast weights recall of frames with clean patches x (B, T, h, w, pixels) from the ones before each:
+        (B, T, h, w, D), to be added to embedded patches, None in models without; and the states after them."""
         if not self.config.fast_weights.size:
             return None, ()
         return self.fast_weights(x, actions, self.no_action(memory, x.shape[1]), vectors, memory.fast_weights)

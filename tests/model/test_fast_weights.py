@@ -1,5 +1,4 @@
-"""Fast weights are recursive least squares, in every form in which frames come, and recall what followed when it happened
-before."""
+"""Fast weights are recursive least squares in every form in which frames come, and recall what once followed."""
 
 from __future__ import annotations
 
@@ -119,8 +118,8 @@ def test_what_followed_is_recalled_when_it_happens_again(space):
     places = torch.rand(200, 2, 2, 12, generator=g, dtype=torch.float64) * 2 - 1
     fast.fit(places.flatten(0, 2))
     clip = torch.cat([places[:3], places[3:60], places[:3]])[None]
-    shape = {"Discrete": (), "MultiDiscrete": (2,), "Box": (2,)}[space["type"]]
-    actions = torch.ones(1, clip.shape[1], *shape) if space["type"] == "Box" else torch.ones(1, clip.shape[1], *shape).long()
+    actions = torch.ones(1, clip.shape[1], *(() if space is DISCRETE else (2,)))
+    actions = actions if space is BOX else actions.long()
     none = torch.arange(clip.shape[1])[None] == 0
     _, states = fast(clip, actions, none, None, fast.initial_state(1))
     codes = torch.nn.functional.linear(places[3] - fast.mean, fast.encode).flatten()

@@ -61,6 +61,17 @@ class Expected(NamedTuple):
     """(B, keys), 1 - k^T P k, from 0 for a key like none before to 1."""
 
 
+class Recalled(NamedTuple):
+    """What is recalled, as a model reads it."""
+
+    tokens: Tensor
+    """(..., h, w, D), added to the embedded patches of the frame, noised or not."""
+    picture: Tensor
+    """(..., h, w, pixels), what is recalled of clean patches, without their mean and the fainter the less the key was
+    known; times the noise level it is added to the predicted ones: where all is noise, a prediction begins as what is
+    recalled, and where nothing is, noise tells nothing of it."""
+
+
 class FastWeights(nn.Module):
     """What is best recalled of v, the codes of a frame's patches, by its key k, as the frames come::
 
@@ -125,7 +136,7 @@ class FastWeights(nn.Module):
 
     def forward(
         self, patches: Tensor, actions: Tensor, none: Tensor, vectors: Tensor | None, states: States
-    ) -> tuple[Tensor, States]:
+    ) -> tuple[Recalled, States]:
         """Take in T frames.
 
         Args:
@@ -136,11 +147,10 @@ class FastWeights(nn.Module):
             states: before the first frame.
 
         Returns:
-            What is recalled for every frame from the ones before it, as tokens (B, T, h, w, D), and the states after
-            the last.
+            What is recalled for every frame (B, T) from the ones before it, and the states after the last.
         """
         expected, after = self._take_in(patches, actions, none, vectors, states)
-        return self.tokens(expected), after
+        return self.recalled(expected), after
 
     @torch.no_grad()
     def _take_in(
@@ -187,13 +197,15 @@ class FastWeights(nn.Module):
         covariance.diagonal(dim1=-2, dim2=-1).add_(DRIFT)
         return codes, torch.addcmul(weights, error[..., None], gain[:, :, None]), covariance
 
-    def tokens(self, expected: Expected) -> Tensor:
-        """What is expected (..., keys, n * P) as tokens (..., h, w, D), each of its own patch's values."""
-        known = expected.known[..., None]
+    def recalled(self, expected: Expected) -> Recalled:
+        """What is expected of frames (..., keys, n * P), for the model to read; each token has its own patch's values."""
+        known, dtype = expected.known[..., None], self.read.weight.dtype
         codes = (expected.values * known.square()).unflatten(-1, (*self.grid, self.P))
-        known = known[..., None, None].expand(*codes.shape[:-1], 1)
-        own = torch.cat([codes, known], dim=-1).movedim(-4, -2).flatten(-2)
-        return self.read(own.to(self.read.weight.dtype))
+        share = known**8 / (known**8).sum(dim=-2, keepdim=True).clamp(min=1e-6)  # what is known best tells most
+        mean = (codes * share[..., None, None]).sum(dim=-4)
+        decode = self.encode.T / self.encode.square().sum(dim=1)
+        own = torch.cat([codes, known[..., None, None].expand(*codes.shape[:-1], 1)], dim=-1).movedim(-4, -2)
+        return Recalled(self.read(own.flatten(-2).to(dtype)), F.linear(mean, decode).to(dtype))
 
     def _codes(self, patches: Tensor) -> Tensor:
         """(B, T, h, w, pixels) -> (B, T, n * P)."""

@@ -136,13 +136,17 @@ class NativeEngine(TorchEngine):
         prepared, dtype = self._prepare(max(steps, 1)), self.model.dtype
         vector = None if vector is None else vector.to(dtype)
         expected = prepared.expect(memory, action, vector)
+        recalled, picture = prepared.recall(expected)
         return _Inputs(
             *prepared.modulation(memory, action, vector),
             memory.frames.contiguous(),
             torch.tensor(prepared.ratios, dtype=dtype),
-            prepared.token_shift(vector, expected),
+            torch.tensor(prepared.taus, dtype=dtype),
+            prepared.token_shift(vector, recalled),
             prepared.places(vector),
             expected,
+            None if picture is None else (picture @ prepared.embed).contiguous(),
+            None if picture is None else picture.contiguous(),
             tuple(LayerMemory(*(t.to(dtype).contiguous() for t in layer)) for layer in memory.layers),
         )
 
@@ -158,7 +162,8 @@ class NativeEngine(TorchEngine):
         """The kernel; nothing is committed if there are no heads' outputs (features, reward, end) to fill."""
         packed, layers = self._packed, inputs.modulation if steps else inputs.modulation[-1:]  # of the commit alone
         net: list[Tensor | int | None] = [layers, inputs.final, inputs.rows, inputs.frames, noise, packed.noise]
-        net += [inputs.ratios, packed.position, inputs.shift, *packed.patches, frame, *packed.heads]
+        net += [inputs.ratios, inputs.taus, packed.position, inputs.shift, inputs.recalled, inputs.picture]
+        net += [*packed.patches, frame, *packed.heads]
         pointers = [*net, *(heads or (None, None, None))]
         for i, (old, new) in enumerate(zip(inputs.layers, after, strict=True)):
             pointers += packed.layers[i]
@@ -196,9 +201,13 @@ class _Inputs(NamedTuple):
     rows: Tensor
     frames: Tensor
     ratios: Tensor
+    taus: Tensor
     shift: Tensor | None
     places: Tensor | None
     expected: Expected | None
+    recalled: Tensor | None
+    """Of the picture, (B, n, D)."""
+    picture: Tensor | None
     layers: tuple[LayerMemory, ...]
 
 

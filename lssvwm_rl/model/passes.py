@@ -40,6 +40,8 @@ class Inputs(NamedTuple):
     fast_weights: tuple[Tensor, ...] = ()
     expected: Expected | None = None
     """See `Prepared.expect`."""
+    picture: Tensor | None = None
+    """(B, n, pixels), see `Prepared.recall`."""
 
 
 class LayerPass(NamedTuple):
@@ -102,6 +104,8 @@ def dream(weights: Prepared, inputs: Inputs) -> Dreamt:
 
 def _denoised(weights: Prepared, inputs: Inputs, passes: list[LayerPass]) -> Tensor:
     """Pixels of patches (B*n, pixels), whole numbers of 0 to 255."""
+    picture = inputs.picture
+    recalled = None if picture is None else picture @ weights.embed
     embedded = hidden = inputs.noise.flatten(1, 2) @ weights.noise
     position = _position(weights, inputs)
     for step, ratio in enumerate(weights.ratios):
@@ -110,8 +114,11 @@ def _denoised(weights: Prepared, inputs: Inputs, passes: list[LayerPass]) -> Ten
         hidden = _modulated(hidden, shift, scale)
         if step < weights.denoise_steps - 1:
             predicted = torch.addmm(weights.compose_bias, hidden.flatten(0, 1), weights.compose).view_as(hidden)
+            predicted = predicted if recalled is None else predicted + weights.taus[step] * recalled
             embedded = torch.lerp(embedded, predicted, -ratio)
     pixels = torch.addmm(weights.decode_bias, hidden.flatten(0, 1), weights.decode)
+    if picture is not None:
+        pixels = pixels + weights.taus[-1] * picture.flatten(0, 1)
     return pixels.add_(1).mul_(127.5).round_().clamp_(0, 255)
 
 

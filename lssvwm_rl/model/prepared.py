@@ -93,6 +93,8 @@ class Prepared:
     """S."""
     ratios: tuple[float, ...]
     """(S,), (after - before) / before of the noise levels; the last is -1."""
+    taus: tuple[float, ...]
+    """(S,), the noise levels before."""
     layers: tuple[PreparedLayer, ...]
     noise: Tensor
     """(r, D): of pixel noise or of `token_noise`, see `WorldModel.draw_noise`."""
@@ -159,11 +161,17 @@ class Prepared:
             return None
         return self.model.fast_weights.expect(action, memory.frames == 0, vector, memory.fast_weights)
 
-    def token_shift(self, vector: Tensor | None, expected: Expected | None) -> Tensor | None:
+    def recall(self, expected: Expected | None) -> tuple[Tensor | None, Tensor | None]:
+        """The tokens (B, n, D) and picture (B, n, pixels) of what is expected, see `fast_weights.Recalled`."""
+        if expected is None:
+            return None, None
+        tokens, picture = self.model.fast_weights.recalled(expected)
+        return tokens.flatten(1, 2), picture.flatten(1, 2)
+
+    def token_shift(self, vector: Tensor | None, recalled: Tensor | None) -> Tensor | None:
         """(B, n, D), which the frame's vector (B, V) and what is recalled of it add to its tokens; None for nothing."""
         shift = None if vector is None else self.model.vector_in(vector)[:, None]
-        if expected is not None:
-            recalled = self.model.fast_weights.tokens(expected).flatten(1, 2)
+        if recalled is not None:
             return recalled if shift is None else recalled + shift
         return None if shift is None else shift.expand(-1, len(self.position), -1).contiguous()
 
@@ -184,7 +192,7 @@ class Prepared:
         levels = noise_levels(denoise_steps, self.model.config.noise_shift)
         ratios = tuple((after - before) / before for before, after in zip(levels[:-1], levels[1:], strict=True))
         embedded = _embedded_levels(self.model, levels)
-        changed = replace(self, denoise_steps=denoise_steps, ratios=ratios, levels=embedded)
+        changed = replace(self, denoise_steps=denoise_steps, ratios=ratios, taus=tuple(levels[:-1]), levels=embedded)
         space = self.model.config.action_space
         if self.model.config.vector_size or space["type"] != "Discrete" or space["n"] >= MAX_TABLE:
             return changed
@@ -218,6 +226,7 @@ def prepare(model: WorldModel, denoise_steps: int = 4) -> Prepared:
         model=model,
         denoise_steps=0,
         ratios=(),
+        taus=(),
         layers=tuple(_prepared_layer(layer) for layer in layers),
         noise=(model.noise_factor() if model.config.token_noise else model.patch_in.weight.t()).contiguous(),
         embed=_transposed(model.patch_in),

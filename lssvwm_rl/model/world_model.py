@@ -15,7 +15,7 @@ from lssvwm_rl.model.checkpoint_weights import load_weights, read_checkpoint, wr
 from lssvwm_rl.model.checks import check_clip
 from lssvwm_rl.model.conditioning import ActionEmbedding, NoiseEmbedding, VectorEmbedding
 from lssvwm_rl.model.config import WorldModelConfig
-from lssvwm_rl.model.fast_weights import FastWeights
+from lssvwm_rl.model.fast_weights import FastWeights, Recalled
 from lssvwm_rl.model.flow import FINEST, Noise, embedded_noise, euler_sample, steps_index
 from lssvwm_rl.model.heads import ContinuationHead, RewardHead, vector_head
 from lssvwm_rl.model.memory import LayerMemory, Memory
@@ -130,7 +130,7 @@ class WorldModel(nn.Module):
         x = self.patches.from_frames(frames, self.dtype)
         tau = x.new_zeros(*x.shape[:2], 1)
         recalled, fast = self.recall_frames(x, actions, vectors, memory)
-        tokens = self.patch_in(x) if recalled is None else self.patch_in(x) + recalled
+        tokens = self.patch_in(x) if recalled is None else self.patch_in(x) + recalled.tokens
         hidden, _, layers = self.run(tokens[:, :, None], tau, actions, vectors, memory, masks=masks)
         features, reservoir = self.features_of(hidden[:, :, 0], x, memory.reservoir)
         prediction = Prediction(self.reward_head(features), self.continuation_head(features), features)
@@ -178,14 +178,16 @@ class WorldModel(nn.Module):
             raise ValueError(f"The noise of {len(drawn)} rows is not that of {memory.batch_size}; give each row one.")
         masks = self.backbone.masks(memory.frames) if masks is None else masks
         weight = self.patch_in.weight
-        added: Tensor = self.patch_in.bias
+        added, picture = self.patch_in.bias + 0, weight.new_zeros(1)
         if self.config.fast_weights.size:
             vector = None if vectors is None else vectors[:, 0]
             expected = self.fast_weights.expect(action, memory.frames == 0, vector, memory.fast_weights)
-            added = added + self.fast_weights.tokens(expected)
+            recalled, picture = self.fast_weights.recalled(expected)
+            added = added + recalled
 
         def denoise(embedded: Tensor, tau: Tensor) -> Tensor:
-            return self.denoise(embedded + added, tau, steps, action, vectors, memory, masks)
+            predicted = self.denoise(embedded + added, tau, steps, action, vectors, memory, masks)
+            return predicted + tau.view(-1, 1, 1, 1) * picture
 
         if self.config.token_noise:  # the flow of embedded frames W x, without the bias
             drawn, embed = drawn @ self.noise_factor(), lambda x: F.linear(x, weight)
@@ -325,9 +327,9 @@ class WorldModel(nn.Module):
 
     def recall_frames(
         self, x: Tensor, actions: Tensor, vectors: Tensor | None, memory: Memory
-    ) -> tuple[Tensor | None, States]:
-        """What fast weights recall of frames with clean patches x (B, T, h, w, pixels) from the ones before each:
-        (B, T, h, w, D), to be added to embedded patches, None in models without; and the states after them."""
+    ) -> tuple[Recalled | None, States]:
+        """What fast weights recall of frames with clean patches x (B, T, h, w, pixels) from the ones before each, None
+        in models without; and the states after them."""
         if not self.config.fast_weights.size:
             return None, ()
         return self.fast_weights(x, actions, self.no_action(memory, x.shape[1]), vectors, memory.fast_weights)

@@ -16,8 +16,9 @@ template <class R, class E> struct Net {
   const int64_t *table, *frames;  // (rows): row of the table, frames committed before
   const R* noise;                 // (rows, tokens, noise)
   const E* noise_in;              // noise to tokens
-  const R *ratios;                // (steps) of the Euler steps
-  const R *position, *vector;     // (tokens, D) with the bias of the patches; (rows, tokens, D) or null
+  const R *ratios, *taus;         // (steps) of the Euler steps, and the noise levels before them
+  const R *position, *shift;      // (tokens, D) with the bias of the patches; (rows, tokens, D) or null
+  const R *recalled, *picture;    // (rows, tokens, D) and (rows, tokens, pixels), or null
   const E *compose, *pixels_out, *pixels_in;
   const R *compose_bias, *pixels_bias;
   uint8_t* image;  // (rows, H, W, channels): written, or read where there are no steps
@@ -161,16 +162,16 @@ template <class R, class E> struct Walk {
     for (int64_t t = team.begin(m); t < team.end(m); t++) add_gated(modulations(level, t) + (part * 3 - 1) * D, t);
   }
 
-  // Tokens of a noised or clean frame: what its patches give, its position and its vector.
+  // Tokens of a noised or clean frame: what its patches give, its position, its vector and what is recalled.
   void place_tokens() const {
     const int64_t n = s.tokens(), D = s.width;
     for (int64_t t = team.begin(tokens()); t < team.end(tokens()); t++) {
       const R *from = w.base + t * D, *position = net.position + t % n * D;
       R* x = w.x + t * D;
       SIMD for (int64_t i = 0; i < D; i++) x[i] = from[i] + position[i];
-      if (!net.vector) continue;
-      const R* vector = net.vector + (row0 * n + t) * D;
-      SIMD for (int64_t i = 0; i < D; i++) x[i] += vector[i];
+      if (!net.shift) continue;
+      const R* shift = net.shift + (row0 * n + t) * D;
+      SIMD for (int64_t i = 0; i < D; i++) x[i] += shift[i];
     }
   }
 
@@ -188,11 +189,20 @@ template <class R, class E> struct Walk {
       team.wait();
       if (step + 1 == s.steps) break;
       multiply_all(m, D, D, w.normed, net.compose, net.compose_bias, w.added);
+      add_recalled(net.recalled, D, net.taus[step], w.added);
       const R ratio = net.ratios[step];
       for (int64_t i = team.begin(m) * D; i < team.end(m) * D; i++)
         w.base[i] = (R(1) + ratio) * w.base[i] - ratio * w.added[i];
     }
     multiply_all(m, s.pixels(), D, w.normed, net.pixels_out, net.pixels_bias, w.pixels);
+    add_recalled(net.picture, s.pixels(), net.taus[s.steps - 1], w.pixels);
+  }
+
+  // What is recalled of the group's tokens, of so many numbers each, times a noise level.
+  void add_recalled(const R* recalled, int64_t size, R tau, R* to) const {
+    if (!recalled) return;
+    const R* from = recalled + row0 * s.tokens() * size;
+    SIMD for (int64_t i = team.begin(tokens()) * size; i < team.end(tokens()) * size; i++) to[i] += tau * from[i];
   }
 
   // Between patches of a group in w.pixels and the image's grey levels: rounded and written, or read.

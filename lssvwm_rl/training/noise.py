@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lssvwm_rl.data.clips import Batch
 from lssvwm_rl.model.backends import native_kernels
+from lssvwm_rl.model.fast_weights import Recalled
 from lssvwm_rl.model.flow import shift_tau
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.precision import at_least_fp32
@@ -41,8 +42,8 @@ class Clip:
     """(B, T), an independent noise level for every frame."""
     context_noise: float
     """See `ObjectiveConfig.context_noise`."""
-    recalled: Tensor | None = None
-    """Embedded (B, T, h, w, D), what fast weights tell of every frame; None for models without."""
+    recalled: Recalled | None = None
+    """What fast weights tell of every frame; None for models without."""
     fast_weights: tuple[Tensor, ...] = ()
     """Of the memory after the last frame."""
 

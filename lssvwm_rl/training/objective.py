@@ -89,12 +89,14 @@ class Objective(nn.Module):
         model = self.model
         start = model.initial_memory(len(batch.mask)) if memory is None else memory
         noised, clip = self._noised(batch, start, generator)
-        tokens = noised.tokens if clip.recalled is None else noised.tokens + clip.recalled[:, :, None]
+        tokens = noised.tokens if clip.recalled is None else noised.tokens + clip.recalled.tokens[:, :, None]
         hidden, condition, layers = model.run(
             tokens, noised.tau, batch.actions, batch.vectors, start, noised.steps, recompute=self.recompute
         )
         streams = hidden.unbind(2)  # one in a prefix clip, whose clean part is read
         predicted = model.predict(streams[0][:, :, None], condition[:, :, :1])[:, :, 0]
+        if clip.recalled is not None:
+            predicted = predicted + noised.tau[:, :, 0, None, None, None] * clip.recalled.picture
         features, reservoir = model.features_of(streams[-1], clip.x, start.reservoir)
         losses, readings = self._losses(clip, noised, predicted, features, generator)
         if memory is None:

@@ -25,10 +25,10 @@ States = tuple[Tensor, ...]
 """The last frame's codes (B, n * P), the matrices (B, keys, n * P, N) and their covariances (B, keys, N, N)."""
 CHUNK = 64  # frames whose keys are compared with each other
 FLOOR = 0.01  # of a direction's variance in patches, as a share of the largest one
-FRAME_SCALE = 4.0  # radians per standard deviation of the last frame's codes
+FRAME_SCALE = 1.2  # radians per standard deviation of the last frame's codes: what a dream gets wrong is less
 ACTION_SCALE = 2.0  # radians
-NOISE = 0.01  # variance of what is stored, where that of each of its N parts before anything is seen is 1 / N
-DRIFT = 3e-4  # by which that variance grows with every frame, times N, so that what has changed is learnt anew
+NOISE = 3e-4  # variance of what is stored, where that of each of its N parts before anything is seen is 1 / N
+DRIFT = 1e-5  # by which that variance grows with every frame, times N, so that what has changed is learnt anew
 VECTOR_SCALES = (16.0, 64.0)  # radians per unit: half of the pairs tell differences of a few hundredths apart
 
 

@@ -31,7 +31,7 @@ from lssvwm_rl.training.objective import Objective, ObjectiveConfig, check_objec
 from lssvwm_rl.training.optimizer import learning_rate, make_average, make_optimizer
 from lssvwm_rl.training.precision import resolve_precision
 from lssvwm_rl.training.rehearsal import Readings, Rehearsal
-from lssvwm_rl.training.reservoir import fit_reservoir
+from lssvwm_rl.training.fit import fit_fixed
 from lssvwm_rl.training.work import update_flops
 
 Callback = Callable[[WorldModel, int], dict[str, float]]
@@ -79,7 +79,7 @@ def train(
         run_folder.prepare(out, about, store, held_out, defaults)
     fabric.barrier()
     tune_process()
-    run = _Run(fabric, model_config, objective, config, out, initial, lambda m: fit_reservoir(m, store, train_episodes))
+    run = _Run(fabric, model_config, objective, config, out, initial, lambda m: fit_fixed(m, store, train_episodes))
     draws = (store, config.span, config.batch_size, config.seed + fabric.global_rank, train_episodes)
     clips = StreamSampler(*draws) if config.stream else ClipSampler(*draws)
     preview = store[max(held_out or train_episodes, key=lambda i: store.lengths[i])]

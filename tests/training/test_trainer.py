@@ -19,7 +19,7 @@ from lssvwm_rl.model.reservoir import ReservoirConfig
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.training.config import TrainConfig
 from lssvwm_rl.training.objective import ObjectiveConfig
-from lssvwm_rl.training.reservoir import fit_reservoir
+from lssvwm_rl.training.fit import fit_fixed
 from lssvwm_rl.training.run_folder import CONFIG_FILE, export, steps_of_data
 from lssvwm_rl.training.trainer import train
 from support.small_models import BACKBONE, DISCRETE, SMALL_RESERVOIR, awake
@@ -67,7 +67,7 @@ def test_a_reservoir_is_fitted_to_the_data_once_and_never_changes(store, tmp_pat
     model = dataclasses.replace(MODEL, reservoir=SMALL_RESERVOIR)
     run = train(store, tmp_path / "run", model, None, dataclasses.replace(CONFIG, steps=2))
     fitted = WorldModel(model)
-    fit_reservoir(fitted, store, hold_out(store)[0])
+    fit_fixed(fitted, store, hold_out(store)[0])
     after = WorldModel.from_pretrained(train(store, run, model, None, CONFIG))
     for name, buffer in fitted.reservoir.named_buffers():
         assert torch.equal(buffer, dict(after.reservoir.named_buffers())[name]), name

@@ -36,7 +36,7 @@ def write_checkpoint(folder: Path, config: WorldModelConfig, weights: Mapping[st
     write_text(folder / MODEL_CONFIG, config.to_json())
 
 
-def load_weights(model: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
+def load_weights(model: nn.Module, config: WorldModelConfig, weights: dict[str, Tensor], folder: Path) -> None:
     """Put the weights of a checkpoint into a model made from its config.
 
     Raises:
@@ -45,8 +45,9 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], folder: Path) -> 
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
+        kind, layers = config.backbone.kind, len(config.backbone.blocks)
         mismatch = " ".join(str(error).split(":", 1)[-1].split())
         raise ValueError(
-            f"The weights in {folder} are not those of its config.json ({mismatch[:200]}...); put the config.json back "
-            "that they were saved with."
+            f"The weights in {folder} are not those of its config.json, of kind {kind!r} with {layers} layers "
+            f"({mismatch[:200]}...); put the config.json back that they were saved with."
         ) from error

@@ -29,6 +29,7 @@ FRAME_SCALE = 1.2  # radians per standard deviation of the last frame's codes: w
 ACTION_SCALE = 2.0  # radians
 NOISE = 3e-4  # variance of what is stored, where that of each of its N parts before anything is seen is 1 / N
 DRIFT = 1e-5  # by which that variance grows with every frame, times N, so that what has changed is learnt anew
+LIKE = 0.2  # mean square by which a dreamt frame's codes may differ from what is recalled and still mean the same
 VECTOR_SCALES = (16.0, 64.0)  # radians per unit: half of the pairs tell differences of a few hundredths apart
 
 
@@ -59,17 +60,6 @@ class Expected(NamedTuple):
     """(B, keys, n * P)."""
     known: Tensor
     """(B, keys), 1 - k^T P k, from 0 for a key like none before to 1."""
-
-
-class Recalled(NamedTuple):
-    """What is recalled, as a model reads it."""
-
-    tokens: Tensor
-    """(..., h, w, D), added to the embedded patches of the frame, noised or not."""
-    picture: Tensor
-    """(..., h, w, pixels), what is recalled of clean patches, without their mean and the fainter the less the key was
-    known; times the noise level it is added to the predicted ones: where all is noise, a prediction begins as what is
-    recalled, and where nothing is, noise tells nothing of it."""
 
 
 class FastWeights(nn.Module):
@@ -136,7 +126,7 @@ class FastWeights(nn.Module):
 
     def forward(
         self, patches: Tensor, actions: Tensor, none: Tensor, vectors: Tensor | None, states: States
-    ) -> tuple[Recalled, States]:
+    ) -> tuple[tuple[Tensor, Tensor], States]:
         """Take in T frames.
 
         Args:
@@ -147,7 +137,7 @@ class FastWeights(nn.Module):
             states: before the first frame.
 
         Returns:
-            What is recalled for every frame (B, T) from the ones before it, and the states after the last.
+            What `recalled` gives for frames (B, T), and the states after the last.
         """
         expected, after = self._take_in(patches, actions, none, vectors, states)
         return self.recalled(expected), after
@@ -185,9 +175,15 @@ class FastWeights(nn.Module):
         return Expected(keys, values, _known((crossed * keys).sum(dim=-1) + DRIFT))
 
     @torch.no_grad()
-    def write(self, expected: Expected, patches: Tensor, states: States) -> States:
-        """The states after the frame that was expected turned out to be patches (B, h, w, pixels)."""
+    def write(self, expected: Expected, patches: Tensor, states: States, dreamt: bool = False) -> States:
+        """The states after the frame that was expected turned out to be patches (B, h, w, pixels).
+
+        A dreamt frame that is like what is recalled is taken for it: otherwise the errors of a dream, which are what
+        the next frame is recalled by, would grow from frame to frame.
+        """
         codes = self._codes(patches[:, None])[:, 0]
+        if dreamt:
+            codes = torch.lerp(codes, *self._recognised(expected, codes))
         error = codes[:, None] - expected.values
         weights, covariance = (state.to(codes.dtype) for state in states[1:])
         key = expected.keys
@@ -197,15 +193,29 @@ class FastWeights(nn.Module):
         covariance.diagonal(dim1=-2, dim2=-1).add_(DRIFT)
         return codes, torch.addcmul(weights, error[..., None], gain[:, :, None]), covariance
 
-    def recalled(self, expected: Expected) -> Recalled:
-        """What is expected of frames (..., keys, n * P), for the model to read; each token has its own patch's values."""
+    def recalled(self, expected: Expected) -> tuple[Tensor, Tensor]:
+        """What is expected of frames, (..., keys, n * P), for a model to read.
+
+        Returns:
+            Tokens (..., h, w, D), each of its own patch's values, to be added to embedded patches; and a picture
+            (..., h, w, pixels) of clean patches, without their mean, and the fainter the less the key was known. Times
+            the noise level it is added to predicted ones: where all is noise, a prediction begins as what is recalled.
+        """
         known, dtype = expected.known[..., None], self.read.weight.dtype
         codes = (expected.values * known.square()).unflatten(-1, (*self.grid, self.P))
         share = known**8 / (known**8).sum(dim=-2, keepdim=True).clamp(min=1e-6)  # what is known best tells most
         mean = (codes * share[..., None, None]).sum(dim=-4)
         decode = self.encode.T / self.encode.square().sum(dim=1)
         own = torch.cat([codes, known[..., None, None].expand(*codes.shape[:-1], 1)], dim=-1).movedim(-4, -2)
-        return Recalled(self.read(own.flatten(-2).to(dtype)), F.linear(mean, decode).to(dtype))
+        return self.read(own.flatten(-2).to(dtype)), F.linear(mean, decode).to(dtype)
+
+    def _recognised(self, expected: Expected, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """What is recalled (B, n * P), by the key that was known best, and how far the codes mean it (B, 1)."""
+        rows = torch.arange(len(codes), device=codes.device)
+        known, best = expected.known.max(dim=1)
+        recalled = expected.values[rows, best]
+        unlike = (codes - recalled).square().mean(dim=-1)
+        return recalled, (known.square() * torch.exp(-unlike / (2 * LIKE)))[:, None]
 
     def _codes(self, patches: Tensor) -> Tensor:
         """(B, T, h, w, pixels) -> (B, T, n * P)."""

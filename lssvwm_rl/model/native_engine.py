@@ -10,13 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lssvwm_rl.model.checks import check_clip
-from lssvwm_rl.model.fast_weights import Expected
 from lssvwm_rl.model.flow import Noise
 from lssvwm_rl.model.heads import ContinuationHead, RewardHead
 from lssvwm_rl.model.memory import LayerMemory, Memory
 from lssvwm_rl.model.native_reservoir import NativeReservoir
 from lssvwm_rl.model.outputs import Imagined, Prediction
-from lssvwm_rl.model.prepared import Prepared, PreparedAttention, PreparedLayer, PreparedScan
+from lssvwm_rl.model.prepared import Following, Prepared, PreparedAttention, PreparedLayer, PreparedScan
 from lssvwm_rl.model.torch_engine import TorchEngine
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.native.library import PANEL, Kernels, address, load_kernels, pack_panels
@@ -62,9 +61,9 @@ class NativeEngine(TorchEngine):
         self._packed = _pack(self._prepare(1), kernels, self._products)
         self._shapes = _shapes(model.initial_memory(1))
         self._reservoir: NativeReservoir | None = None
-        if model.config.reservoir.blocks:
+        if model.recollection.reservoir is not None:
             patch, channels = (model.patches.height, model.patches.width), model.config.frame_shape[2]
-            self._reservoir = NativeReservoir(model.reservoir, patch, channels, kernels)
+            self._reservoir = NativeReservoir(model.recollection.reservoir, patch, channels, kernels)
 
     @torch.no_grad()
     def imagine(
@@ -77,10 +76,10 @@ class NativeEngine(TorchEngine):
         self._prepare(denoise_steps)  # which there cannot be for none
         inputs = self._following(memory, action, vector, denoise_steps)
         if self._reservoir is None:
-            after, prediction = self._commit(memory, inputs, frame, drawn, denoise_steps)
+            after, prediction = self._commit(memory, inputs, frame, drawn, denoise_steps, dreamt=True)
         else:  # heads need what it reads of the frame
             self._call(inputs, frame, drawn, denoise_steps, memory.layers, None)
-            after, prediction = self._commit(memory, inputs, frame, None, 0)
+            after, prediction = self._commit(memory, inputs, frame, None, 0, dreamt=True)
         return Imagined(frame, vector, prediction.reward, prediction.terminated, after)
 
     @torch.no_grad()
@@ -107,14 +106,14 @@ class NativeEngine(TorchEngine):
         check_clip(self.model.config, memory.batch_size, frames, actions)
         vector = self._vector(memory, actions[:, 0], None if vectors is None else vectors[:, 0])
         inputs = self._following(memory, actions[:, 0], vector, 0)
-        after, prediction = self._commit(memory, inputs, frames[:, 0].contiguous(), None, 0)
+        after, prediction = self._commit(memory, inputs, frames[:, 0].contiguous(), None, 0, dreamt=False)
         return after, Prediction(*(field[:, None] for field in prediction))
 
     def _new_frames(self, memory: Memory) -> Tensor:
         return torch.empty(memory.batch_size, *self.model.config.frame_shape, dtype=torch.uint8)
 
     def _commit(
-        self, memory: Memory, inputs: _Inputs, frame: Tensor, noise: Tensor | None, steps: int
+        self, memory: Memory, inputs: _Inputs, frame: Tensor, noise: Tensor | None, steps: int, dreamt: bool
     ) -> tuple[Memory, Prediction]:
         """Denoise into the frame, or read it if there are no steps, and commit it; predictions are (B, ...)."""
         rows, config, dtype = memory.batch_size, self.model.config, self.model.dtype
@@ -125,9 +124,9 @@ class NativeEngine(TorchEngine):
             reservoir = self._reservoir.take_in(frame, reservoir, features)
         reward, end = torch.empty(2, rows, dtype=dtype).unbind()
         self._call(inputs, frame, noise, steps, after, (features, reward, end))
-        if inputs.expected is not None:
-            patches = self.model.patches.from_frames(frame[:, None], dtype)[:, 0]
-            fast_weights = self.model.fast_weights.write(inputs.expected, patches, fast_weights)
+        expected, fast = inputs.following.expected, self.model.recollection.fast_weights
+        if expected is not None and fast is not None:
+            fast_weights = fast.write(expected, self.model.patches.from_frames(frame, dtype), fast_weights, dreamt)
         return Memory(after, features, memory.frames + 1, reservoir, fast_weights), Prediction(reward, end, features)
 
     def _following(self, memory: Memory, action: Tensor, vector: Tensor | None, steps: int) -> _Inputs:
@@ -135,18 +134,16 @@ class NativeEngine(TorchEngine):
         self._check(memory, action, vector)
         prepared, dtype = self._prepare(max(steps, 1)), self.model.dtype
         vector = None if vector is None else vector.to(dtype)
-        expected = prepared.expect(memory, action, vector)
-        recalled, picture = prepared.recall(expected)
+        following = prepared.following(memory, action, vector)
+        picture = following.picture
         return _Inputs(
             *prepared.modulation(memory, action, vector),
             memory.frames.contiguous(),
             torch.tensor(prepared.ratios, dtype=dtype),
             torch.tensor(prepared.taus, dtype=dtype),
-            prepared.token_shift(vector, recalled),
-            prepared.places(vector),
-            expected,
+            following,
             None if picture is None else (picture @ prepared.embed).contiguous(),
-            None if picture is None else picture.contiguous(),
+            prepared.places(vector),
             tuple(LayerMemory(*(t.to(dtype).contiguous() for t in layer)) for layer in memory.layers),
         )
 
@@ -162,7 +159,8 @@ class NativeEngine(TorchEngine):
         """The kernel; nothing is committed if there are no heads' outputs (features, reward, end) to fill."""
         packed, layers = self._packed, inputs.modulation if steps else inputs.modulation[-1:]  # of the commit alone
         net: list[Tensor | int | None] = [layers, inputs.final, inputs.rows, inputs.frames, noise, packed.noise]
-        net += [inputs.ratios, inputs.taus, packed.position, inputs.shift, inputs.recalled, inputs.picture]
+        shift, picture, _ = inputs.following
+        net += [inputs.ratios, inputs.taus, packed.position, shift, inputs.recalled, picture]
         net += [*packed.patches, frame, *packed.heads]
         pointers = [*net, *(heads or (None, None, None))]
         for i, (old, new) in enumerate(zip(inputs.layers, after, strict=True)):
@@ -202,12 +200,10 @@ class _Inputs(NamedTuple):
     frames: Tensor
     ratios: Tensor
     taus: Tensor
-    shift: Tensor | None
-    places: Tensor | None
-    expected: Expected | None
+    following: Following
     recalled: Tensor | None
-    """Of the picture, (B, n, D)."""
-    picture: Tensor | None
+    """Its picture, embedded (B, n, D)."""
+    places: Tensor | None
     layers: tuple[LayerMemory, ...]
 
 

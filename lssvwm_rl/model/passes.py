@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lssvwm_rl.model.fast_weights import Expected
 from lssvwm_rl.model.memory import LayerMemory
-from lssvwm_rl.model.prepared import Prepared, PreparedAttention, PreparedLayer, PreparedScan
+from lssvwm_rl.model.prepared import Following, Prepared, PreparedAttention, PreparedLayer, PreparedScan
 
 EPSILON = 1e-6  # of all norms
 
@@ -31,17 +30,13 @@ class Inputs(NamedTuple):
     """This and the next two are what `Prepared.modulation` gives."""
     final_modulation: Tensor
     rows: Tensor
-    shift: Tensor | None
-    """(B, n, D), see `Prepared.token_shift`."""
+    following: Following
     places: Tensor | None
     """(L, B, N), see `Prepared.places`."""
-    reservoir: tuple[Tensor, ...] = ()
-    """This and the next are of the memory."""
-    fast_weights: tuple[Tensor, ...] = ()
-    expected: Expected | None = None
-    """See `Prepared.expect`."""
-    picture: Tensor | None = None
-    """(B, n, pixels), see `Prepared.recall`."""
+    """See `Prepared.following`."""
+    reservoir: tuple[Tensor, ...]
+    """This and the next are of the memory before the frame."""
+    fast_weights: tuple[Tensor, ...]
 
 
 class LayerPass(NamedTuple):
@@ -86,25 +81,23 @@ def dream(weights: Prepared, inputs: Inputs) -> Dreamt:
     clean = pixels / 127.5 - 1
     tokens = (clean @ weights.embed).view(B, n, -1) + _position(weights, inputs)
     hidden, states = _run(weights, tokens, passes, _rows(weights, inputs.modulation[-1], inputs), write=True)
-    grid = (B, 1, *model.config.grid, -1)
-    features, reservoir = model.features_of(hidden.view(grid), clean.view(grid), inputs.reservoir)
-    features, fast_weights = features[:, 0], inputs.fast_weights
-    if inputs.expected is not None:
-        fast_weights = model.fast_weights.write(inputs.expected, clean.view(B, *model.config.grid, -1), fast_weights)
+    grid, expected = (B, *model.config.grid, -1), inputs.following.expected
+    written = model.recollection.write(expected, clean.view(grid), inputs.reservoir, inputs.fast_weights, dreamt=True)
+    features = model.features_of(hidden.view(grid), written.reads)
     return Dreamt(
         _picture(weights, pixels, B),
         _committed(inputs.layers, passes, states, n),
         features,
         model.reward_head(features),
         model.continuation_head(features),
-        reservoir,
-        fast_weights,
+        written.reservoir,
+        written.fast_weights,
     )
 
 
 def _denoised(weights: Prepared, inputs: Inputs, passes: list[LayerPass]) -> Tensor:
     """Pixels of patches (B*n, pixels), whole numbers of 0 to 255."""
-    picture = inputs.picture
+    picture = inputs.following.picture
     recalled = None if picture is None else picture @ weights.embed
     embedded = hidden = inputs.noise.flatten(1, 2) @ weights.noise
     position = _position(weights, inputs)
@@ -124,7 +117,8 @@ def _denoised(weights: Prepared, inputs: Inputs, passes: list[LayerPass]) -> Ten
 
 def _position(weights: Prepared, inputs: Inputs) -> Tensor:
     """What is added to embedded frames, (n, D) or (B, n, D)."""
-    return weights.position if inputs.shift is None else weights.position + inputs.shift
+    shift = inputs.following.shift
+    return weights.position if shift is None else weights.position + shift
 
 
 def _begin(weights: Prepared, inputs: Inputs) -> list[LayerPass]:

@@ -71,6 +71,17 @@ class PreparedLayer(NamedTuple):
     down_bias: Tensor
 
 
+class Following(NamedTuple):
+    """What is known of a frame before it is dreamt; None for what a model does not have."""
+
+    shift: Tensor | None
+    """(B, n, D), added to its tokens."""
+    picture: Tensor | None
+    """(B, n, pixels), see `recollection.Recollected`."""
+    expected: Expected | None
+    """What `Recollection.write` needs."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A model prepared for one number of denoising steps. All tensors are contiguous, on its device and of its dtype.
@@ -155,25 +166,13 @@ class Prepared:
                 raise ValueError(f"Action {wrong} is not in Discrete({space['n']}, start={space['start']}).")
         return (*self.table, torch.where(first, space["n"], moved))
 
-    def expect(self, memory: Memory, action: Tensor, vector: Tensor | None) -> Expected | None:
-        """What the fast weights recall of the frame that follows a memory; None for models without."""
-        if not self.model.config.fast_weights.size:
-            return None
-        return self.model.fast_weights.expect(action, memory.frames == 0, vector, memory.fast_weights)
-
-    def recall(self, expected: Expected | None) -> tuple[Tensor | None, Tensor | None]:
-        """The tokens (B, n, D) and picture (B, n, pixels) of what is expected, see `fast_weights.Recalled`."""
-        if expected is None:
-            return None, None
-        tokens, picture = self.model.fast_weights.recalled(expected)
-        return tokens.flatten(1, 2), picture.flatten(1, 2)
-
-    def token_shift(self, vector: Tensor | None, recalled: Tensor | None) -> Tensor | None:
-        """(B, n, D), which the frame's vector (B, V) and what is recalled of it add to its tokens; None for nothing."""
-        shift = None if vector is None else self.model.vector_in(vector)[:, None]
-        if recalled is not None:
-            return recalled if shift is None else recalled + shift
-        return None if shift is None else shift.expand(-1, len(self.position), -1).contiguous()
+    def following(self, memory: Memory, action: Tensor, vector: Tensor | None) -> Following:
+        """What is known of the frame that follows a memory, from its vector (B, V) and by the recollection."""
+        (tokens, picture), expected = self.model.recollection.expect(action, memory.frames == 0, vector, memory)
+        parts = [] if tokens is None else [tokens.flatten(1, 2)]
+        parts += [] if vector is None else [self.model.vector_in(vector)[:, None]]
+        shift = sum(parts[1:], parts[0]).expand(-1, len(self.position), -1).contiguous() if parts else None
+        return Following(shift, None if picture is None else picture.flatten(1, 2).contiguous(), expected)
 
     def places(self, vector: Tensor | None) -> Tensor | None:
         """(L, B, N), which the frame's vector (B, V), as address, adds to B and C of each scan before their norms."""

@@ -87,17 +87,13 @@ class TorchEngine:
         drawn = self.draw(noise)
         if len(drawn) != memory.batch_size:
             raise ValueError(f"The noise of {len(drawn)} rows is not that of {memory.batch_size}; give each row one.")
-        expected = prepared.expect(memory, action, vector)
-        recalled, picture = prepared.recall(expected)
         return Inputs(
             memory.layers,
             memory.frames,
             drawn,
             *prepared.modulation(memory, action, vector),
-            prepared.token_shift(vector, recalled),
+            prepared.following(memory, action, vector),
             prepared.places(vector),
             memory.reservoir,
             memory.fast_weights,
-            expected,
-            picture,
         )

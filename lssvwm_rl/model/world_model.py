@@ -15,7 +15,6 @@ from lssvwm_rl.model.checkpoint_weights import load_weights, read_checkpoint, wr
 from lssvwm_rl.model.checks import check_clip
 from lssvwm_rl.model.conditioning import ActionEmbedding, NoiseEmbedding, VectorEmbedding
 from lssvwm_rl.model.config import WorldModelConfig
-from lssvwm_rl.model.fast_weights import FastWeights, Recalled
 from lssvwm_rl.model.flow import FINEST, Noise, embedded_noise, euler_sample, steps_index
 from lssvwm_rl.model.heads import ContinuationHead, RewardHead, vector_head
 from lssvwm_rl.model.memory import LayerMemory, Memory
@@ -23,7 +22,7 @@ from lssvwm_rl.model.outputs import Imagined, Prediction
 from lssvwm_rl.model.patches import Patches
 from lssvwm_rl.model.precision import at_least_fp32
 from lssvwm_rl.model.recall import EpisodicRecall
-from lssvwm_rl.model.reservoir import Reservoir, States
+from lssvwm_rl.model.recollection import Recollection
 from lssvwm_rl.model.sketch import SKETCH_SIZE
 
 
@@ -57,11 +56,7 @@ class WorldModel(nn.Module):
             nn.SiLU(),
             nn.Linear(config.head_width, config.feature_size),
         )
-        if config.reservoir.blocks:
-            self.reservoir = Reservoir(config.reservoir, pixels, C, config.grid)
-        if config.fast_weights.size:
-            sizes = config.fast_weights, width, pixels, config.grid
-            self.fast_weights = FastWeights(*sizes, config.action_space, config.vector_size)
+        self.recollection = Recollection(config, pixels)
         features, focus = config.features, bool(config.reservoir.blocks)
         self.reward_head = RewardHead(features, config.head_width, focus)
         self.continuation_head = ContinuationHead(features, config.head_width, focus)
@@ -91,9 +86,8 @@ class WorldModel(nn.Module):
         """The memory of B rows that have seen nothing."""
         features = at_least_fp32(self.position).new_zeros(batch_size, self.config.features)
         frames = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
-        states = self.reservoir.initial_state(batch_size) if self.config.reservoir.blocks else ()
-        fast = self.fast_weights.initial_state(batch_size) if self.config.fast_weights.size else ()
-        return Memory(self.backbone.initial_memory(batch_size), features, frames, states, fast)
+        layers = self.backbone.initial_memory(batch_size)
+        return Memory(layers, features, frames, **self.recollection.initial_state(batch_size))
 
     @torch.no_grad()
     def observe(
@@ -129,12 +123,13 @@ class WorldModel(nn.Module):
         """As `observe`, without its checks and with the vectors known; masks as in `denoise`."""
         x = self.patches.from_frames(frames, self.dtype)
         tau = x.new_zeros(*x.shape[:2], 1)
-        recalled, fast = self.recall_frames(x, actions, vectors, memory)
-        tokens = self.patch_in(x) if recalled is None else self.patch_in(x) + recalled.tokens
+        recalled, written = self.recollection(x, actions, self.no_action(memory, x.shape[1]), vectors, memory)
+        tokens = self.patch_in(x) if recalled.tokens is None else self.patch_in(x) + recalled.tokens
         hidden, _, layers = self.run(tokens[:, :, None], tau, actions, vectors, memory, masks=masks)
-        features, reservoir = self.features_of(hidden[:, :, 0], x, memory.reservoir)
+        features = self.features_of(hidden[:, :, 0], written.reads)
         prediction = Prediction(self.reward_head(features), self.continuation_head(features), features)
-        return Memory(layers, features[:, -1], memory.frames + frames.shape[1], reservoir, fast), prediction
+        seen = memory.frames + frames.shape[1]
+        return Memory(layers, features[:, -1], seen, written.reservoir, written.fast_weights), prediction
 
     @torch.no_grad()
     def imagine(
@@ -159,7 +154,13 @@ class WorldModel(nn.Module):
         vectors = None if vector is None else vector[:, None]
         masks = self.backbone.masks(memory.frames)
         frame = self.imagine_frame(memory, action, vectors, noise, denoise_steps, masks)
-        memory, prediction = self.commit(memory, frame[:, None], action[:, None], vectors, masks)
+        before = memory
+        memory, prediction = self.commit(before, frame[:, None], action[:, None], vectors, masks)
+        if memory.fast_weights:  # these know a dreamt frame from a real one
+            _, expected = self.recollection.expect(action, before.frames == 0, vector, before)
+            x = self.patches.from_frames(frame, self.dtype)
+            written = self.recollection.write(expected, x, before.reservoir, before.fast_weights, dreamt=True)
+            memory = replace(memory, fast_weights=written.fast_weights)
         return Imagined(frame, vector, prediction.reward[:, 0], prediction.terminated[:, 0], memory)
 
     @torch.no_grad()
@@ -178,16 +179,13 @@ class WorldModel(nn.Module):
             raise ValueError(f"The noise of {len(drawn)} rows is not that of {memory.batch_size}; give each row one.")
         masks = self.backbone.masks(memory.frames) if masks is None else masks
         weight = self.patch_in.weight
-        added, picture = self.patch_in.bias + 0, weight.new_zeros(1)
-        if self.config.fast_weights.size:
-            vector = None if vectors is None else vectors[:, 0]
-            expected = self.fast_weights.expect(action, memory.frames == 0, vector, memory.fast_weights)
-            recalled, picture = self.fast_weights.recalled(expected)
-            added = added + recalled
+        vector = None if vectors is None else vectors[:, 0]
+        recalled, _ = self.recollection.expect(action, memory.frames == 0, vector, memory)
+        bias = self.patch_in.bias if recalled.tokens is None else self.patch_in.bias + recalled.tokens
 
         def denoise(embedded: Tensor, tau: Tensor) -> Tensor:
-            predicted = self.denoise(embedded + added, tau, steps, action, vectors, memory, masks)
-            return predicted + tau.view(-1, 1, 1, 1) * picture
+            predicted = self.denoise(embedded + bias, tau, steps, action, vectors, memory, masks)
+            return predicted if recalled.picture is None else predicted + tau.view(-1, 1, 1, 1) * recalled.picture
 
         if self.config.token_noise:  # the flow of embedded frames W x, without the bias
             drawn, embed = drawn @ self.noise_factor(), lambda x: F.linear(x, weight)
@@ -259,7 +257,7 @@ class WorldModel(nn.Module):
         folder = resolve_checkpoint(checkpoint)
         config, weights = read_checkpoint(folder)
         model = cls(replace(config, backbone=replace(config.backbone, backend=backend)))
-        load_weights(model, weights, folder)
+        load_weights(model, config, weights, folder)
         return model.eval()
 
     def next_vector(self, memory: Memory, action: Tensor) -> Tensor:
@@ -316,23 +314,11 @@ class WorldModel(nn.Module):
         shift, scale = self.final_modulation(F.silu(condition))[:, :, :, None, None].chunk(2, dim=-1)
         return self.patch_out(modulate(hidden, shift, scale))
 
-    def features_of(self, hidden: Tensor, x: Tensor, reservoir: States) -> tuple[Tensor, States]:
-        """What heads read: features (B, T, R) float32 in [-1, 1], from the hidden tokens (B, T, h, w, D) of the clean
-        stream and, with its states before the first frame, the reservoir of clean patches x; and the states after."""
+    def features_of(self, hidden: Tensor, reads: Tensor | None) -> Tensor:
+        """What heads read: features (B, T, R) float32 in [-1, 1] of the hidden tokens (B, T, h, w, D) of the clean
+        stream, and then the reservoir's."""
         features = self.trained_features(hidden)
-        if not self.config.reservoir.blocks:
-            return features, ()
-        reads, states = self.reservoir(x, reservoir)
-        return torch.cat([features, reads], dim=-1), states
-
-    def recall_frames(
-        self, x: Tensor, actions: Tensor, vectors: Tensor | None, memory: Memory
-    ) -> tuple[Recalled | None, States]:
-        """What fast weights recall of frames with clean patches x (B, T, h, w, pixels) from the ones before each, None
-        in models without; and the states after them."""
-        if not self.config.fast_weights.size:
-            return None, ()
-        return self.fast_weights(x, actions, self.no_action(memory, x.shape[1]), vectors, memory.fast_weights)
+        return features if reads is None else torch.cat([features, reads], dim=-1)
 
     def trained_features(self, hidden: Tensor) -> Tensor:
         """Hidden tokens of the clean stream (..., h, w, D) -> features (..., feature_size) float32 in [-1, 1]."""

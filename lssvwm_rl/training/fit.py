@@ -1,5 +1,5 @@
-"""What the parts that are never trained take from the data before a training: of a reservoir correlations of colours and
-moments of what it reads, of fast weights the principal components of patches."""
+"""What the parts that are never trained take from the data before a training: a reservoir correlations of colours and
+moments of what it reads, fast weights the principal components of patches."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ PLACES = 1024  # in which patches are looked at: every episode of some worlds ha
 
 def fit_fixed(model: WorldModel, store: EpisodeStore, episodes: Sequence[int]) -> None:
     """Fit a model's reservoir and fast weights, if it has them, to episodes of a store."""
-    if model.config.fast_weights.size:
-        model.fast_weights.fit(_patches(model, store, episodes))
-    if not model.config.reservoir.blocks:
+    reservoir, fast_weights = model.recollection.reservoir, model.recollection.fast_weights
+    if fast_weights is not None:
+        fast_weights.fit(_patches(model, store, episodes))
+    if reservoir is None:
         return
     mean = float(store.lengths[list(episodes)].clip(max=EPISODE).mean()) + 1
     count = min(len(episodes), max(1, int(FRAMES / mean)))
     numbers = [episodes[i * len(episodes) // count] for i in range(count)]
     chosen = [store.read(i, 0, min(EPISODE, int(store.lengths[i]))) for i in numbers]
     batch = clip_batch(chosen, max(len(e) for e in chosen) + 1).to(model.device)
-    model.reservoir.fit(batch.frames[batch.mask].flatten(0, 2).to(model.dtype) / 127.5 - 1)
-    model.reservoir.fit_reads(model.patches.from_frames(batch.frames, model.dtype), batch.mask)
+    reservoir.fit(batch.frames[batch.mask].flatten(0, 2).to(model.dtype) / 127.5 - 1)
+    reservoir.fit_reads(model.patches.from_frames(batch.frames, model.dtype), batch.mask)
 
 
 def _patches(model: WorldModel, store: EpisodeStore, episodes: Sequence[int]) -> Tensor:

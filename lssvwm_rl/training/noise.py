@@ -11,10 +11,10 @@ from torch import Tensor
 
 from lssvwm_rl.data.clips import Batch
 from lssvwm_rl.model.backends import native_kernels
-from lssvwm_rl.model.fast_weights import Recalled
 from lssvwm_rl.model.flow import shift_tau
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.precision import at_least_fp32
+from lssvwm_rl.model.recollection import Recollected, Written
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.native.pixels import Shown, cut_patches
 
@@ -42,10 +42,10 @@ class Clip:
     """(B, T), an independent noise level for every frame."""
     context_noise: float
     """See `ObjectiveConfig.context_noise`."""
-    recalled: Recalled | None = None
-    """What fast weights tell of every frame; None for models without."""
-    fast_weights: tuple[Tensor, ...] = ()
-    """Of the memory after the last frame."""
+    recalled: Recollected
+    """What the parts that are never trained tell of every frame."""
+    written: Written
+    """What frames leave there."""
 
 
 @dataclass(frozen=True)

@@ -89,20 +89,21 @@ class Objective(nn.Module):
         model = self.model
         start = model.initial_memory(len(batch.mask)) if memory is None else memory
         noised, clip = self._noised(batch, start, generator)
-        tokens = noised.tokens if clip.recalled is None else noised.tokens + clip.recalled.tokens[:, :, None]
+        tokens = noised.tokens if clip.recalled.tokens is None else noised.tokens + clip.recalled.tokens[:, :, None]
         hidden, condition, layers = model.run(
             tokens, noised.tau, batch.actions, batch.vectors, start, noised.steps, recompute=self.recompute
         )
         streams = hidden.unbind(2)  # one in a prefix clip, whose clean part is read
         predicted = model.predict(streams[0][:, :, None], condition[:, :, :1])[:, :, 0]
-        if clip.recalled is not None:
+        if clip.recalled.picture is not None:
             predicted = predicted + noised.tau[:, :, 0, None, None, None] * clip.recalled.picture
-        features, reservoir = model.features_of(streams[-1], clip.x, start.reservoir)
+        features, written = model.features_of(streams[-1], clip.written.reads), clip.written
         losses, readings = self._losses(clip, noised, predicted, features, generator)
         if memory is None:
             return losses, None, readings
         if noised.writes_clean:
-            after = Memory(layers, features[:, -1], start.frames + batch.mask.shape[1], reservoir, clip.fast_weights)
+            seen = start.frames + batch.mask.shape[1]
+            after = Memory(layers, features[:, -1], seen, written.reservoir, written.fast_weights)
             return losses, after.detach(), readings
         # Some frames were noised: what stays is what inference would have committed.
         return losses, model.observe(start, batch.frames, batch.actions, batch.vectors)[0], readings
@@ -119,8 +120,9 @@ class Objective(nn.Module):
         # Patches are embedded linearly, so they are noised after it, where a frame is much smaller.
         tokens = at_least_fp32(model.patch_in(x))
         noise, noise_tokens = draw_noise(model, tokens.shape, generator)
-        recalled = model.recall_frames(x, batch.actions, batch.vectors, memory)
-        clip = Clip(model, batch, memory, x, noise, tokens, noise_tokens, tau, config.context_noise, *recalled)
+        none = model.no_action(memory, x.shape[1])
+        recollected = model.recollection(x, batch.actions, none, batch.vectors, memory)
+        clip = Clip(model, batch, memory, x, noise, tokens, noise_tokens, tau, config.context_noise, *recollected)
         return way(clip, generator), clip
 
     def _losses(

@@ -8,6 +8,7 @@ from typing import Any
 from lssvwm_rl.data.store import StoreHeader
 from lssvwm_rl.model.backbone import match_depth
 from lssvwm_rl.model.config import BackboneConfig, ModelConfig, WorldModelConfig
+from lssvwm_rl.model.fast_weights import FastWeightsConfig
 from lssvwm_rl.model.reservoir import ReservoirConfig
 from lssvwm_rl.training.config import TrainConfig
 
@@ -28,8 +29,10 @@ PRESETS: dict[str, Preset] = {
             grid=(2, 2),
             backbone=BackboneConfig(mlp_ratio=3),
             feature_size=64,
+            head_width=240,
             token_noise=True,
             reservoir=ReservoirConfig(blocks=(1, 2)),
+            fast_weights=FastWeightsConfig(size=128, values=64),
         ),
         TrainConfig(batch_size=16, span=32, learning_rate=1e-3, steps=6_000),
     ),
@@ -40,6 +43,8 @@ PRESETS: dict[str, Preset] = {
             backbone=BackboneConfig(width=160, blocks=(1, 1, 2, 2, 4, 8), window=6, condition_width=96, mlp_ratio=2),
             head_width=192,
             token_noise=True,
+            reservoir=ReservoirConfig(blocks=(2, 8)),
+            fast_weights=FastWeightsConfig(size=256, values=32),
         ),
         TrainConfig(batch_size=16, span=64, learning_rate=6e-4, steps=100_000),
     ),
@@ -54,6 +59,8 @@ PRESETS: dict[str, Preset] = {
             feature_size=256,
             head_width=512,
             token_noise=True,
+            reservoir=ReservoirConfig(blocks=(2, 8)),
+            fast_weights=FastWeightsConfig(size=512, values=48),
         ),
         TrainConfig(batch_size=32, span=96, learning_rate=3e-4, steps=200_000),
     ),

@@ -88,11 +88,11 @@ def shortcut_frames(clip: Clip, jump: Shortcut, clean: Tensor, clean_tau: Tensor
         pair = torch.stack([at_least_fp32(model.patch_in(noised)), clean[rows]], dim=2)
         taus = torch.stack([tau, clean_tau[rows]], dim=2)
         both = torch.stack([steps, torch.full_like(steps, FINEST)], dim=2)
-        if clip.recalled is not None:
+        if clip.recalled.tokens is not None:
             pair = pair + clip.recalled.tokens[rows][:, :, None]
         hidden, condition, _ = model.run(pair, taus, batch.actions[rows], vectors, start, steps=both)
         predicted = at_least_fp32(model.predict(hidden[:, :, :1], condition[:, :, :1])[:, :, 0])
-        if clip.recalled is None:
+        if clip.recalled.picture is None:
             return predicted
         return predicted + tau[:, :, None, None, None] * clip.recalled.picture[rows]
 

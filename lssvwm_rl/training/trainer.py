@@ -26,12 +26,12 @@ from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.training import run_folder
 from lssvwm_rl.training.config import TrainConfig
 from lssvwm_rl.training.cpu import tune_process
+from lssvwm_rl.training.fit import fit_fixed
 from lssvwm_rl.training.log import Log, Progress
 from lssvwm_rl.training.objective import Objective, ObjectiveConfig, check_objective
 from lssvwm_rl.training.optimizer import learning_rate, make_average, make_optimizer
 from lssvwm_rl.training.precision import resolve_precision
 from lssvwm_rl.training.rehearsal import Readings, Rehearsal
-from lssvwm_rl.training.fit import fit_fixed
 from lssvwm_rl.training.work import update_flops
 
 Callback = Callable[[WorldModel, int], dict[str, float]]

@@ -24,6 +24,7 @@ from lssvwm_envs.dream.env import DreamEnv
 from lssvwm_rl.data.clips import clip_batch
 from lssvwm_rl.model.checkpoints import load_contexts, load_world_model
 from lssvwm_rl.model.config import BackboneConfig
+from lssvwm_rl.model.fast_weights import FastWeightsConfig
 from lssvwm_rl.model.reservoir import ReservoirConfig
 from lssvwm_rl.training.config import TrainConfig
 from lssvwm_rl.training.objective import ObjectiveConfig
@@ -90,7 +91,8 @@ def decision() -> dict[str, Any]:
 def losses(name: str) -> list[list[float]]:
     """`COLUMNS` of five updates of a small model on the shipped checkpoint's contexts."""
     store = load_contexts(CHECKPOINT)
-    sizes = {"backbone": BACKBONE, "feature_size": 128, "reservoir": ReservoirConfig()}
+    sizes = {"backbone": BACKBONE, "feature_size": 128, "head_width": 256, "reservoir": ReservoirConfig()}
+    sizes["fast_weights"] = FastWeightsConfig()
     model = model_config("tiny", store.header, shortcut=name == "mix", token_noise=False, **sizes)
     objective = ObjectiveConfig(name=TRAININGS[name])
     settings = TrainConfig(

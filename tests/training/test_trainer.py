@@ -18,8 +18,8 @@ from lssvwm_rl.model.config import WorldModelConfig
 from lssvwm_rl.model.reservoir import ReservoirConfig
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.training.config import TrainConfig
-from lssvwm_rl.training.objective import ObjectiveConfig
 from lssvwm_rl.training.fit import fit_fixed
+from lssvwm_rl.training.objective import ObjectiveConfig
 from lssvwm_rl.training.run_folder import CONFIG_FILE, export, steps_of_data
 from lssvwm_rl.training.trainer import train
 from support.small_models import BACKBONE, DISCRETE, SMALL_RESERVOIR, awake
@@ -69,12 +69,14 @@ def test_a_reservoir_is_fitted_to_the_data_once_and_never_changes(store, tmp_pat
     fitted = WorldModel(model)
     fit_fixed(fitted, store, hold_out(store)[0])
     after = WorldModel.from_pretrained(train(store, run, model, None, CONFIG))
-    for name, buffer in fitted.reservoir.named_buffers():
-        assert torch.equal(buffer, dict(after.reservoir.named_buffers())[name]), name
-    assert not torch.equal(fitted.reservoir.embed, WorldModel(model).reservoir.embed)
+    for name, buffer in fitted.recollection.reservoir.named_buffers():
+        assert torch.equal(buffer, dict(after.recollection.reservoir.named_buffers())[name]), name
+    assert not torch.equal(fitted.recollection.reservoir.embed, WorldModel(model).recollection.reservoir.embed)
     # Another run that goes on from these weights keeps what they were fitted to.
     other = train(store, tmp_path / "other", model, None, dataclasses.replace(CONFIG, steps=1), weights=run)
-    assert torch.equal(WorldModel.from_pretrained(other).reservoir.embed, fitted.reservoir.embed)
+    assert torch.equal(
+        WorldModel.from_pretrained(other).recollection.reservoir.embed, fitted.recollection.reservoir.embed
+    )
 
 
 def test_training_learns_and_leaves_a_whole_run_folder(store, tmp_path):

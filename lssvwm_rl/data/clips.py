@@ -7,7 +7,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,24 @@ from lssvwm_rl.data.store import Episode, EpisodeStore
 
 BUCKETS = 8
 CACHE_BYTES = 4 * 1024**3  # stores with fewer bytes of frames are decoded into RAM once
+
+
+class Before(NamedTuple):
+    """What happened before clips, (B, T', ...): in front of it padding, and behind it the clips."""
+
+    frames: Tensor
+    """(B, T', H, W, C) uint8."""
+    actions: Tensor
+    """(B, T'[, A]), the action that led into the frame; 0 at the first."""
+    mask: Tensor
+    """(B, T') bool, real frames."""
+    vectors: Tensor | None
+    """(B, T', V) float32."""
+
+    def to(self, device: torch.device | str) -> Before:
+        """On another device."""
+        vectors = None if self.vectors is None else self.vectors.to(device)
+        return Before(self.frames.to(device), self.actions.to(device), self.mask.to(device), vectors)
 
 
 @dataclass(frozen=True)
@@ -31,6 +49,7 @@ class Batch:
         terminated: (B, T) bool, the episode terminated with this frame.
         mask: (B, T) bool, real frames; padding is behind them.
         vectors: (B, T, V) float32 or None.
+        before: what came before the clips in their episodes, None if nothing did or is known.
     """
 
     frames: Tensor
@@ -40,13 +59,15 @@ class Batch:
     terminated: Tensor
     mask: Tensor
     vectors: Tensor | None = None
+    before: Before | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """On another device."""
         vectors = None if self.vectors is None else self.vectors.to(device)
         parts = (self.frames, self.actions, self.first, self.rewards, self.terminated, self.mask)
         frames, actions, first, rewards, terminated, mask = (part.to(device) for part in parts)
-        return Batch(frames, actions, first, rewards, terminated, mask, vectors)
+        before = None if self.before is None else self.before.to(device)
+        return Batch(frames, actions, first, rewards, terminated, mask, vectors, before)
 
 
 def clip_batch(episodes: Sequence[Episode], span: int, starts: Sequence[int] | None = None) -> Batch:
@@ -102,14 +123,22 @@ class ClipSampler:
         batch_size: B.
         seed: of the draws.
         episodes: indices to draw from, all if not given.
+        history: most frames before each clip that come with it.
 
     Raises:
         ValueError: if there is nothing to draw from, or span or batch_size is too small.
     """
 
     def __init__(
-        self, store: EpisodeStore, span: int, batch_size: int, seed: int, episodes: Sequence[int] | None = None
+        self,
+        store: EpisodeStore,
+        span: int,
+        batch_size: int,
+        seed: int,
+        episodes: Sequence[int] | None = None,
+        history: int = 0,
     ):
+        self.history = history
         self.store, self.span, self.batch_size, self.seed = store, span, batch_size, seed
         self.episodes = np.arange(len(store)) if episodes is None else np.asarray(episodes, np.int64)
         if not len(self.episodes):
@@ -126,14 +155,37 @@ class ClipSampler:
         by_length = drawn[np.argsort(np.minimum(self.store.lengths[drawn] + 1, span), kind="stable")]
         bucket = int(group.permutation(BUCKETS)[step % BUCKETS])
         rng = np.random.default_rng([self.seed, step, 1])
-        slices, starts = [], []
+        slices, starts, earlier = [], [], []
         for i in by_length[bucket * self.batch_size : (bucket + 1) * self.batch_size].tolist():
             frames = int(self.store.lengths[i]) + 1
             spare = max(0, frames - span)
             start = spare if rng.random() < 0.5 else int(rng.integers(spare + 1))
-            slices.append(self.episodes_of.read(i, start, min(frames, start + span)))
+            begin = max(0, start - self.history)
+            whole = self.episodes_of.read(i, begin, min(frames, start + span))
+            slices.append(whole.cut(start - begin, len(whole.frames)))
+            earlier.append(whole.cut(0, start - begin) if start > begin else None)
             starts.append(start)
-        return clip_batch(slices, max(len(s.frames) for s in slices), starts)
+        clips = clip_batch(slices, max(len(s.frames) for s in slices), starts)
+        return dataclasses.replace(clips, before=history_of(earlier))
+
+
+def history_of(earlier: Sequence[Episode | None]) -> Before | None:
+    """Slices side by side with padding in front; None for rows without. None if no row has any."""
+    some = [episode for episode in earlier if episode is not None]
+    if not some:
+        return None
+    longest = max(len(episode.frames) for episode in some)
+    nothing = some[0].cut(0, 1)
+    laid = clip_batch([nothing if episode is None else episode for episode in earlier], longest)
+    counts = torch.tensor([0 if episode is None else len(episode.frames) for episode in earlier])
+    place = torch.arange(longest) - (longest - counts)[:, None]
+    rows, mask = torch.arange(len(earlier))[:, None], place >= 0
+    parts = (
+        None if part is None else part[rows, place % longest] for part in (laid.frames, laid.actions, laid.vectors)
+    )
+    frames, actions, vectors = parts
+    assert frames is not None and actions is not None
+    return Before(frames, actions, mask, vectors)
 
 
 class StreamSampler:

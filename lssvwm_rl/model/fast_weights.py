@@ -105,7 +105,7 @@ class FastWeights(nn.Module):
             weight.data.copy_(ACTION_SCALE * draw(*weight.shape))
         self.action.requires_grad_(False)
         low, high = VECTOR_SCALES
-        scale = low * (high / low) ** (torch.arange(angles) / max(1, angles - 1))
+        scale = low * (high / low) ** (torch.arange(angles, device="cpu") / max(1, angles - 1))
         self._fix("from_vector", scale[:, None] * draw(angles, vector_size))
         self.read = nn.Linear(self.keys * (self.P + 1), width)
 
@@ -125,7 +125,13 @@ class FastWeights(nn.Module):
         return zeros(batch_size, codes), weights, covariance
 
     def forward(
-        self, patches: Tensor, actions: Tensor, none: Tensor, vectors: Tensor | None, states: States
+        self,
+        patches: Tensor,
+        actions: Tensor,
+        none: Tensor,
+        vectors: Tensor | None,
+        states: States,
+        mask: Tensor | None = None,
     ) -> tuple[tuple[Tensor, Tensor], States]:
         """Take in T frames.
 
@@ -135,25 +141,30 @@ class FastWeights(nn.Module):
             none: (B, T) bool, True where there was none.
             vectors: (B, T, V), or None for models without.
             states: before the first frame.
+            mask: (B, T) bool, False for padding in front of the frames, which are all real if None.
 
         Returns:
             What `recalled` gives for frames (B, T), and the states after the last.
         """
-        expected, after = self._take_in(patches, actions, none, vectors, states)
+        mask = torch.ones_like(none) if mask is None else mask
+        expected, after = self._take_in(patches, actions, none, vectors, states, mask)
         return self.recalled(expected), after
 
     @torch.no_grad()
     def _take_in(
-        self, patches: Tensor, actions: Tensor, none: Tensor, vectors: Tensor | None, states: States
+        self, patches: Tensor, actions: Tensor, none: Tensor, vectors: Tensor | None, states: States, mask: Tensor
     ) -> tuple[Expected, States]:
         """`forward` with what is expected of T frames, (B, T, keys, ...)."""
         with torch.autocast(patches.device.type, enabled=False):
-            codes = self._codes(patches)
+            codes = self._codes(patches) * mask[..., None]
             before = torch.cat([states[0][:, None].to(codes.dtype), codes[:, :-1]], dim=1)
-            keys = self._keys(before, actions, none, vectors).transpose(1, 2)  # (B, keys, T, N)
+            keys = (self._keys(before, actions, none, vectors) * mask[..., None, None]).transpose(
+                1, 2
+            )  # (B, keys, T, N)
             now, parts = tuple(state.to(codes.dtype) for state in states[1:]), []
-            for k, v in zip(keys.split(CHUNK, dim=2), codes[:, None].split(CHUNK, dim=2), strict=True):
-                *recalled, now = least_squares(k, v, now)
+            chunks = (keys.split(CHUNK, dim=2), codes[:, None].split(CHUNK, dim=2), mask[:, None].split(CHUNK, dim=2))
+            for k, v, real in zip(*chunks, strict=True):
+                *recalled, now = least_squares(k, v, now, real)
                 parts.append(recalled)
         values, known = (torch.cat(part, dim=2).transpose(1, 2) for part in zip(*parts, strict=True))
         return Expected(keys.transpose(1, 2), values, known), (codes[:, -1], *now)
@@ -251,30 +262,31 @@ def _known(variance: Tensor) -> Tensor:
     return (1 - variance).clamp(0, 1)
 
 
-def least_squares(keys: Tensor, values: Tensor, states: States) -> tuple[Tensor, Tensor, States]:
+def least_squares(keys: Tensor, values: Tensor, states: States, real: Tensor) -> tuple[Tensor, Tensor, States]:
     """The recursion of `FastWeights` for T frames at once.
 
     The errors that its steps meet are those of a Gaussian process of the same covariance, so a Cholesky factor of the T
     frames' covariance gives all of them.
 
     Args:
-        keys: (B, K, T, N), of length 1.
+        keys: (B, K, T, N), of length 1, or 0 for padding.
         values: (B, K or 1, T, V).
         states: matrices (B, K, V, N) and covariances (B, K, N, N) before the first frame.
+        real: (B, K or 1, T) bool, False for padding, which changes nothing.
 
     Returns:
         W k_t before every write, (B, K, T, V), how well each key was known then, (B, K, T), and the matrices and
         covariances after the last.
     """
     weights, covariance = states
-    T, count = keys.shape[2], torch.arange(1, keys.shape[2] + 1, device=keys.device, dtype=keys.dtype)
-    gram = keys @ keys.mT * DRIFT * torch.minimum(count[:, None], count) + keys @ covariance @ keys.mT
-    factor = torch.linalg.cholesky(gram + NOISE * torch.eye(T, device=keys.device, dtype=keys.dtype))
+    count = real.to(keys.dtype).cumsum(dim=-1)[..., None]  # (B, K or 1, T, 1), frames so far
+    gram = keys @ keys.mT * DRIFT * torch.minimum(count, count.mT) + keys @ covariance @ keys.mT
+    factor = torch.linalg.cholesky(gram + NOISE * torch.eye(keys.shape[2], device=keys.device, dtype=keys.dtype))
     predicted = keys @ weights.mT
-    crossed = keys @ covariance + DRIFT * count[:, None] * keys
+    crossed = keys @ covariance + DRIFT * count * keys
     both = torch.linalg.solve_triangular(factor, torch.cat([values - predicted, crossed], dim=-1), upper=False)
     error, gain = both.split([weights.shape[2], covariance.shape[3]], dim=-1)
-    drift = DRIFT * T * torch.eye(covariance.shape[3], device=keys.device, dtype=keys.dtype)
+    drift = DRIFT * count[..., -1:, :] * torch.eye(covariance.shape[3], device=keys.device, dtype=keys.dtype)
     after = weights + error.mT @ gain, covariance + drift - gain.mT @ gain
     known = _known(factor.diagonal(dim1=-2, dim2=-1).square() - NOISE)
     return predicted + factor.tril(-1) @ error, known, after

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -76,6 +77,25 @@ class Recollection(nn.Module):
             (recalled, picture), fast_weights = self.fast_weights(x, actions, none, vectors, fast_weights)
             tokens = recalled if tokens is None else tokens + recalled
         return Recollected(tokens, picture), Written(reads, reservoir, fast_weights)
+
+    def after(
+        self, memory: Memory, x: Tensor, actions: Tensor, none: Tensor, vectors: Tensor | None, mask: Tensor
+    ) -> Memory:
+        """A memory in whose recollection T more frames are, and nowhere else: what trained layers wrote of them stays
+        unknown.
+
+        Args:
+            x, actions, none, vectors: as in `forward`.
+            mask: (B, T) bool, False for padding in front of the real frames.
+        """
+        features, reservoir, fast_weights = memory.features, memory.reservoir, memory.fast_weights
+        if self.reservoir is not None:
+            reads, reservoir = self.reservoir(x, reservoir, mask)
+            seen = torch.where(mask[:, -1:], reads[:, -1].to(features), self._last(memory))
+            features = torch.cat([features[:, : -self.size], seen], dim=1)
+        if self.fast_weights is not None:
+            _, fast_weights = self.fast_weights(x, actions, none, vectors, fast_weights, mask)
+        return replace(memory, features=features, reservoir=reservoir, fast_weights=fast_weights)
 
     def expect(
         self, action: Tensor, none: Tensor, vector: Tensor | None, memory: Memory

@@ -120,23 +120,24 @@ class Reservoir(nn.Module):
         return tuple(zeros(batch_size, self.n_blocks(i), heads, P) for i in range(len(self.config.blocks)))
 
     @torch.no_grad()
-    def forward(self, patches: Tensor, states: States) -> tuple[Tensor, States]:
+    def forward(self, patches: Tensor, states: States, mask: Tensor | None = None) -> tuple[Tensor, States]:
         """Take in T frames.
 
         Args:
             patches: (B, T, h, w, pixels), clean, in [-1, 1].
             states: before the first frame, as `initial_state` makes them.
+            mask: (B, T) bool, False for padding in front of the frames, which are all real if None.
 
         Returns:
             What is read after each frame (B, T, size) in [-1, 1], and the states after the last.
         """
-        reads, after = self._raw(patches, states)
+        reads, after = self._raw(patches, states, mask)
         return torch.tanh((reads - self.read_mean) * self.read_scale / LARGEST), after
 
-    def _raw(self, patches: Tensor, states: States) -> tuple[Tensor, States]:
+    def _raw(self, patches: Tensor, states: States, mask: Tensor | None = None) -> tuple[Tensor, States]:
         with torch.autocast(patches.device.type, enabled=False):
             tokens = self._tokens(at_least_fp32(patches))
-            sums = [self._sum(i, tokens, state) for i, state in enumerate(states)]
+            sums = [self._sum(i, tokens, state, mask) for i, state in enumerate(states)]
             reads = [self._read(i, each) for i, each in enumerate(sums)]
         return torch.cat(reads, dim=-1), tuple(each[:, -1] for each in sums)
 
@@ -144,11 +145,13 @@ class Reservoir(nn.Module):
         tokens = F.linear(patches, self.embed, self.embed_bias) + self.position
         return F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6)
 
-    def _sum(self, scan: int, tokens: Tensor, state: Tensor) -> Tensor:
+    def _sum(self, scan: int, tokens: Tensor, state: Tensor, mask: Tensor | None) -> Tensor:
         """The leaky sums after every frame, (B, T, n_blocks, heads, P)."""
         (B, T), (h, w), (b_h, b_w) = tokens.shape[:2], self.grid, self.sides(scan)
         gate = F.rms_norm(F.linear(tokens, getattr(self, f"gate{scan}")), (self.config.head_size,), eps=1e-6)
         written = F.linear(tokens, getattr(self, f"x{scan}")) * (gate @ getattr(self, f"query{scan}"))[..., None]
+        if mask is not None:
+            written = written * mask[..., None, None, None]
         cut = written.view(B, T, h // b_h, b_h, w // b_w, b_w, -1).sum(dim=(3, 5))
         return leaky_sums(cut.view(B, T, -1, self.config.heads, self.config.head_size), self.decay, state)
 

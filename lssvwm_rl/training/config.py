@@ -19,6 +19,9 @@ class TrainConfig(OptimizerConfig):
     """Clips per update and device."""
     span: int = 32
     """Frames per clip."""
+    history: int = 256
+    """Frames before a clip that the parts which are never trained take in (the reservoir, fast weights): so heads and
+    recollection learn from more than a clip. A stream has them anyway."""
     curriculum: tuple[tuple[int, int], ...] = ()
     """Stages (frames per clip, updates) before those of the span, for example 16 1000 32 1000."""
     stream: bool = False
@@ -51,6 +54,8 @@ class TrainConfig(OptimizerConfig):
     def __post_init__(self) -> None:
         if min(self.batch_size, self.steps, self.devices, self.log_every) < 1 or self.span < 2:
             raise ValueError(f"batch_size, steps, devices and log_every must be at least 1 and span 2, got {self}.")
+        if self.history < 0:
+            raise ValueError(f"history must be at least 0 frames, got {self.history}.")
         if self.minutes is not None and self.minutes <= 0:
             raise ValueError(f"minutes must be positive, got {self.minutes}.")
         if any(frames < 2 or updates < 1 for frames, updates in self.curriculum):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lssvwm_rl.data.clips import Batch
@@ -18,6 +19,8 @@ from lssvwm_rl.training.errors import FrameErrors
 from lssvwm_rl.training.noise import Clip, Noised, draw_noise, patches_of, sample_tau
 from lssvwm_rl.training.recall import recall_loss
 from lssvwm_rl.training.rehearsal import Readings
+
+CHUNK = 64  # frames of what came before clips that are taken in at once
 
 OBJECTIVES: dict[str, tuple[Callable[[Clip, torch.Generator], Noised], ...]] = {
     "two_stream": (two_stream.noised,),
@@ -87,7 +90,7 @@ class Objective(nn.Module):
             none was given; and for models with a reservoir what heads read from clean frames.
         """
         model = self.model
-        start = model.initial_memory(len(batch.mask)) if memory is None else memory
+        start = self._start(batch) if memory is None else memory
         noised, clip = self._noised(batch, start, generator)
         tokens = noised.tokens if clip.recalled.tokens is None else noised.tokens + clip.recalled.tokens[:, :, None]
         hidden, condition, layers = model.run(
@@ -107,6 +110,22 @@ class Objective(nn.Module):
             return losses, after.detach(), readings
         # Some frames were noised: what stays is what inference would have committed.
         return losses, model.observe(start, batch.frames, batch.actions, batch.vectors)[0], readings
+
+    @torch.no_grad()
+    def _start(self, batch: Batch) -> Memory:
+        """The memory of clips that begin with nothing but the recollection of what came before them."""
+        model, memory, before = self.model, self.model.initial_memory(len(batch.mask)), batch.before
+        if before is None:
+            return memory
+        none = before.mask & ~F.pad(before.mask, (1, -1))  # no action is known that led into the first
+        for at in range(0, before.mask.shape[1], CHUNK):
+            now = slice(at, at + CHUNK)
+            x, vectors = patches_of(model, before.frames[:, now]), before.vectors
+            vectors = None if vectors is None or not model.config.vector_size else vectors[:, now]
+            memory = model.recollection.after(
+                memory, x, before.actions[:, now], none[:, now], vectors, before.mask[:, now]
+            )
+        return memory
 
     def _noised(self, batch: Batch, memory: Memory, generator: torch.Generator) -> tuple[Noised, Clip]:
         model, config, ways = self.model, self.config, OBJECTIVES[self.config.name]

@@ -101,7 +101,9 @@ def for_data(model: ModelConfig, header: StoreHeader, kind: str | None = None) -
     """A model for the frames, actions and vectors of a store.
 
     Args:
-        kind: of the backbone, with as many layers as give it as many parameters; None leaves it as it is.
+        kind: of the backbone, with as many layers as give it as many parameters; None leaves it as it is. Kinds other
+            than "block_ssm" are baselines: they have neither a reservoir, in whose place come as many more trained
+            features, nor fast weights.
 
     Raises:
         ValueError: for an unknown kind, or frames that the token grid does not divide.
@@ -109,6 +111,9 @@ def for_data(model: ModelConfig, header: StoreHeader, kind: str | None = None) -
     chosen = {field.name: getattr(model, field.name) for field in fields(ModelConfig)}
     if kind is not None:
         chosen["backbone"] = match_depth(model.backbone, kind, model.grid)
+        if kind != "block_ssm":
+            chosen |= {"reservoir": ReservoirConfig(), "fast_weights": FastWeightsConfig()}
+            chosen["feature_size"] = model.features
     return WorldModelConfig(
         frame_shape=header.frame_shape, action_space=header.action_space, vector_size=header.vector_size, **chosen
     )

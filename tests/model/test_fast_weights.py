@@ -38,7 +38,7 @@ def test_many_frames_at_once_are_the_rule_frame_by_frame(frames, seed):
     weights = torch.randn(2, 3, 5, 8, generator=g, dtype=torch.float64)
     spread = torch.randn(2, 3, 8, 8, generator=g, dtype=torch.float64)
     covariance = spread @ spread.mT
-    recalled, known, after = least_squares(keys, values, (weights, covariance))
+    recalled, known, after = least_squares(keys, values, (weights, covariance), torch.ones(2, 1, frames).bool())
     for t in range(frames):
         now, key = torch.einsum("bkvn,bkn->bkv", weights, keys[:, :, t]), keys[:, :, t]
         torch.testing.assert_close(recalled[:, :, t], now, **CLOSE)
@@ -57,7 +57,7 @@ def test_without_drift_it_is_the_ridge_regression_of_all_frames(monkeypatch):
     keys = torch.nn.functional.normalize(torch.randn(1, 1, 30, 8, generator=g, dtype=torch.float64), dim=-1)
     values = torch.randn(1, 1, 30, 5, generator=g, dtype=torch.float64)
     start = torch.zeros(1, 1, 5, 8, dtype=torch.float64), torch.eye(8, dtype=torch.float64)[None, None]
-    *_, (weights, _) = least_squares(keys, values, start)
+    *_, (weights, _) = least_squares(keys, values, start, torch.ones(1, 1, 30).bool())
     k, v = keys[0, 0], values[0, 0]
     ridge = torch.linalg.solve(k.T @ k + NOISE * torch.eye(8, dtype=torch.float64), k.T @ v)
     torch.testing.assert_close(weights[0, 0], ridge.T, **CLOSE)
@@ -69,7 +69,7 @@ def test_ten_thousand_frames_keep_the_covariance_sound():
     keys = torch.nn.functional.normalize(torch.randn(1, 1, 64, 16, generator=g), dim=-1)
     values, states = torch.randn(1, 1, 64, 5, generator=g), (torch.zeros(1, 1, 5, 16), torch.eye(16)[None, None])
     for _ in range(160):
-        *_, states = least_squares(keys, values, states)
+        *_, states = least_squares(keys, values, states, torch.ones(1, 1, 64).bool())
     assert torch.linalg.eigvalsh(states[1][0, 0]).min() > 0
     assert torch.isfinite(states[0]).all()
 

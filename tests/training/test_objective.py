@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
-from lssvwm_rl.data.clips import Batch
-from lssvwm_rl.data.store import StoreHeader
+from lssvwm_rl.data.clips import Batch, clip_batch, history_of
+from lssvwm_rl.data.store import Episode, StoreHeader
 from lssvwm_rl.model.backbone import match_depth
 from lssvwm_rl.model.config import KINDS
+from lssvwm_rl.model.fast_weights import FastWeightsConfig
 from lssvwm_rl.model.scan.block import BlockScan
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.training.objective import Objective, ObjectiveConfig
@@ -22,6 +24,7 @@ from support.small_models import (
     assert_memories_close,
     double_model,
     random_batch,
+    random_clip,
     small_config,
     small_model,
 )
@@ -132,3 +135,39 @@ def test_under_mixed_precision_the_scan_stays_in_fp32_and_every_weight_learns(ob
     assert {t.dtype for t in after.tensors().values()} == {torch.float32, torch.int64}
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert without == [] and all(p.dtype == p.grad.dtype == torch.float32 for p in model.parameters())
+
+
+@pytest.mark.parametrize("vector_size", [0, 2])
+def test_clips_begin_with_the_recollection_of_what_came_before(vector_size):
+    """Of rows with 0, 3 and 70 earlier frames: as if these had been observed, but for the trained layers."""
+    model = double_model(
+        reservoir=SMALL_RESERVOIR, fast_weights=FastWeightsConfig(size=16, values=6), vector_size=vector_size
+    )
+    frames, actions, vectors = random_clip(model, rows=3, frames=80)
+    counts = (0, 3, 70)
+    episodes = [
+        Episode(
+            frames[i, : count + 10].numpy(),
+            actions[i, 1 : count + 10].numpy(),
+            np.zeros(count + 9, np.float32),
+            False,
+            True,
+            None if vectors is None else vectors[i, : count + 10].float().numpy(),
+        )
+        for i, count in enumerate(counts)
+    ]
+    clips = clip_batch([e.cut(c, c + 10) for e, c in zip(episodes, counts, strict=True)], 10, counts)
+    earlier = [e.cut(0, c) if c else None for e, c in zip(episodes, counts, strict=True)]
+    start = Objective(model, ObjectiveConfig())._start(dataclasses.replace(clips, before=history_of(earlier)))
+    for i, (episode, count) in enumerate(zip(episodes, counts, strict=True)):
+        row, expected = start.select(torch.tensor([i])), model.initial_memory(1)
+        if count:
+            seen = clip_batch([episode.cut(0, count)], count)
+            expected, _ = model.observe(expected, seen.frames, seen.actions, seen.vectors)
+        for ours, theirs in zip(
+            (*row.reservoir, *row.fast_weights), (*expected.reservoir, *expected.fast_weights), strict=True
+        ):
+            torch.testing.assert_close(ours, theirs, **CLOSE)
+        size = model.config.reservoir.size
+        torch.testing.assert_close(row.features[:, -size:], expected.features[:, -size:], **CLOSE)
+        assert not row.features[:, :-size].any() and row.frames == 0

@@ -195,3 +195,27 @@ def test_a_stream_goes_through_whole_episodes(tmp_path):
             assert np.array_equal(whole["rewards"][1:], episode.rewards)
             assert np.array_equal(whole["vectors"], episode.vectors)
             assert whole["terminated"].tolist() == [False] * len(episode) + [episode.terminated]
+
+
+def test_clips_come_with_what_came_before_them(tmp_path):
+    store = write(tmp_path / "s", [4, 30, 11])
+    sampler, met = ClipSampler(store, span=6, batch_size=4, seed=0, history=8), 0
+    plain = ClipSampler(store, span=6, batch_size=4, seed=0)
+    for step in range(20):
+        batch = sampler.batch(step)
+        np.testing.assert_array_equal(batch.frames, plain.batch(step).frames)
+        if batch.before is None:
+            continue
+        for i, (row, first) in enumerate(zip(batch.before.mask, batch.frames[:, 0], strict=True)):
+            count = int(row.sum())
+            assert row[len(row) - count :].all() and count <= 8 and bool(batch.first[i, 0]) == (count == 0)
+            joined = np.concatenate([batch.before.frames[i, len(row) - count :], first[None]])
+            whole = next(e for e in store if any(np.array_equal(f, joined[0]) for f in e.frames))
+            start = next(t for t, f in enumerate(whole.frames) if np.array_equal(f, joined[0]))
+            np.testing.assert_array_equal(whole.frames[start : start + count + 1], joined)
+            at = len(row) - count
+            np.testing.assert_array_equal(
+                batch.before.actions[i, at + 1 :], whole.actions[start : start + count][: max(0, count - 1)]
+            )
+            met += count > 0
+    assert met > 5

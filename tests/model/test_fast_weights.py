@@ -173,3 +173,26 @@ def test_a_checkpoint_and_a_memory_come_back_whole(tmp_path):
 def test_sizes_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match="even size"):
         FastWeightsConfig(**wrong)
+
+
+def test_a_dreamt_frame_is_taken_for_what_is_recalled_if_it_is_like_it():
+    g = torch.Generator().manual_seed(0)
+    fast = FastWeights(FastWeightsConfig(size=256, values=12), 8, 12, (2, 2), DISCRETE, 0).double()
+    clip = torch.rand(1, 40, 2, 2, 12, generator=g, dtype=torch.float64) * 2 - 1
+    fast.fit(clip.flatten(0, 3))
+    actions, none = torch.zeros(1, 40, dtype=torch.int64), torch.arange(40)[None] == 0
+    again = torch.cat([clip, clip[:, :1]], dim=1)
+    _, states = fast(
+        again, torch.zeros(1, 41, dtype=torch.int64), torch.arange(41)[None] == 0, None, fast.initial_state(1)
+    )
+    expected = fast.expect(actions[:, 0], none[:, 1], None, states)  # of clip[:, 1]
+    nearly, other = clip[:, 1] + 0.1 * torch.randn(clip[:, 1].shape, generator=g, dtype=torch.float64), clip[:, 9]
+    codes = {
+        name: fast._codes(x[:, None])[:, 0] for name, x in (("real", clip[:, 1]), ("nearly", nearly), ("other", other))
+    }
+    taken, *_ = fast.write(expected, nearly, states, dreamt=True)
+    assert (taken - codes["real"]).norm() < 0.3 * (codes["nearly"] - codes["real"]).norm()
+    seen, *_ = fast.write(expected, nearly, states)
+    torch.testing.assert_close(seen, codes["nearly"], **CLOSE)
+    unlike, *_ = fast.write(expected, other, states, dreamt=True)
+    assert (unlike - codes["other"]).norm() < 0.1 * (codes["other"] - codes["real"]).norm()

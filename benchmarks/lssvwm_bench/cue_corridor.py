@@ -1,7 +1,6 @@
 """A world that nothing was tuned for: a lamp at the mouth of a corridor says which door at its end will pay.
 
-    export PYTHONPATH=benchmarks/studies
-    lssvwm collect cue_corridor:CueCorridor-v0 --episodes 3000 --num-envs 8 --out data/corridor
+    lssvwm collect lssvwm_bench.cue_corridor:CueCorridor-v0 --episodes 3000 --num-envs 8 --out data/corridor
     lssvwm train --data data/corridor --out runs/corridor --minutes 3
 
 The training says by itself whether memory formed: wiped, rewards are told at chance.
@@ -64,4 +63,4 @@ class CueCorridor(gym.Env):
         return frame
 
 
-gym.register("CueCorridor-v0", "cue_corridor:CueCorridor")
+gym.register("CueCorridor-v0", "lssvwm_bench.cue_corridor:CueCorridor")

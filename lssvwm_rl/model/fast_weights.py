@@ -230,7 +230,7 @@ class FastWeights(nn.Module):
 
     def _codes(self, patches: Tensor) -> Tensor:
         """(B, T, h, w, pixels) -> (B, T, n * P)."""
-        return F.linear(at_least_fp32(patches) - self.mean, self.encode).flatten(-3)
+        return F.linear(at_least_fp32(patches), self.encode, -(self.encode @ self.mean)).flatten(-3)
 
     def _keys(self, before: Tensor, actions: Tensor, none: Tensor, vectors: Tensor | None) -> Tensor:
         """(B, T, keys, N)."""

@@ -99,7 +99,7 @@ class Objective(nn.Module):
         streams = hidden.unbind(2)  # one in a prefix clip, whose clean part is read
         predicted = model.predict(streams[0][:, :, None], condition[:, :, :1])[:, :, 0]
         if clip.recalled.picture is not None:
-            predicted = predicted + noised.tau[:, :, 0, None, None, None] * clip.recalled.picture
+            predicted = torch.addcmul(predicted, noised.tau[:, :, 0, None, None, None], clip.recalled.picture)
         features, written = model.features_of(streams[-1], clip.written.reads), clip.written
         losses, readings = self._losses(clip, noised, predicted, features, generator)
         if memory is None:

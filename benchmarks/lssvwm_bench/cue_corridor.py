@@ -47,7 +47,7 @@ class CueCorridor(gym.Env):
         paid = ended and self.look == (LEFT if self.lamp == 0 else RIGHT)
         return self.render(), float(paid), ended, False, {}
 
-    def render(self) -> np.ndarray:
+    def render(self) -> Any:
         rows, columns = np.mgrid[:SIDE, :SIDE].astype(np.float32)
         centre = SIDE / 2 + {WAIT: 0, LEFT: 12, RIGHT: -12}[self.look]
         aside, down = np.abs(columns - centre), np.abs(rows - SIDE / 2)

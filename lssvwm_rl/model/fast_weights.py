@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lssvwm_rl.model.components import Components
 from lssvwm_rl.model.conditioning import ActionEmbedding
 from lssvwm_rl.model.draws import Draws
 from lssvwm_rl.model.precision import at_least_fp32
@@ -241,20 +242,18 @@ class FastWeights(nn.Module):
         return torch.cat([stacked.sin(), stacked.cos()], dim=-1) / math.sqrt(self.config.size // 2)
 
     @torch.no_grad()
-    def fit(self, patches: Tensor) -> None:
-        """Take the principal components of patches (M, pixels), M > 1, each scaled by the root of its deviation.
+    def fit(self, components: Components) -> None:
+        """Take the principal components of the data's patches, each scaled by the root of its deviation.
 
         By the root, since rare details are small and what a dream gets wrong is small, too: whitened, errors would
         outweigh what is known, and not scaled at all, brightness would outweigh everything.
         """
-        mean = patches.mean(dim=0)
-        values, vectors = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
-        values, vectors = values.flip(0)[: self.P].clamp(min=0), vectors.flip(1)[:, : self.P]
+        values, vectors = components.variances[: self.P], components.directions[:, : self.P]
         values = values + FLOOR * values[0] + 1e-9
         # The mean square of all codes of a patch is 1.
         scale = values**-0.25
         scale = scale / (values * scale**2).mean().sqrt()
-        self.mean.copy_(mean)
+        self.mean.copy_(components.mean)
         self.encode.copy_((vectors * scale).T)
 
 

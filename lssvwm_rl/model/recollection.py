@@ -44,7 +44,7 @@ class Recollection(nn.Module):
         self.fast_weights: FastWeights | None = None
         self.size = config.reservoir.size
         if config.reservoir.blocks:
-            self.reservoir = Reservoir(config.reservoir, pixels, config.frame_shape[2], grid)
+            self.reservoir = Reservoir(config.reservoir, pixels, grid)
             self.reads_in = nn.Linear(self.size, width)
         if config.fast_weights.size:
             sizes = config.fast_weights, width, pixels, grid

@@ -14,13 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lssvwm_rl.model.components import Components
 from lssvwm_rl.model.draws import Draws
 from lssvwm_rl.model.precision import at_least_fp32
 
 States = tuple[Tensor, ...]
 """Of every scan (B, n_blocks, heads, P)."""
 CHUNK = 64  # frames whose pairwise decays are one matrix
-FLOOR = 0.01  # of a colour direction's variance, as a share of the largest one
+FLOOR = 1e-5  # of a component's variance, as a share of the largest one
+RARE = 2.0  # standard deviations of a component up to which it says nothing
 LARGEST = 3.0  # standard deviations of a read beyond which it hardly grows
 
 
@@ -35,7 +37,7 @@ class ReservoirConfig:
     blocks: tuple[int, ...] = ()
     """Block side of every scan; none for a model without a reservoir. A side larger than the grid means all of it."""
     width: int = 128
-    """Of the embedded patches."""
+    """Principal components of the data's patches that are seen, at most as many as a patch has pixels."""
     heads: int = 8
     """Per scan and block, each with a decay of its own."""
     head_size: int = 32
@@ -60,34 +62,37 @@ class ReservoirConfig:
 class Reservoir(nn.Module):
     """Fixed features (B, T, size) of all frames up to each; nothing of it is trained.
 
-    Of tokens u (the layer norm of embedded patches with decorrelated colours) of one block and frame, and per head::
+    Of tokens u of one block and frame, and per head::
 
+        u = shrink(whitened patch) + position,  shrink(z) = sign(z) max(0, |z| - RARE)
         g_t = a g_(t-1) + sum over the block's tokens (q . rms_norm(W_B u)) W_x u
 
-    `fit` takes the colours' correlations, which become a part of the embedding, and the moments of what is read from
-    data; these are saved with the model. The other random weights are not: they are the same on every machine.
+    A sum of all that was seen would be a sum of what is always seen: the walls of sixty frames outweigh a lamp in the
+    first. So patches are seen as their principal components, each of variance 1, and only as far as these are unusual
+    (a shrinkage as in sparse coding, Donoho 1995).
+
+    `fit` takes the components and `fit_reads` the moments of what is read from data; these are saved with the model.
+    The random weights are not: they are the same on every machine.
 
     Args:
         patch: pixels of a patch, channels included.
-        channels: C.
         grid: tokens per frame (h, w).
     """
 
-    def __init__(self, config: ReservoirConfig, patch: int, channels: int, grid: tuple[int, int]):
+    def __init__(self, config: ReservoirConfig, patch: int, grid: tuple[int, int]):
         super().__init__()
         self.config, self.grid = config, grid
         draw = Draws(seed=len(config.blocks))
-        width, inner = config.width, config.heads * config.head_size
-        self.embed: Tensor
-        self.embed_bias: Tensor
+        width, inner = min(config.width, patch), config.heads * config.head_size
+        self.encode: Tensor
+        self.encode_bias: Tensor
         self.position: Tensor
         self.read_mean: Tensor
         self.read_scale: Tensor
         self.decay: Tensor
-        self._channels = channels
-        self.register_buffer("embed", (draw(width, patch) / math.sqrt(3 * patch)).float())
-        self.register_buffer("embed_bias", torch.zeros(width))
-        self._fix("position", 0.02 * draw(*grid, width))
+        self.register_buffer("encode", (2 * RARE * draw(width, patch) / math.sqrt(patch)).float())
+        self.register_buffer("encode_bias", torch.zeros(width))
+        self._fix("position", 0.1 * draw(*grid, width))
         for i in range(len(config.blocks)):
             self._fix(f"x{i}", draw(inner, width) / math.sqrt(width))
             self._fix(f"gate{i}", draw(config.head_size, width) / math.sqrt(width))
@@ -116,7 +121,7 @@ class Reservoir(nn.Module):
     def initial_state(self, batch_size: int) -> States:
         """Zeros (B, n_blocks, heads, P) for every scan."""
         heads, P = self.config.heads, self.config.head_size
-        zeros = at_least_fp32(self.embed).new_zeros
+        zeros = at_least_fp32(self.encode).new_zeros
         return tuple(zeros(batch_size, self.n_blocks(i), heads, P) for i in range(len(self.config.blocks)))
 
     @torch.no_grad()
@@ -142,8 +147,7 @@ class Reservoir(nn.Module):
         return torch.cat(reads, dim=-1), tuple(each[:, -1] for each in sums)
 
     def _tokens(self, patches: Tensor) -> Tensor:
-        tokens = F.linear(patches, self.embed, self.embed_bias) + self.position
-        return F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6)
+        return F.softshrink(F.linear(patches, self.encode, self.encode_bias), RARE) + self.position
 
     def _sum(self, scan: int, tokens: Tensor, state: Tensor, mask: Tensor | None) -> Tensor:
         """The leaky sums after every frame, (B, T, n_blocks, heads, P)."""
@@ -161,22 +165,13 @@ class Reservoir(nn.Module):
         return F.linear(level.flatten(2), getattr(self, f"project{scan}"))
 
     @torch.no_grad()
-    def fit(self, pixels: Tensor) -> None:
-        """Decorrelate colours, from pixels (M, C) in [-1, 1]; their total variance stays. Only once, of a new model.
-
-        What is rare is often small in all channels but not in their differences: in a grey world with green objects
-        98 % of the variance is brightness.
-        """
-        mean = pixels.mean(dim=0)
-        centred = pixels - mean
-        covariance = centred.T @ centred / len(pixels)
-        values, vectors = torch.linalg.eigh(covariance)
-        colour = vectors * (values + FLOOR * values.max()).clamp(min=1e-9).rsqrt() @ vectors.T
-        total = (colour @ covariance @ colour).trace().clamp(min=1e-9)
-        colour = colour * (covariance.trace() / total).sqrt()
-        weight = self.embed.unflatten(1, (-1, self._channels)) @ colour.T
-        self.embed.copy_(weight.flatten(1))
-        self.embed_bias.copy_(-weight.sum(dim=1) @ mean)
+    def fit(self, components: Components) -> None:
+        """Take the principal components of the data's patches. Only once, of a new model."""
+        width = len(self.encode)
+        variances = components.variances[:width]
+        encode = (components.directions[:, :width] * (variances + FLOOR * variances[0] + 1e-9).rsqrt()).T
+        self.encode.copy_(encode)
+        self.encode_bias.copy_(-encode @ components.mean)
 
     @torch.no_grad()
     def fit_reads(self, patches: Tensor, mask: Tensor) -> None:

@@ -1,5 +1,5 @@
-"""What the parts that are never trained take from the data before a training: a reservoir correlations of colours and
-moments of what it reads, fast weights the principal components of patches."""
+"""What the parts that are never trained take from the data before a training: the principal components
+of patches, and a reservoir the moments of what it reads."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lssvwm_rl.data.clips import clip_batch
 from lssvwm_rl.data.store import EpisodeStore
+from lssvwm_rl.model.components import principal_components
 from lssvwm_rl.model.world_model import WorldModel
 
 FRAMES = 4096  # that are looked at, of episodes spread over the store
@@ -21,16 +22,19 @@ PLACES = 1024  # in which patches are looked at: every episode of some worlds ha
 def fit_fixed(model: WorldModel, store: EpisodeStore, episodes: Sequence[int]) -> None:
     """Fit a model's reservoir and fast weights, if it has them, to episodes of a store."""
     reservoir, fast_weights = model.recollection.reservoir, model.recollection.fast_weights
+    if reservoir is None and fast_weights is None:
+        return
+    components = principal_components(_patches(model, store, episodes))
     if fast_weights is not None:
-        fast_weights.fit(_patches(model, store, episodes))
+        fast_weights.fit(components)
     if reservoir is None:
         return
+    reservoir.fit(components)
     mean = float(store.lengths[list(episodes)].clip(max=EPISODE).mean()) + 1
     count = min(len(episodes), max(1, int(FRAMES / mean)))
     numbers = [episodes[i * len(episodes) // count] for i in range(count)]
     chosen = [store.read(i, 0, min(EPISODE, int(store.lengths[i]))) for i in numbers]
     batch = clip_batch(chosen, max(len(e) for e in chosen) + 1).to(model.device)
-    reservoir.fit(batch.frames[batch.mask].flatten(0, 2).to(model.dtype) / 127.5 - 1)
     reservoir.fit_reads(model.patches.from_frames(batch.frames, model.dtype), batch.mask)
 
 

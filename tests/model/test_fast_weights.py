@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from lssvwm_rl.model.config import WorldModelConfig
 from lssvwm_rl.model.engine import make_engine
+from lssvwm_rl.model.components import principal_components
 from lssvwm_rl.model.fast_weights import DRIFT, NOISE, FastWeights, FastWeightsConfig, least_squares
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.world_model import WorldModel
@@ -116,7 +117,7 @@ def test_what_followed_is_recalled_when_it_happens_again(space):
     g = torch.Generator().manual_seed(0)
     fast = FastWeights(FastWeightsConfig(size=256, values=12), 8, 12, (2, 2), space, 0).double()
     places = torch.rand(200, 2, 2, 12, generator=g, dtype=torch.float64) * 2 - 1
-    fast.fit(places.flatten(0, 2))
+    fast.fit(principal_components(places.flatten(0, 2)))
     clip = torch.cat([places[:3], places[3:60], places[:3]])[None]
     actions = torch.ones(1, clip.shape[1], *(() if space is DISCRETE else (2,)))
     actions = actions if space is BOX else actions.long()
@@ -133,7 +134,7 @@ def test_a_vector_is_a_place_that_is_recalled_from_everywhere():
     g = torch.Generator().manual_seed(0)
     fast = FastWeights(FastWeightsConfig(size=256, values=12), 8, 12, (2, 2), DISCRETE, 2).double()
     clip = torch.rand(1, 50, 2, 2, 12, generator=g, dtype=torch.float64) * 2 - 1
-    fast.fit(clip.flatten(0, 3))
+    fast.fit(principal_components(clip.flatten(0, 3)))
     vectors = torch.rand(1, 50, 2, generator=g, dtype=torch.float64)
     actions, none = torch.zeros(1, 50, dtype=torch.int64), torch.arange(50)[None] == 0
     _, states = fast(clip, actions, none, vectors, fast.initial_state(1))
@@ -149,7 +150,7 @@ def test_codes_of_the_data_have_unit_mean_square():
     fast = FastWeights(SMALL, 8, 12, (2, 2), DISCRETE, 0).double()
     patches = torch.rand(500, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     patches[:, :6] *= 0.1
-    fast.fit(patches)
+    fast.fit(principal_components(patches))
     codes = torch.nn.functional.linear(patches - fast.mean, fast.encode)
     assert codes.square().mean().item() == pytest.approx(1, abs=0.1)
     covariance = codes.T @ codes / len(codes)
@@ -179,7 +180,7 @@ def test_a_dreamt_frame_is_taken_for_what_is_recalled_if_it_is_like_it():
     g = torch.Generator().manual_seed(0)
     fast = FastWeights(FastWeightsConfig(size=256, values=12), 8, 12, (2, 2), DISCRETE, 0).double()
     clip = torch.rand(1, 40, 2, 2, 12, generator=g, dtype=torch.float64) * 2 - 1
-    fast.fit(clip.flatten(0, 3))
+    fast.fit(principal_components(clip.flatten(0, 3)))
     actions, none = torch.zeros(1, 40, dtype=torch.int64), torch.arange(40)[None] == 0
     again = torch.cat([clip, clip[:, :1]], dim=1)
     _, states = fast(

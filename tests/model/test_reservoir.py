@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from lssvwm_rl.model.config import WorldModelConfig
 from lssvwm_rl.model.memory import Memory
-from lssvwm_rl.model.reservoir import Reservoir, ReservoirConfig, leaky_sums
+from lssvwm_rl.model.components import principal_components
+from lssvwm_rl.model.reservoir import RARE, Reservoir, ReservoirConfig, leaky_sums
 from lssvwm_rl.model.world_model import WorldModel
 from support.small_models import (
     CLOSE,
@@ -37,15 +38,15 @@ def test_leaky_sums_are_the_recurrence_across_chunks(frames, seed):
 
 def test_reads_are_what_the_formulas_say():
     """One block, one head, token by token in plain numbers."""
-    reservoir = Reservoir(ReservoirConfig(blocks=(2,), width=6, heads=1, head_size=4, reads=3), 12, 3, (2, 2)).double()
+    reservoir = Reservoir(ReservoirConfig(blocks=(2,), width=6, heads=1, head_size=4, reads=3), 12, (2, 2)).double()
     patches = torch.rand(1, 3, 2, 2, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     reads, (state,) = reservoir(patches, reservoir.initial_state(1))
     total = torch.zeros(4, dtype=torch.float64)
     for t in range(3):
         total = reservoir.decay * total
         for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
-            token = reservoir.embed @ patches[0, t, i, j] + reservoir.embed_bias + reservoir.position[i, j]
-            token = (token - token.mean()) / (token.var(unbiased=False) + 1e-6).sqrt()
+            code = reservoir.encode @ patches[0, t, i, j] + reservoir.encode_bias
+            token = code.sign() * (code.abs() - RARE).clamp(min=0) + reservoir.position[i, j]
             gate = reservoir.gate0 @ token
             gate = gate / (gate.square().mean() + 1e-6).sqrt()
             total = total + (gate @ reservoir.query0) * (reservoir.x0 @ token)
@@ -83,36 +84,45 @@ def test_what_was_seen_once_is_read_hundreds_of_frames_later():
     assert (read(frames) - read(frames)).abs().max() == 0
 
 
-def test_fitting_decorrelates_colours_and_standardises_reads():
-    reservoir = Reservoir(
-        ReservoirConfig(blocks=(1, 2), width=16, heads=3, head_size=8, reads=5), 12, 3, (2, 2)
-    ).double()
+def test_fitting_whitens_patches_and_standardises_reads():
+    reservoir = Reservoir(ReservoirConfig(blocks=(1, 2), width=5, heads=3, head_size=8, reads=5), 12, (2, 2)).double()
     g = torch.Generator().manual_seed(0)
-    grey = torch.rand(4_000, 1, generator=g, dtype=torch.float64)
-    pixels = (grey + 0.01 * torch.randn(4_000, 3, generator=g, dtype=torch.float64)).clamp(-1, 1)
-    before = reservoir.embed.clone()
-    reservoir.fit(pixels)
-    # What one pixel of a patch adds to the embedding, as a matrix of its channels: least squares gives it back.
-    colour = torch.linalg.lstsq(
-        before.unflatten(1, (-1, 3)).flatten(0, 1), reservoir.embed.unflatten(1, (-1, 3)).flatten(0, 1)
-    )
-    mapped = (pixels - pixels.mean(dim=0)) @ colour.solution
-    covariance = mapped.T @ mapped / len(mapped)
-    values = torch.linalg.eigvalsh(covariance)
-    assert values[0] / values[-1] > 1e-3 > 10 * torch.linalg.eigvalsh(torch.cov(pixels.T))[0]
-    torch.testing.assert_close(covariance.trace(), pixels.var(dim=0, unbiased=False).sum(), **CLOSE)
-    patches = torch.rand(8, 30, 2, 2, 12, generator=g, dtype=torch.float64)
+    mixed = torch.randn(5, 12, generator=g, dtype=torch.float64) / torch.arange(1, 6)[:, None]
+    patches = 0.2 + torch.randn(4_000, 5, generator=g, dtype=torch.float64) @ mixed
+    reservoir.fit(principal_components(patches))
+    codes = patches @ reservoir.encode.T + reservoir.encode_bias
+    torch.testing.assert_close(codes.mean(dim=0), torch.zeros(5, dtype=torch.float64), rtol=0, atol=1e-9)
+    torch.testing.assert_close(torch.cov(codes.T), torch.eye(5, dtype=torch.float64), rtol=0, atol=0.05)
+    clip = 9 * torch.rand(8, 30, 2, 2, 12, generator=g, dtype=torch.float64)
     mask = torch.arange(30) < torch.randint(5, 30, (8, 1), generator=g)
-    reservoir.fit_reads(patches, mask)
-    raw = reservoir(patches, reservoir.initial_state(8))[0][mask].atanh() * 3
+    reservoir.fit_reads(clip, mask)
+    raw = reservoir(clip, reservoir.initial_state(8))[0][mask].atanh() * 3
     torch.testing.assert_close(raw.mean(dim=0), torch.zeros(10, dtype=torch.float64), rtol=0, atol=1e-6)
     assert (raw.std(dim=0) - 1).abs().max() < 0.05
 
 
+def test_a_sight_that_was_rare_is_read_behind_many_common_ones():
+    """One of two spots in the first of 60 frames of noise; the sum of all that was seen would not tell which."""
+    reservoir = Reservoir(ReservoirConfig(blocks=(1,)), 48, (1, 1)).double()
+    g = torch.Generator().manual_seed(0)
+    noise = torch.randn(400, 60, 1, 1, 48, generator=g, dtype=torch.float64)
+    noise = 0.1 * noise @ torch.randn(48, 48, generator=g, dtype=torch.float64)
+    which = torch.arange(400) % 2
+    spot = torch.nn.functional.one_hot(which, 48).to(noise) * 3
+    noise[:, 0, 0, 0] += spot
+    reservoir.fit(principal_components(noise.flatten(0, 3)))
+    reservoir.fit_reads(noise[:50], torch.ones(50, 60, dtype=torch.bool))
+    reads = reservoir(noise, reservoir.initial_state(400))[0][:, -1]
+    known, new = reads[:300], reads[300:]
+    ridge = known.T @ known + torch.eye(reads.shape[1]).to(known)
+    weights = torch.linalg.solve(ridge, known.T @ (2.0 * which[:300] - 1).to(known))
+    assert ((new @ weights > 0) == which[300:]).double().mean() > 0.9
+
+
 def test_random_weights_are_the_same_everywhere():
-    reservoir = Reservoir(ReservoirConfig(blocks=(1, 2)), 12, 3, (2, 2))
-    assert reservoir.x0.flatten()[:3].tolist() == pytest.approx([0.0491898, 0.0900131, 0.0562004], abs=1e-6)
-    again = Reservoir(ReservoirConfig(blocks=(1, 2)), 12, 3, (2, 2))
+    reservoir = Reservoir(ReservoirConfig(blocks=(1, 2)), 12, (2, 2))
+    assert reservoir.x0.flatten()[:3].tolist() == pytest.approx([0.2147772, -0.2625771, -0.4239668], abs=1e-6)
+    again = Reservoir(ReservoirConfig(blocks=(1, 2)), 12, (2, 2))
     assert all(torch.equal(a, b) for a, b in zip(reservoir.buffers(), again.buffers(), strict=True))
 
 

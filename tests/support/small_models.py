@@ -61,7 +61,7 @@ def awake(module: nn.Module, seed: int = 0) -> nn.Module:
             noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
             parameter.add_(0.3 * noise if parameter.ndim < 2 else noise / parameter.shape[-1] ** 0.5)
         for name, buffer in module.named_buffers():
-            if name.endswith(("focus.mean", "focus.variance", "read_mean", "read_scale", "embed_bias")):
+            if name.endswith(("focus.mean", "focus.variance", "read_mean", "read_scale", "encode_bias")):
                 buffer.add_(0.3 * torch.rand(buffer.shape, generator=generator, dtype=buffer.dtype))
     return module
 

@@ -71,11 +71,11 @@ def test_a_reservoir_is_fitted_to_the_data_once_and_never_changes(store, tmp_pat
     after = WorldModel.from_pretrained(train(store, run, model, None, CONFIG))
     for name, buffer in fitted.recollection.reservoir.named_buffers():
         assert torch.equal(buffer, dict(after.recollection.reservoir.named_buffers())[name]), name
-    assert not torch.equal(fitted.recollection.reservoir.embed, WorldModel(model).recollection.reservoir.embed)
+    assert not torch.equal(fitted.recollection.reservoir.encode, WorldModel(model).recollection.reservoir.encode)
     # Another run that goes on from these weights keeps what they were fitted to.
     other = train(store, tmp_path / "other", model, None, dataclasses.replace(CONFIG, steps=1), weights=run)
     assert torch.equal(
-        WorldModel.from_pretrained(other).recollection.reservoir.embed, fitted.recollection.reservoir.embed
+        WorldModel.from_pretrained(other).recollection.reservoir.encode, fitted.recollection.reservoir.encode
     )
 
 

@@ -200,6 +200,10 @@ class _Inputs(NamedTuple):
 
 
 def _readable(memory: Memory, dtype: torch.dtype) -> Memory:
+    parts = (*memory.layers, memory.reservoir, memory.fast_weights, (memory.features,))
+    if memory.frames.is_contiguous() and all(t.dtype is dtype and t.is_contiguous() for part in parts for t in part):
+        return memory
+
     def convert(parts: Iterable[Tensor]) -> tuple[Tensor, ...]:
         return tuple(part.to(dtype).contiguous() for part in parts)
 

@@ -28,19 +28,15 @@ class NativeFastWeights:
         self.sizes: list[int] = [0] * 6
         """Of `FastSizes` in fast_weights.h."""
         self._fast = fast
-        self._table: Tensor | None = None
-        """What each action of a Discrete space adds to angles, and last what none does, (actions + 1, N / 2)."""
         if fast is None:
             return
         discrete = action_space["type"] == "Discrete"
         actions, start = (action_space["n"], action_space["start"]) if discrete else (0, 0)
         self.sizes = [fast.keys, fast.config.size, fast.P, fast.from_vector.shape[1], actions, start]
-        if discrete:
-            weight = cast(Tensor, fast.action.embed.weight)
-            self._table = torch.cat([weight, fast.action.null[None]]).detach()
-        self._settings = torch.tensor([NOISE, DRIFT, LIKE], dtype=fast.mean.dtype)
-        self._kept = _weights(fast, embed, kernels)
-        self._weights = [address(tensor) for tensor in self._kept]
+        self._discrete = discrete
+        settings = torch.tensor([NOISE, DRIFT, LIKE], dtype=fast.mean.dtype)
+        self._kept = (settings, _table(fast, actions), *_weights(fast, embed, kernels))
+        self._settings, self._table, *self._weights = (address(tensor) for tensor in self._kept)
 
     def pointers(
         self, memory: Memory, action: Tensor, vector: Tensor | None, after: Memory | None
@@ -55,13 +51,19 @@ class NativeFastWeights:
         """
         if self._fast is None:
             return [None] * POINTERS
-        angles, index = self._table, None
-        if angles is None:
-            angles = self._fast.action(action[:, None], memory.frames[:, None] == 0)[:, 0].contiguous()
+        angles: list[Tensor | int | None]
+        if self._discrete:
+            angles = [self._table, action.to(torch.int64).contiguous()]
         else:
-            index = action.to(torch.int64).contiguous()
+            angles = [self._fast.action(action[:, None], memory.frames[:, None] == 0)[:, 0].contiguous(), None]
         written = (None,) * 3 if after is None else after.fast_weights
-        return [self._settings, angles, index, vector, *self._weights, *memory.fast_weights, *written]
+        return [self._settings, *angles, vector, *self._weights, *memory.fast_weights, *written]
+
+
+def _table(fast: FastWeights, actions: int) -> Tensor:
+    """What each action of a Discrete space adds to angles, and last what none does, (actions + 1, N / 2)."""
+    own = [cast(Tensor, fast.action.embed.weight)] if actions else []
+    return torch.cat([*own, fast.action.null[None]]).detach()
 
 
 def _weights(fast: FastWeights, embed: Tensor, kernels: Kernels) -> tuple[Tensor, ...]:

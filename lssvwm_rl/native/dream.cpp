@@ -1,5 +1,5 @@
-// One dreamt frame: what is recalled of it, denoising passes that read the memory, the frame in grey levels, what reservoir
-// and fast weights write of it, the pass that commits it, heads.
+// One dreamt frame: what is recalled of it, denoising passes that read the memory, the frame in grey levels, what
+// reservoir and fast weights write of it, the pass that commits it, heads.
 //
 // Between passes there are no pixels: an Euler step in token space needs the product of the two patch matrices alone,
 // and the last one makes the frame the last prediction itself (`model/prepared.py`).
@@ -211,13 +211,12 @@ template <class R, class E> struct Walk {
       const R ratio = net.ratios[step], recalled = ratio * net.taus[step];
       for (int64_t i = team.begin(m) * D; i < team.end(m) * D; i++)
         w.base[i] = (R(1) + ratio) * w.base[i] - ratio * w.added[i];
+      const R* embedded = w.expected.embedded;
       if (fast.s.keys)
-        SIMD for (int64_t i = team.begin(m) * D; i < team.end(m) * D; i++) w.base[i] -= recalled * w.expected.embedded[i];
+        SIMD for (int64_t i = team.begin(m) * D; i < team.end(m) * D; i++) w.base[i] -= recalled * embedded[i];
     }
     multiply_all(m, s.pixels(), D, w.normed, net.pixels_out, net.pixels_bias, w.pixels);
-    if (!fast.s.keys) return;
-    fast.draw(team, m, net.taus[s.steps - 1], w.pixels, w.expected);
-    team.wait();
+    if (fast.s.keys) fast.draw(team, m, net.taus[s.steps - 1], w.pixels, w.expected);
   }
 
   // Between patches of a group in w.pixels and the image's grey levels: rounded and written, or read.
@@ -295,8 +294,8 @@ template <class R, class E> struct Walk {
 
 constexpr int64_t GROUP_TOKENS = 128;  // whose activations stay in the cache
 
-// sizes: a Sizes, then the layers' sides; pointers: a Net, then a Packed for every layer; then a `Reservoir`'s of both, and
-// those of `FastWeights`.
+// sizes: a Sizes, then the layers' sides; pointers: a Net, then a Packed for every layer. In both follows what makes a
+// `Reservoir`, and then `FastWeights`.
 template <class R, class E = R> void dream(const int64_t* sizes, void* const* pointers) {
   constexpr bool in_pairs = std::is_same<E, Pair>::value;
   Sizes s;

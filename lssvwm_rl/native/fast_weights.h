@@ -10,15 +10,15 @@ struct FastSizes {
 };
 
 template <class R> struct FastNet {
-  const R* settings;                              // NOISE, DRIFT, LIKE
-  const R* angles;                                // (actions + 1, N / 2), the last of no action; of other spaces (rows, N / 2)
-  const int64_t* action;                          // (rows), or null for other spaces
-  const R* vector;                                // (rows, V)
-  const R *from_frame, *from_vector;              // packed, as all weights: codes and vector to angles
-  const R *encode, *encode_bias;                  // pixels to P
-  const R *read, *read_bias;                      // keys (P + 1) to D
-  const R *embed, *decode;                        // P to D and to pixels
-  const R *codes, *weights, *covariance;          // (rows, tokens P), (rows, keys, tokens P, N), (rows, keys, N, N)
+  const R* settings;                      // NOISE, DRIFT, LIKE
+  const R* angles;                        // (actions + 1, N / 2), the last of none; if not Discrete (rows, N / 2)
+  const int64_t* action;                  // (rows), or null for other spaces
+  const R* vector;                        // (rows, V)
+  const R *from_frame, *from_vector;      // packed, as all weights: codes and vector to angles
+  const R *encode, *encode_bias;          // pixels to P
+  const R *read, *read_bias;              // keys (P + 1) to D
+  const R *embed, *decode;                // P to D and to pixels
+  const R *codes, *weights, *covariance;  // (rows, tokens P), (rows, keys, tokens P, N), (rows, keys, N, N)
   R *new_codes, *new_weights, *new_covariance;
 };
 
@@ -54,9 +54,10 @@ template <class R> struct FastWeights {
 
   int64_t codes() const { return frame.tokens() * s.P; }
 
-  // What is recalled of the frames of rows from row0 on: in w.embedded, if there are steps between which it is added, and
-  // w.mean as a picture, and in `tokens` (rows, tokens, D) what the network is told of it.
-  void expect(const Team& team, int64_t row0, int64_t rows, const int64_t* frames, R* tokens, FastScratch<R>& w) const {
+  // What is recalled of the frames of rows from row0 on: in w.mean as codes, in w.embedded, if there are steps between
+  // which it is added, as tokens of a picture, and in `tokens` (rows, tokens, D) what the network is told of it.
+  void expect(const Team& team, int64_t row0, int64_t rows, const int64_t* frames, R* tokens,
+              FastScratch<R>& w) const {
     const int64_t half = s.N / 2, m = rows * frame.tokens();
     linear(team, rows, half, codes(), net.codes + row0 * codes(), net.from_frame, (const R*)nullptr, w.angles);
     if (s.keys > 1)
@@ -86,6 +87,7 @@ template <class R> struct FastWeights {
     for (int64_t i = team.begin(m) * s.P; i < team.end(m) * s.P; i++) w.mean[i] *= tau;
     team.wait();
     linear(team, m, frame.pixels(), s.P, w.mean, net.decode, (const R*)nullptr, pixels, Then::nothing, R(1));
+    team.wait();
   }
 
   // Take in clean patches, a dreamt frame's if it is one.
@@ -97,7 +99,8 @@ template <class R> struct FastWeights {
       R* own = fresh + r * codes();
       if (dreamt) recognise(w.known + r * s.keys, w.values + r * s.keys * codes(), own);
       for (int64_t q = r * s.keys; q < (r + 1) * s.keys; q++) {
-        R *key = w.keys + q * s.N, *crossed = w.crossed + q * s.N, *gain = w.gain + q * s.N, *error = w.values + q * codes();
+        R *key = w.keys + q * s.N, *crossed = w.crossed + q * s.N, *gain = w.gain + q * s.N;
+        R* error = w.values + q * codes();
         SIMD for (int64_t i = 0; i < s.N; i++) crossed[i] += net.settings[1] * key[i];
         const R inverse = R(1) / (net.settings[0] + dot(crossed, key, s.N));
         SIMD for (int64_t i = 0; i < s.N; i++) gain[i] = crossed[i] * inverse;
@@ -147,7 +150,8 @@ template <class R> struct FastWeights {
 
   // How well the keys of the group's r-th row are known, and from that what the network is told and shown.
   void recall(int64_t r, FastScratch<R>& w) const {
-    R *known = w.known + r * s.keys, *own = w.own + r * frame.tokens() * s.keys * (s.P + 1), *mean = w.mean + r * codes();
+    R *known = w.known + r * s.keys, *mean = w.mean + r * codes();
+    R* own = w.own + r * frame.tokens() * s.keys * (s.P + 1);
     R all = 0;
     for (int64_t k = 0; k < s.keys; k++) {
       const int64_t q = r * s.keys + k;

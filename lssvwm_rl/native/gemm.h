@@ -51,8 +51,8 @@ void last_panel(int64_t M, int64_t K, const E* a, const E* last, R* c, int64_t l
 
 enum class Then { nothing, gelu, silu };
 
-// C (M x N) = f(beta C + A (M x K) weights^T + bias), with packed weights; a null bias is none. The members of a team share
-// the columns.
+// C (M x N) = f(beta C + A (M x K) weights^T + bias), with packed weights; a null bias is none. The members of a team
+// share the columns.
 template <class R, class E>
 void linear(const Team& team, int64_t M, int64_t N, int64_t K, const E* a, const E* panels, const R* bias, R* c,
             Then then = Then::nothing, R beta = 0) {

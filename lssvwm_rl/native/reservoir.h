@@ -5,7 +5,7 @@
 namespace {
 
 struct ReservoirSizes {
-  int64_t width, heads, P, reads, scans;  // no scans are no reservoir; the sides (b_h, b_w) of every scan's blocks follow
+  int64_t width, heads, P, reads, scans;  // without scans there is none; sides (b_h, b_w) of every scan's blocks follow
   int64_t inner() const { return heads * P; }
 };
 constexpr int64_t RESERVOIR_SIZES = sizeof(ReservoirSizes) / sizeof(int64_t);
@@ -71,7 +71,8 @@ template <class R> struct Reservoir {
   }
 
   // Take in clean patches, and put what is read into `readout`, (rows, features + given).
-  void take_in(const Team& team, int64_t row0, int64_t rows, const R* pixels, R* readout, ReservoirScratch<R>& w) const {
+  void take_in(const Team& team, int64_t row0, int64_t rows, const R* pixels, R* readout,
+               ReservoirScratch<R>& w) const {
     const int64_t n = frame.tokens(), m = rows * n, I = s.inner(), size = frame.features + frame.given;
     linear(team, m, s.width, frame.pixels(), pixels, net.embed, (const R*)nullptr, w.tokens.data());
     team.wait();
@@ -95,11 +96,12 @@ template <class R> struct Reservoir {
     }
   }
 
-  // The sums of one block after a frame, which lie from `at` on, and in `level` what is read of them, every head divided
-  // by its size.
+  // The sums of one block after a frame, which lie from `at` on, and in `level` what is read of them, every head
+  // divided by its size.
   void add_block(int64_t index, int64_t row, int64_t block, int64_t at, const R* wide, R* level) const {
     const ReservoirScan<R>& scan = scans[index];
-    const int64_t I = s.inner(), P = s.P, b_h = sides[2 * index], b_w = sides[2 * index + 1], across = frame.grid_w / b_w;
+    const int64_t I = s.inner(), P = s.P, b_h = sides[2 * index], b_w = sides[2 * index + 1];
+    const int64_t across = frame.grid_w / b_w;
     const R* state = scan.state + at;
     R* after = scan.after + at;
     for (int64_t h = 0; h < s.heads; h++)

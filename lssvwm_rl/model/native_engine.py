@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,9 +13,10 @@ from lssvwm_rl.model.checks import check_clip
 from lssvwm_rl.model.flow import Noise
 from lssvwm_rl.model.heads import ContinuationHead, RewardHead
 from lssvwm_rl.model.memory import LayerMemory, Memory
+from lssvwm_rl.model.native_fast_weights import NativeFastWeights
 from lssvwm_rl.model.native_reservoir import NativeReservoir
 from lssvwm_rl.model.outputs import Imagined, Prediction
-from lssvwm_rl.model.prepared import Following, Prepared, PreparedAttention, PreparedLayer, PreparedScan
+from lssvwm_rl.model.prepared import Prepared, PreparedAttention, PreparedLayer, PreparedScan
 from lssvwm_rl.model.torch_engine import TorchEngine
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.native.library import PANEL, Kernels, address, load_kernels, pack_panels
@@ -58,12 +59,12 @@ class NativeEngine(TorchEngine):
             _check_bf16(model)
         self._products = torch.bfloat16 if bf16 else model.dtype
         self._kernels = kernels
-        self._packed = _pack(self._prepare(1), kernels, self._products)
+        prepared, recollection = self._prepare(1), model.recollection
+        self._packed = _pack(prepared, kernels, self._products)
+        self._reservoir = NativeReservoir(recollection, kernels)
+        space = model.config.action_space
+        self._fast_weights = NativeFastWeights(recollection.fast_weights, prepared.embed, space, kernels)
         self._shapes = _shapes(model.initial_memory(1))
-        self._reservoir: NativeReservoir | None = None
-        if model.recollection.reservoir is not None:
-            patch, channels = (model.patches.height, model.patches.width), model.config.frame_shape[2]
-            self._reservoir = NativeReservoir(model.recollection.reservoir, patch, channels, kernels)
 
     @torch.no_grad()
     def imagine(
@@ -75,11 +76,7 @@ class NativeEngine(TorchEngine):
         drawn = self._draw(memory, noise)
         self._prepare(denoise_steps)  # which there cannot be for none
         inputs = self._following(memory, action, vector, denoise_steps)
-        if self._reservoir is None:
-            after, prediction = self._commit(memory, inputs, frame, drawn, denoise_steps, dreamt=True)
-        else:  # heads need what it reads of the frame
-            self._call(inputs, frame, drawn, denoise_steps, memory.layers, None)
-            after, prediction = self._commit(memory, inputs, frame, None, 0, dreamt=True)
+        after, prediction = self._commit(inputs, frame, drawn, denoise_steps)
         return Imagined(frame, vector, prediction.reward, prediction.terminated, after)
 
     @torch.no_grad()
@@ -91,9 +88,8 @@ class NativeEngine(TorchEngine):
         frame = self._new_frames(memory)
         drawn = self._draw(memory, noise)
         self._prepare(denoise_steps)  # which there cannot be for none
-        self._call(
-            self._following(memory, action, vector, denoise_steps), frame, drawn, denoise_steps, memory.layers, None
-        )
+        inputs = self._following(memory, action, vector, denoise_steps)
+        self._call(inputs, frame, drawn, denoise_steps)
         return frame
 
     @torch.no_grad()
@@ -106,45 +102,36 @@ class NativeEngine(TorchEngine):
         check_clip(self.model.config, memory.batch_size, frames, actions)
         vector = self._vector(memory, actions[:, 0], None if vectors is None else vectors[:, 0])
         inputs = self._following(memory, actions[:, 0], vector, 0)
-        after, prediction = self._commit(memory, inputs, frames[:, 0].contiguous(), None, 0, dreamt=False)
+        after, prediction = self._commit(inputs, frames[:, 0].contiguous(), None, 0)
         return after, Prediction(*(field[:, None] for field in prediction))
 
     def _new_frames(self, memory: Memory) -> Tensor:
         return torch.empty(memory.batch_size, *self.model.config.frame_shape, dtype=torch.uint8)
 
-    def _commit(
-        self, memory: Memory, inputs: _Inputs, frame: Tensor, noise: Tensor | None, steps: int, dreamt: bool
-    ) -> tuple[Memory, Prediction]:
+    def _commit(self, inputs: _Inputs, frame: Tensor, noise: Tensor | None, steps: int) -> tuple[Memory, Prediction]:
         """Denoise into the frame, or read it if there are no steps, and commit it; predictions are (B, ...)."""
-        rows, config, dtype = memory.batch_size, self.model.config, self.model.dtype
-        after = tuple(LayerMemory(*(torch.empty(t.shape, dtype=dtype) for t in layer)) for layer in memory.layers)
-        features = torch.empty(rows, config.features, dtype=dtype)
-        reservoir, fast_weights = memory.reservoir, memory.fast_weights
-        if self._reservoir is not None:
-            reservoir = self._reservoir.take_in(frame, reservoir, features)
-        reward, end = torch.empty(2, rows, dtype=dtype).unbind()
-        self._call(inputs, frame, noise, steps, after, (features, reward, end))
-        expected, fast = inputs.following.expected, self.model.recollection.fast_weights
-        if expected is not None and fast is not None:
-            fast_weights = fast.write(expected, self.model.patches.from_frames(frame, dtype), fast_weights, dreamt)
-        return Memory(after, features, memory.frames + 1, reservoir, fast_weights), Prediction(reward, end, features)
+        before = inputs.memory
+        layers = tuple(LayerMemory(*_like(layer)) for layer in before.layers)
+        parts = _like(before.reservoir), _like(before.fast_weights)
+        after = Memory(layers, torch.empty_like(before.features), before.frames + 1, *parts)
+        reward, end = torch.empty(2, len(frame), dtype=self.model.dtype).unbind()
+        self._call(inputs, frame, noise, steps, after, reward, end)
+        return after, Prediction(reward, end, after.features)
 
     def _following(self, memory: Memory, action: Tensor, vector: Tensor | None, steps: int) -> _Inputs:
         """What the kernel needs of the frame that follows a memory, to denoise it in so many steps and commit it."""
         self._check(memory, action, vector)
         prepared, dtype = self._prepare(max(steps, 1)), self.model.dtype
-        vector = None if vector is None else vector.to(dtype)
-        following = prepared.following(memory, action, vector)
-        picture = following.picture
+        vector = None if vector is None else vector.to(dtype).contiguous()
         return _Inputs(
             *prepared.modulation(memory, action, vector),
-            memory.frames.contiguous(),
             torch.tensor(prepared.ratios, dtype=dtype),
             torch.tensor(prepared.taus, dtype=dtype),
-            following,
-            None if picture is None else (picture @ prepared.embed).contiguous(),
+            action,
+            vector,
+            None if vector is None else self.model.vector_in(vector).contiguous(),
             prepared.places(vector),
-            tuple(LayerMemory(*(t.to(dtype).contiguous() for t in layer)) for layer in memory.layers),
+            _readable(memory, dtype),
         )
 
     def _call(
@@ -153,22 +140,26 @@ class NativeEngine(TorchEngine):
         frame: Tensor,
         noise: Tensor | None,
         steps: int,
-        after: tuple[LayerMemory, ...],
-        heads: tuple[Tensor, Tensor, Tensor] | None,
+        after: Memory | None = None,
+        reward: Tensor | None = None,
+        end: Tensor | None = None,
     ) -> None:
-        """The kernel; nothing is committed if there are no heads' outputs (features, reward, end) to fill."""
+        """The kernel; nothing is committed if there is no memory with reward and end to fill."""
         packed, layers = self._packed, inputs.modulation if steps else inputs.modulation[-1:]  # of the commit alone
-        net: list[Tensor | int | None] = [layers, inputs.final, inputs.rows, inputs.frames, noise, packed.noise]
-        shift, picture, _ = inputs.following
-        net += [inputs.ratios, inputs.taus, packed.position, shift, inputs.recalled, picture]
-        net += [*packed.patches, frame, *packed.heads]
-        pointers = [*net, *(heads or (None, None, None))]
-        for i, (old, new) in enumerate(zip(inputs.layers, after, strict=True)):
+        before = inputs.memory
+        net: list[Tensor | int | None] = [layers, inputs.final, inputs.rows, before.frames, noise, packed.noise]
+        net += [inputs.ratios, inputs.taus, packed.position, inputs.shift, *packed.patches, frame, *packed.heads]
+        pointers = [*net, None if after is None else after.features, reward, end]
+        for i, old in enumerate(before.layers):
             pointers += packed.layers[i]
             pointers.append(None if inputs.places is None else inputs.places[i])
-            pointers += [t if t.numel() else None for t in (*old, *new)]
+            pointers += [t if t.numel() else None for t in old]
+            pointers += (None,) * 3 if after is None else [t if t.numel() else None for t in after.layers[i]]
+        pointers += self._reservoir.pointers(before, after)
+        pointers += self._fast_weights.pointers(before, inputs.action, inputs.vector, after)
         before_table, after_table = packed.sizes
-        sizes = [len(frame), steps, int(heads is not None), *before_table, layers.shape[1], *after_table, *packed.sides]
+        sizes = [len(frame), steps, int(after is not None), *before_table, layers.shape[1], *after_table, *packed.sides]
+        sizes += [*self._reservoir.sizes, *self._fast_weights.sizes]
         self._kernels("dream", self._products, sizes, pointers)
 
     def _check(self, memory: Memory, action: Tensor, vector: Tensor | None) -> None:
@@ -197,14 +188,32 @@ class _Inputs(NamedTuple):
     """This and the next two are what `Prepared.modulation` gives."""
     final: Tensor
     rows: Tensor
-    frames: Tensor
     ratios: Tensor
     taus: Tensor
-    following: Following
-    recalled: Tensor | None
-    """Its picture, embedded (B, n, D)."""
+    action: Tensor
+    vector: Tensor | None
+    shift: Tensor | None
+    """What the vector adds to every token of its frame, (B, D)."""
     places: Tensor | None
-    layers: tuple[LayerMemory, ...]
+    memory: Memory
+    """Contiguous, and of the model's dtype."""
+
+
+def _readable(memory: Memory, dtype: torch.dtype) -> Memory:
+    parts = (*memory.layers, memory.reservoir, memory.fast_weights, (memory.features,))
+    if memory.frames.is_contiguous() and all(t.dtype is dtype and t.is_contiguous() for part in parts for t in part):
+        return memory
+
+    def convert(parts: Iterable[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(part.to(dtype).contiguous() for part in parts)
+
+    layers = tuple(LayerMemory(*convert(layer)) for layer in memory.layers)
+    (features,), parts = convert([memory.features]), (convert(memory.reservoir), convert(memory.fast_weights))
+    return Memory(layers, features, memory.frames.contiguous(), *parts)
+
+
+def _like(parts: Iterable[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(torch.empty_like(part) for part in parts)
 
 
 def _check_bf16(model: WorldModel) -> None:
@@ -217,8 +226,9 @@ def _check_bf16(model: WorldModel) -> None:
 
 
 def _shapes(memory: Memory) -> list[torch.Size]:
-    """Of a row's layers, reservoir and fast weights."""
-    return [t.shape[1:] for part in (*memory.layers, memory.reservoir, memory.fast_weights) for t in part]
+    """Of all parts of a row."""
+    parts = (*memory.layers, [memory.features], memory.reservoir, memory.fast_weights)
+    return [t.shape[1:] for part in parts for t in part]
 
 
 class _Packed(NamedTuple):

@@ -1,11 +1,13 @@
-// One dreamt frame: denoising passes that read the memory, the frame in grey levels, the pass that commits it, heads.
+// One dreamt frame: what is recalled of it, denoising passes that read the memory, the frame in grey levels, what
+// reservoir and fast weights write of it, the pass that commits it, heads.
 //
 // Between passes there are no pixels: an Euler step in token space needs the product of the two patch matrices alone,
 // and the last one makes the frame the last prediction itself (`model/prepared.py`).
 #include <algorithm>
 #include <type_traits>
 
-#include "frame.h"
+#include "fast_weights.h"
+#include "reservoir.h"
 
 namespace {
 
@@ -17,8 +19,7 @@ template <class R, class E> struct Net {
   const R* noise;                 // (rows, tokens, noise)
   const E* noise_in;              // noise to tokens
   const R *ratios, *taus;         // (steps) of the Euler steps, and the noise levels before them
-  const R *position, *shift;      // (tokens, D) with the bias of the patches; (rows, tokens, D) or null
-  const R *recalled, *picture;    // (rows, tokens, D) and (rows, tokens, pixels), or null
+  const R *position, *shift;      // (tokens, D) with the bias of the patches; (rows, D) of the frames' vectors, or null
   const E *compose, *pixels_out, *pixels_in;
   const R *compose_bias, *pixels_bias;
   uint8_t* image;  // (rows, H, W, channels): written, or read where there are no steps
@@ -30,23 +31,27 @@ constexpr int64_t NET_POINTERS = sizeof(Net<float, float>) / sizeof(void*);
 
 // Scratch of one group of rows; of blocks, heads and pairs every member of the team has its own.
 template <class R> struct Scratch {
-  R *x, *base, *normed, *wide, *mixed, *added, *pixels, *block, *head;
+  R *x, *base, *normed, *wide, *mixed, *added, *pixels, *place, *shift, *block, *head;
   int64_t block_size, head_size, pairs_size;
   std::vector<R> memory;
   std::vector<Pair> pairs;
-  Scratch(const Sizes& s, int64_t group, int64_t members, int64_t largest, bool in_pairs) {
+  ReservoirScratch<R> sums;
+  FastScratch<R> expected;
+  Scratch(const Sizes& s, const ReservoirSizes& reservoir, const FastSizes& fast, int64_t group, int64_t members,
+          int64_t largest, bool in_pairs)
+      : sums(s, reservoir, group), expected(s, fast, group) {
     const int64_t m = group * s.tokens(), D = s.width;
     block_size = BlockScratch<R>::size(s, largest) + 16, head_size = HeadScratch<R>::size(s) + 16;
     const int64_t sizes[] = {m * D, m * D, m * D,
                              m * std::max({s.projection(), 3 * D, s.hidden, s.head_width, s.bins}),
                              m * std::max({s.inner(), D, s.per_token}), m * std::max({D, s.head_width, s.features}),
-                             m * s.pixels(), members * block_size, members * head_size};
-    R** parts[] = {&x, &base, &normed, &wide, &mixed, &added, &pixels, &block, &head};
+                             m * s.pixels(), m * D, group * D, members * block_size, members * head_size};
+    R** parts[] = {&x, &base, &normed, &wide, &mixed, &added, &pixels, &place, &shift, &block, &head};
     int64_t total = 0;
     for (int64_t size : sizes) total += size + 16;
     memory.resize(total);
     R* at = memory.data();
-    for (int i = 0; i < 9; i++) {
+    for (int i = 0; i < 11; i++) {
       *parts[i] = at;
       at += sizes[i] + 16;
     }
@@ -61,6 +66,8 @@ template <class R, class E> struct Walk {
   const int64_t* sides;  // (layers, 2)
   const Net<R, E>& net;
   const Packed<R, E>* layers;
+  const Reservoir<R>& reservoir;
+  const FastWeights<R>& fast;
   Scratch<R>& w;
   Team team;
   int64_t row0, rows;
@@ -162,17 +169,29 @@ template <class R, class E> struct Walk {
     for (int64_t t = team.begin(m); t < team.end(m); t++) add_gated(modulations(level, t) + (part * 3 - 1) * D, t);
   }
 
-  // Tokens of a noised or clean frame: what its patches give, its position, its vector and what is recalled.
-  void place_tokens() const {
+  // In w.place what is added to the tokens of the frame in all passes: position, vector, and what is recalled.
+  void place() const {
     const int64_t n = s.tokens(), D = s.width;
+    if (fast.s.keys) fast.expect(team, row0, rows, net.frames, w.place, w.expected);
+    if (reservoir.s.scans) reservoir.tell(team, row0, rows, w.shift, w.sums);
     for (int64_t t = team.begin(tokens()); t < team.end(tokens()); t++) {
-      const R *from = w.base + t * D, *position = net.position + t % n * D;
-      R* x = w.x + t * D;
-      SIMD for (int64_t i = 0; i < D; i++) x[i] = from[i] + position[i];
-      if (!net.shift) continue;
-      const R* shift = net.shift + (row0 * n + t) * D;
-      SIMD for (int64_t i = 0; i < D; i++) x[i] += shift[i];
+      R* to = w.place + t * D;
+      if (!fast.s.keys) std::fill_n(to, D, R(0));
+      add(net.position + t % n * D, to);
+      if (reservoir.s.scans) add(w.shift + t / n * D, to);
+      if (net.shift) add(net.shift + (row0 + t / n) * D, to);
     }
+    team.wait();
+  }
+
+  void add(const R* from, R* to) const {
+    SIMD for (int64_t i = 0; i < s.width; i++) to[i] += from[i];
+  }
+
+  // The tokens in w.base, noised or clean, in their places.
+  void place_tokens() const {
+    const int64_t D = s.width;
+    SIMD for (int64_t i = team.begin(tokens()) * D; i < team.end(tokens()) * D; i++) w.x[i] = w.base[i] + w.place[i];
   }
 
   // The frame in w.pixels, as patches.
@@ -189,20 +208,15 @@ template <class R, class E> struct Walk {
       team.wait();
       if (step + 1 == s.steps) break;
       multiply_all(m, D, D, w.normed, net.compose, net.compose_bias, w.added);
-      add_recalled(net.recalled, D, net.taus[step], w.added);
-      const R ratio = net.ratios[step];
+      const R ratio = net.ratios[step], recalled = ratio * net.taus[step];
       for (int64_t i = team.begin(m) * D; i < team.end(m) * D; i++)
         w.base[i] = (R(1) + ratio) * w.base[i] - ratio * w.added[i];
+      const R* embedded = w.expected.embedded;
+      if (fast.s.keys)
+        SIMD for (int64_t i = team.begin(m) * D; i < team.end(m) * D; i++) w.base[i] -= recalled * embedded[i];
     }
     multiply_all(m, s.pixels(), D, w.normed, net.pixels_out, net.pixels_bias, w.pixels);
-    add_recalled(net.picture, s.pixels(), net.taus[s.steps - 1], w.pixels);
-  }
-
-  // What is recalled of the group's tokens, of so many numbers each, times a noise level.
-  void add_recalled(const R* recalled, int64_t size, R tau, R* to) const {
-    if (!recalled) return;
-    const R* from = recalled + row0 * s.tokens() * size;
-    SIMD for (int64_t i = team.begin(tokens()) * size; i < team.end(tokens()) * size; i++) to[i] += tau * from[i];
+    if (fast.s.keys) fast.draw(team, m, net.taus[s.steps - 1], w.pixels, w.expected);
   }
 
   // Between patches of a group in w.pixels and the image's grey levels: rounded and written, or read.
@@ -265,9 +279,12 @@ template <class R, class E> struct Walk {
   }
 
   void frame() const {
+    place();
     if (s.steps) denoise();
     grey_levels(s.steps > 0);
     if (!s.commit) return;
+    if (reservoir.s.scans) reservoir.take_in(team, row0, rows, w.pixels, net.readout, w.sums);
+    if (fast.s.keys) fast.write(team, row0, rows, w.pixels, s.steps > 0, w.expected);
     multiply_all(tokens(), s.width, s.pixels(), w.pixels, net.pixels_in, nullptr, w.base);
     place_tokens();
     pass(s.steps, true);
@@ -277,7 +294,8 @@ template <class R, class E> struct Walk {
 
 constexpr int64_t GROUP_TOKENS = 128;  // whose activations stay in the cache
 
-// sizes: a Sizes, then the layers' sides; pointers: a Net, then a Packed for every layer.
+// sizes: a Sizes, then the layers' sides; pointers: a Net, then a Packed for every layer. In both follows what makes a
+// `Reservoir`, and then `FastWeights`.
 template <class R, class E = R> void dream(const int64_t* sizes, void* const* pointers) {
   constexpr bool in_pairs = std::is_same<E, Pair>::value;
   Sizes s;
@@ -286,21 +304,26 @@ template <class R, class E = R> void dream(const int64_t* sizes, void* const* po
   std::memcpy(&net, pointers, sizeof(net));
   std::vector<Packed<R, E>> layers(s.layers);
   std::memcpy(layers.data(), pointers + NET_POINTERS, s.layers * sizeof(layers[0]));
-  const int64_t *sides = sizes + SIZES, most = std::max<int64_t>(1, GROUP_TOKENS / s.tokens());
+  const int64_t *sides = sizes + SIZES, *more = sides + 2 * s.layers;
+  void* const* parts = pointers + NET_POINTERS + s.layers * (sizeof(layers[0]) / sizeof(void*));
+  const Reservoir<R> reservoir(s, more, parts);
+  const FastWeights<R> fast(s, more, parts);
+  const int64_t most = std::max<int64_t>(1, GROUP_TOKENS / s.tokens());
   int64_t largest = 1;
   for (int64_t i = 0; i < s.layers; i++) largest = std::max(largest, sides[2 * i] * sides[2 * i + 1]);
   if (s.rows < s.threads) {  // all threads walk all rows together
-    Scratch<R> scratch(s, s.rows, s.threads, largest, in_pairs);
+    Scratch<R> scratch(s, reservoir.s, fast.s, s.rows, s.threads, largest, in_pairs);
     with_team(s.threads, [&](Team team) {
-      Walk<R, E>{s, sides, net, layers.data(), scratch, team, 0, s.rows}.frame();
+      Walk<R, E>{s, sides, net, layers.data(), reservoir, fast, scratch, team, 0, s.rows}.frame();
     });
     return;
   }
   parallel_for(s.threads, s.rows, [&](int64_t begin, int64_t end) {
     const int64_t group = std::min(most, end - begin);
-    Scratch<R> scratch(s, group, 1, largest, in_pairs);
+    Scratch<R> scratch(s, reservoir.s, fast.s, group, 1, largest, in_pairs);
     for (int64_t row = begin; row < end; row += group)
-      Walk<R, E>{s, sides, net, layers.data(), scratch, Team{}, row, std::min(group, end - row)}.frame();
+      Walk<R, E>{s, sides, net, layers.data(), reservoir, fast, scratch, Team{}, row, std::min(group, end - row)}
+          .frame();
   });
 }
 

@@ -36,31 +36,34 @@ inline void round_rows(int64_t rows, int64_t K, const float* from, Pair* to) {
 
 // The panel that is not full: what its zeros give is not stored.
 template <class R, class E>
-void last_panel(int64_t M, int64_t K, const E* a, const E* last, R* c, int64_t ldc, int64_t columns) {
+void last_panel(int64_t M, int64_t K, const E* a, const E* last, R* c, int64_t ldc, int64_t columns, R beta) {
   constexpr int64_t W = panel_columns<E>();
   R whole[ROWS * W];
   for (int64_t m = 0; m < M; m += ROWS) {
     const int64_t rows = std::min<int64_t>(M - m, ROWS);
     panel<R, VECTOR_BYTES, VECTORS>(rows, K, {a + m * K, K, 1}, last, W, {whole, W});
-    for (int64_t i = 0; i < rows; i++) std::copy_n(whole + i * W, columns, c + (m + i) * ldc);
+    for (int64_t i = 0; i < rows; i++) {
+      R* to = c + (m + i) * ldc;
+      for (int64_t j = 0; j < columns; j++) to[j] = beta != 0 ? beta * to[j] + whole[i * W + j] : whole[i * W + j];
+    }
   }
 }
 
 enum class Then { nothing, gelu, silu };
 
-// C (M x N) = f(A (M x K) weights^T + bias), with packed weights; a null bias is none. The members of a team share the
-// columns.
+// C (M x N) = f(beta C + A (M x K) weights^T + bias), with packed weights; a null bias is none. The members of a team
+// share the columns.
 template <class R, class E>
 void linear(const Team& team, int64_t M, int64_t N, int64_t K, const E* a, const E* panels, const R* bias, R* c,
-            Then then = Then::nothing) {
+            Then then = Then::nothing, R beta = 0) {
   constexpr int64_t W = panel_columns<E>();
   const int64_t count = (N + W - 1) / W;
   for (int64_t i = team.begin(count); i < team.end(count); i++) {
     const int64_t n = i * W, columns = N - n < W ? N - n : W;
     if (columns == W)
-      panel<R, VECTOR_BYTES, VECTORS>(M, K, {a, K, 1}, panels + n * K, W, {c + n, N});
+      panel<R, VECTOR_BYTES, VECTORS>(M, K, {a, K, 1}, panels + n * K, W, {c + n, N, beta});
     else
-      last_panel<R>(M, K, a, panels + n * K, c + n, N, columns);
+      last_panel<R>(M, K, a, panels + n * K, c + n, N, columns, beta);
     for (int64_t m = 0; m < M; m++) {
       R* out = c + m * N + n;
       if (bias) SIMD for (int64_t j = 0; j < columns; j++) out[j] += bias[n + j];

@@ -25,14 +25,17 @@ class NativeReservoir:
             return
         config, reads_in = reservoir.config, recollection.reads_in
         count = len(config.blocks)
-        position = (reservoir.position + reservoir.embed_bias).contiguous()
-        embed, as_token = pack_panels(kernels, reservoir.embed.t()), pack_panels(kernels, reads_in.weight.detach().t())
-        net = (embed, position, reservoir.decay.clone(), as_token, reads_in.bias.detach().clone())
+        encode, as_token = (
+            pack_panels(kernels, reservoir.encode.t()),
+            pack_panels(kernels, reads_in.weight.detach().t()),
+        )
+        fixed = (reservoir.encode_bias.clone(), reservoir.position.clone(), reservoir.decay.clone())
+        net = (encode, *fixed, as_token, reads_in.bias.detach().clone())
         scans = [_scan(reservoir, i, kernels) for i in range(count)]
         self._kept = (*net, *(tensor for scan in scans for tensor in scan))
         self._net = [address(tensor) for tensor in net]
         self._scans = [[address(tensor) for tensor in scan] for scan in scans]
-        self.sizes = [config.width, config.heads, config.head_size, config.reads, count]
+        self.sizes = [len(reservoir.encode), config.heads, config.head_size, config.reads, count]
         self.sizes += [side for i in range(count) for side in reservoir.sides(i)]
 
     def pointers(self, memory: Memory, after: Memory | None) -> list[Tensor | int | None]:
@@ -43,7 +46,7 @@ class NativeReservoir:
             after: the memory after it, to be filled; None if nothing is to be written.
         """
         if not self._scans:
-            return [None] * 6
+            return [None] * 7
         pointers: list[Tensor | int | None] = [*self._net, memory.features]
         new = (None,) * len(self._scans) if after is None else after.reservoir
         for scan, state, filled in zip(self._scans, memory.reservoir, new, strict=True):

@@ -11,7 +11,8 @@ struct ReservoirSizes {
 constexpr int64_t RESERVOIR_SIZES = sizeof(ReservoirSizes) / sizeof(int64_t);
 
 template <class R> struct ReservoirNet {
-  const R *embed, *position, *decay;  // packed; (tokens, width) with the embedding's bias; (heads)
+  const R *encode, *encode_bias;      // of patches' whitened components: packed; (width)
+  const R *position, *decay;          // (tokens, width); (heads)
   const R *as_token, *as_token_bias;  // what was read last, (given), to a token: packed; (D)
   const R* before;                    // (rows, features + given), as `readout` after the frame before
 };
@@ -33,14 +34,12 @@ template <class R> struct ReservoirScratch {
   }
 };
 
-// Position added, then the layer norm.
-template <class R> void place(const R* position, int64_t width, R* token) {
-  R sum = 0, squares = 0;
-  SIMD_SUM(sum) for (int64_t i = 0; i < width; i++) sum += token[i] += position[i];
-  const R mean = sum / R(width);
-  SIMD_SUM(squares) for (int64_t i = 0; i < width; i++) squares += (token[i] - mean) * (token[i] - mean);
-  const R inverse = R(1) / std::sqrt(squares / R(width) + R(1e-6));
-  SIMD for (int64_t i = 0; i < width; i++) token[i] = (token[i] - mean) * inverse;
+constexpr double RARE = 2.0;  // as in model/reservoir.py
+
+// Only what is unusual, and where.
+template <class R> void shrink(const R* position, int64_t width, R* token) {
+  SIMD for (int64_t i = 0; i < width; i++)
+    token[i] += position[i] - std::min(R(RARE), std::max(R(-RARE), token[i]));
 }
 
 template <class R> struct Reservoir {
@@ -74,10 +73,10 @@ template <class R> struct Reservoir {
   void take_in(const Team& team, int64_t row0, int64_t rows, const R* pixels, R* readout,
                ReservoirScratch<R>& w) const {
     const int64_t n = frame.tokens(), m = rows * n, I = s.inner(), size = frame.features + frame.given;
-    linear(team, m, s.width, frame.pixels(), pixels, net.embed, (const R*)nullptr, w.tokens.data());
+    linear(team, m, s.width, frame.pixels(), pixels, net.encode, net.encode_bias, w.tokens.data());
     team.wait();
     for (int64_t t = team.begin(m); t < team.end(m); t++)
-      place(net.position + t % n * s.width, s.width, w.tokens.data() + t * s.width);
+      shrink(net.position + t % n * s.width, s.width, w.tokens.data() + t * s.width);
     team.wait();
     for (int64_t i = 0; i < s.scans; i++) {
       linear(team, m, I + s.P, s.width, w.tokens.data(), scans[i].weights, (const R*)nullptr, w.wide.data());

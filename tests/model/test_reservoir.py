@@ -102,17 +102,17 @@ def test_fitting_whitens_patches_and_standardises_reads():
 
 
 def test_a_sight_that_was_rare_is_read_behind_many_common_ones():
-    """One of two spots in the first of 60 frames of noise; the sum of all that was seen would not tell which."""
+    """One of two spots in the first of 60 frames of walls; the sum of all that was seen would not tell which."""
     reservoir = Reservoir(ReservoirConfig(blocks=(1,)), 48, (1, 1)).double()
     g = torch.Generator().manual_seed(0)
-    noise = torch.randn(400, 60, 1, 1, 48, generator=g, dtype=torch.float64)
-    noise = 0.1 * noise @ torch.randn(48, 48, generator=g, dtype=torch.float64)
+    walls = torch.randn(400, 60, 1, 1, 12, generator=g, dtype=torch.float64)
+    walls = walls @ torch.randn(12, 48, generator=g, dtype=torch.float64)
     which = torch.arange(400) % 2
-    spot = torch.nn.functional.one_hot(which, 48).to(noise) * 3
-    noise[:, 0, 0, 0] += spot
-    reservoir.fit(principal_components(noise.flatten(0, 3)))
-    reservoir.fit_reads(noise[:50], torch.ones(50, 60, dtype=torch.bool))
-    reads = reservoir(noise, reservoir.initial_state(400))[0][:, -1]
+    spot = torch.nn.functional.one_hot(which, 48).to(walls) * 3
+    walls[:, 0, 0, 0] += spot
+    reservoir.fit(principal_components(walls.flatten(0, 3)))
+    reservoir.fit_reads(walls[:50], torch.ones(50, 60, dtype=torch.bool))
+    reads = reservoir(walls, reservoir.initial_state(400))[0][:, -1]
     known, new = reads[:300], reads[300:]
     ridge = known.T @ known + torch.eye(reads.shape[1]).to(known)
     weights = torch.linalg.solve(ridge, known.T @ (2.0 * which[:300] - 1).to(known))

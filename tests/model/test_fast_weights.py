@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lssvwm_rl.model.components import principal_components
 from lssvwm_rl.model.config import WorldModelConfig
 from lssvwm_rl.model.engine import make_engine
-from lssvwm_rl.model.components import principal_components
 from lssvwm_rl.model.fast_weights import DRIFT, NOISE, FastWeights, FastWeightsConfig, least_squares
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.world_model import WorldModel

@@ -8,6 +8,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 
 from lssvwm_envs.explorers import make_explorer
@@ -42,8 +43,17 @@ def test_the_shipped_checkpoint_remembers_and_forgets_when_wiped(tmp_path):
     result = memory_reward_accuracy(load_world_model("minigrid-memory"), episodes)
     assert result.accuracy >= 0.9
     assert 0.3 < result.wiped < 0.7
-    folder = resolve_checkpoint("minigrid-memory")
+
+
+@pytest.mark.parametrize("name", ["minigrid-memory", "maze-memory"])
+def test_a_shipped_checkpoint_is_small_and_dreams(name):
+    folder = resolve_checkpoint(name)
     assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) <= 8 * 2**20
+    env = gym.make("lssvwm/Dream-v0", checkpoint=name)
+    first, _ = env.reset(seed=0)
+    frame, *_ = env.step(2)
+    assert frame.shape == first.shape and frame.std() > 10
+    assert (folder / "README.md").read_text().startswith(f"# {name}")
 
 
 @pytest.mark.slow

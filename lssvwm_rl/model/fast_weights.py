@@ -214,7 +214,9 @@ class FastWeights(nn.Module):
             the noise level it is added to predicted ones: where all is noise, a prediction begins as what is recalled.
         """
         known, dtype = expected.known[..., None], self.read.weight.dtype
-        codes = (expected.values * known.square()).unflatten(-1, (*self.grid, self.P))
+        # As many frames as a key has numbers make what unknown keys recall large: larger than any frame's codes.
+        size = expected.values.square().mean(dim=-1, keepdim=True).clamp(min=1)
+        codes = (expected.values * known.square() / size).unflatten(-1, (*self.grid, self.P))
         share = known**8 / (known**8).sum(dim=-2, keepdim=True).clamp(min=1e-6)  # what is known best tells most
         mean = (codes * share[..., None, None]).sum(dim=-4)
         decode = self.encode.T / self.encode.square().sum(dim=1)

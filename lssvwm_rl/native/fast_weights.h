@@ -161,7 +161,8 @@ template <class R> struct FastWeights {
     }
     std::fill_n(mean, codes(), R(0));
     for (int64_t k = 0; k < s.keys; k++) {
-      const R *values = w.values + (r * s.keys + k) * codes(), square = known[k] * known[k];
+      const R* values = w.values + (r * s.keys + k) * codes();
+      const R size = std::max(dot(values, values, codes()) / R(codes()), R(1)), square = known[k] * known[k] / size;
       const R share = square * eighth_power(known[k]) / std::max(all, R(1e-6));
       for (int64_t t = 0; t < frame.tokens(); t++) {
         const R* from = values + t * s.P;

@@ -8,6 +8,7 @@ import imageio.v3 as iio
 import pytest
 
 from lssvwm_envs.paired.record import record_pairs
+from lssvwm_envs.paired.twins import TwinConfig
 from lssvwm_rl.cli import main
 from lssvwm_rl.measures.paired import measure_pairs
 from lssvwm_rl.model.checkpoints import load_world_model
@@ -23,6 +24,16 @@ def test_the_shipped_checkpoint_answers_from_its_memory():
         assert each is not None and each.pairs == 40
         assert each.right >= 0.95 and each.exchanged >= 0.95
         assert 0.4 <= each.wiped <= 0.6
+
+
+def test_the_shipped_maze_model_shows_what_was_seen_long_ago():
+    """Beyond the reach of all its windows."""
+    twins = TwinConfig(window=4, away=5, vector_keys=("pose",))
+    pairs = record_pairs("lssvwm/MemoryMaze-5x5-v0", {"image_size": 32}, 24, twins, first=3_000_000)
+    frames = measure_pairs(load_world_model("maze-memory"), pairs, denoise_steps=1).frames
+    assert frames is not None and frames.pairs >= 20
+    assert frames.right >= 0.95 and frames.exchanged >= 0.95
+    assert 0.4 <= frames.wiped <= 0.6
 
 
 def test_the_command_writes_everything_and_names_what_it_played(tmp_path, capsys):

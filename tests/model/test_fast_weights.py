@@ -146,6 +146,20 @@ def test_a_vector_is_a_place_that_is_recalled_from_everywhere():
     assert nearby > 0.8 and far < 0.5
 
 
+def test_nothing_larger_than_a_frame_is_recalled_when_keys_are_used_up():
+    """As many frames as a key has numbers: what unknown keys recall is large there, and no frame."""
+    g = torch.Generator().manual_seed(0)
+    fast = FastWeights(FastWeightsConfig(size=32, values=12), 8, 12, (2, 2), DISCRETE, 0).double()
+    clip = torch.rand(16, 32, 2, 2, 12, generator=g, dtype=torch.float64) * 2 - 1
+    fast.fit(principal_components(clip.flatten(0, 3)))
+    actions, none = torch.zeros(16, 32, dtype=torch.int64), (torch.arange(32) == 0).expand(16, 32)
+    _, states = fast(clip, actions, none, None, fast.initial_state(16))
+    expected = fast.expect(actions[:, 0] + 1, none[:, 1], None, states)
+    _, picture = fast.recalled(expected)
+    shown = torch.nn.functional.linear(picture, fast.encode).square().mean(dim=(1, 2, 3))
+    assert expected.values.square().mean(dim=(1, 2)).max() > 3 and shown.max() <= 1
+
+
 def test_codes_of_the_data_have_unit_mean_square():
     fast = FastWeights(SMALL, 8, 12, (2, 2), DISCRETE, 0).double()
     patches = torch.rand(500, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -13,6 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from lssvwm_agents.policies import save_policy
+from lssvwm_envs.dream.dreams import End
 from lssvwm_envs.make import make_image_env
 from lssvwm_envs.sb3 import DreamVecEnv, GymVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
@@ -64,6 +65,12 @@ class DreamTrainConfig(PPOConfig):
     """Widths of the policy's and of the value function's layers."""
     context_length: int = 1
     """Real frames observed before each dream: 1 starts dreams where real episodes start."""
+    start: str | float = "first"
+    """Where in real episodes dreams begin: first, anywhere, or the share that begins anywhere."""
+    contexts: str | None = None
+    """Store of the real episodes; by default the held-out ones that come with the checkpoint."""
+    end: End = "threshold"
+    """Dreams end where that is more likely than not, or the end is drawn (sample)."""
     horizon: int = 64
     """Dreams are cut after so many steps."""
     denoise_steps: int = 4
@@ -107,6 +114,9 @@ def train_in_dream(
         seed=config.seed,
         observation="memory",
         context_length=config.context_length,
+        start=config.start,
+        contexts=config.contexts,
+        end=config.end,
         horizon=config.horizon,
         denoise_steps=config.denoise_steps,
         device=config.device,

@@ -15,7 +15,7 @@ from lssvwm_rl.model.engine import Engine
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.predict import observe_episodes
 
-KEPT_BYTES = 64 * 2**20
+KEPT_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def observed(engine: Engine, context: Episode) -> Beginning:
 
 
 class Beginnings:
-    """Those of one engine in its checkpoint's own contexts; the ones that were used last are kept.
+    """Those of one engine in real episodes; the ones that were used last are kept.
 
     Args:
         limit: bytes to be kept at most; the one used last is always kept.
@@ -57,16 +57,15 @@ class Beginnings:
 
     def __init__(self, engine: Engine, limit: int = KEPT_BYTES):
         self.engine, self.limit = engine, limit
-        self._kept: OrderedDict[tuple[int, int, int], Beginning] = OrderedDict()
+        self._kept: OrderedDict[tuple[tuple[str, int], int, int], Beginning] = OrderedDict()
         self._bytes = 0
 
-    def after(self, contexts: EpisodeStore, version: int, episode: int, length: int) -> Beginning:
-        """After the first frames of an episode, at most `length` of them and at most as many as it has steps.
+    def after(self, contexts: EpisodeStore, version: tuple[str, int], episode: int, length: int) -> Beginning:
+        """After the first `length` frames of an episode.
 
         Args:
-            version: of the contexts; what was kept of another is not used.
+            version: which contexts these are; what was kept of others is not used.
         """
-        length = min(length, int(contexts.lengths[episode]))
         key = version, episode, length
         found = self._kept.get(key)
         if found is None:

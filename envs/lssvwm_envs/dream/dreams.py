@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -26,6 +27,9 @@ from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.spaces import space_from_json
 
 TERMINATED_ABOVE = 0.5  # probability of the end at which a dream ends
+STARTS = {"first": 0.0, "anywhere": 1.0}
+
+End = Literal["threshold", "sample"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class DreamConfig:
     """How dreams are dreamt.
 
     Raises:
-        ValueError: if a number is not whole or below 1, no checkpoint is named, or `compiled` is given.
+        ValueError: if a number is not whole or below 1, no checkpoint is named, there is no such start or end, or
+            `compiled` is given.
     """
 
     checkpoint: str | None
@@ -51,6 +56,14 @@ class DreamConfig:
     "compiled", which it is on CUDA, needs a minute or more for the first step."""
     observation: Observation = "image"
     """What agents see: image, memory or both."""
+    start: str | float = "first"
+    """"first": after the first `context_length` frames of a real episode; "anywhere": after any number of them from
+    there on, all of which were observed; a number is the share of dreams that begin anywhere."""
+    contexts: str | None = None
+    """Store of the real episodes; None for the held-out ones that come with the checkpoint."""
+    end: End = "threshold"
+    """"threshold": a dream ends where the model gives its end more than probability 0.5; "sample": the end is drawn
+    with that probability, by the row's own random numbers."""
     compiled: bool | None = None
     """Not to be given any more."""
 
@@ -67,6 +80,16 @@ class DreamConfig:
                 "context_length, horizon and denoise_steps must be whole numbers of at least 1, got "
                 f"{self.context_length!r}, {self.horizon!r} and {self.denoise_steps!r}."
             )
+        share = STARTS.get(self.start) if isinstance(self.start, str) else self.start
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
+            raise ValueError(f'A dream cannot start {self.start!r}; use "first", "anywhere" or a share from 0 to 1.')
+        if self.end not in get_args(End):
+            raise ValueError(f"A dream cannot end by {self.end!r}; use {' or '.join(get_args(End))}.")
+
+    @property
+    def anywhere(self) -> float:
+        """Share of dreams that begin anywhere in an episode."""
+        return STARTS[self.start] if isinstance(self.start, str) else float(self.start)
 
 
 class DreamStep(NamedTuple):
@@ -123,15 +146,24 @@ class Dreams:
 
     @functools.cached_property
     def contexts(self) -> EpisodeStore:
-        """The checkpoint's own held-out episodes; opened when first needed, since a context can also be given.
+        """The real episodes that dreams begin in; opened when first needed, since a context can also be given.
 
         Raises:
-            ValueError: if it has none, or they are not of the model's environment.
+            FileNotFoundError: if there is no such store.
+            ValueError: if there are none, or they are not of the model's environment.
         """
         assert self.config.checkpoint is not None
-        contexts = load_contexts(self.config.checkpoint)
-        header = contexts.header
-        check_fits(self.model.config, header.frame_shape, header.action_space, f"The context store {contexts.path}")
+        named, model = self.config.contexts, self.model.config
+        contexts = load_contexts(self.config.checkpoint) if named is None else EpisodeStore(Path(named))
+        header, what = contexts.header, f"The context store {contexts.path}"
+        if not len(contexts):
+            raise ValueError(f"{what} has no episodes to start dreams from; collect some.")
+        check_fits(model, header.frame_shape, header.action_space, what)
+        if model.vector_size and header.vector_size != model.vector_size:
+            raise ValueError(
+                f"{what} has vectors of {header.vector_size} numbers, the world model takes {model.vector_size}; "
+                "collect with the same --vector."
+            )
         return contexts
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Dreams:
@@ -168,7 +200,7 @@ class Dreams:
                 seen; if None, each draws one of the held-out episodes.
 
         Returns:
-            Info with masks: which episodes were drawn.
+            Info with masks: which episodes were drawn, and how many frames of each were observed.
 
         Raises:
             ValueError: if there are no contexts to draw from.
@@ -178,17 +210,17 @@ class Dreams:
         if isinstance(start, DreamState):
             self._go_on(rows, start)
             return {}
-        drawn = np.zeros(len(mask), np.int64)
+        drawn, lengths = np.zeros((2, len(mask)), np.int64)
         if start is None:
             for row in rows:
-                drawn[row] = self.generators[row].integers(len(self.contexts))
-            begun = [self._beginning(int(drawn[row])) for row in rows]
+                drawn[row], lengths[row] = self._draw_context(self.generators[row])
+            begun = [self._beginning(int(drawn[row]), int(lengths[row])) for row in rows]
         else:
             begun = [observed(self.shared.engine, start)] * len(rows)
         for row, beginning in zip(rows, begun, strict=True):
             self._draw_noise(row)
             self._put(row, beginning, steps=0, ended=False)
-        return with_masks({"context_episode": drawn}, mask) if start is None else {}
+        return {} if start is not None else with_masks({"context_episode": drawn, "context_frames": lengths}, mask)
 
     def step(self, actions: Tensor) -> DreamStep:
         """Dream one step in every row: actions (N[, A]) on the model's device, unchecked.
@@ -200,7 +232,7 @@ class Dreams:
         self.memory, self.frames, self.steps = imagined.memory, imagined.frame, self.steps + 1
         self.readout = self._read()
         reward, truncated = imagined.reward, self.steps >= self.config.horizon
-        terminated = (imagined.terminated > TERMINATED_ABOVE).cpu().numpy()
+        terminated = (imagined.terminated > self._ends_above()).cpu().numpy()
         if self.ended.any():
             stepped = ~self.ended
             reward = reward * torch.from_numpy(stepped).to(self.model.device)
@@ -259,13 +291,29 @@ class Dreams:
             self.generators[row].bit_generator.state = state.np_random
             self._put(row, beginning, state.steps, state.ended)
 
-    def _beginning(self, episode: int) -> Beginning:
-        version, length = self._contexts_version, self.config.context_length
-        return self.shared.beginnings.after(self.contexts, version, episode, length)
+    def _ends_above(self) -> Tensor | float:
+        """Probability of the end above which each row ends now."""
+        if self.config.end == "threshold":
+            return TERMINATED_ABOVE
+        device = self.model.device
+        return torch.cat([torch.rand(1, generator=generator, device=device) for generator in self._noise])
+
+    def _draw_context(self, generator: np.random.Generator) -> tuple[int, int]:
+        """An episode, and how many of its frames are observed; at least one step of it was not seen then."""
+        episode, share = int(generator.integers(len(self.contexts))), self.config.anywhere
+        most = int(self.contexts.lengths[episode])
+        first = min(self.config.context_length, most)
+        if not share or (share < 1 and generator.random() >= share):
+            return episode, first
+        return episode, int(generator.integers(first, most + 1))
+
+    def _beginning(self, episode: int, length: int) -> Beginning:
+        return self.shared.beginnings.after(self.contexts, self._contexts_version, episode, length)
 
     @functools.cached_property
-    def _contexts_version(self) -> int:
-        return (self.contexts.path / "header.json").stat().st_mtime_ns
+    def _contexts_version(self) -> tuple[str, int]:
+        header = self.contexts.path / "header.json"
+        return str(header.resolve()), header.stat().st_mtime_ns
 
     def _draw_noise(self, row: int) -> None:
         self._noise[row].manual_seed(int(self.generators[row].integers(2**63)))

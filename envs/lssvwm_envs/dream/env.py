@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from lssvwm_envs.dream.checks import check_actions, check_options
-from lssvwm_envs.dream.dreams import DreamConfig, Dreams
+from lssvwm_envs.dream.dreams import DreamConfig, Dreams, End
 from lssvwm_envs.dream.picture import check_render, draw
 from lssvwm_envs.dream.state import DreamState
 from lssvwm_envs.observation import Observation, observation_space
@@ -27,12 +27,13 @@ class DreamEnv(gym.Env):
 
     A model of observations with a low-dimensional part dreams that too, which is in info["vector"] of each step.
 
-    An episode ends (terminated) when the model gives its end more than probability 0.5, and is truncated after
+    An episode ends (terminated) when the model gives its end more than probability 0.5, or with that probability if
+    the end is sampled; `info["terminated_probability"]` has it in any case. It is truncated after
     `horizon` steps, which are counted here so that a restored state keeps its horizon; what `gym.make` does with its
     own argument `max_episode_steps` would not.
 
     Args:
-        checkpoint, context_length, horizon, denoise_steps, device, engine: see `DreamConfig`.
+        checkpoint, context_length, horizon, denoise_steps, device, engine, start, contexts, end: see `DreamConfig`.
         observation: "image" (H, W, C) uint8; "memory" (R',) float32 in [-1, 1], the readout, which has
             `model.readout_size` numbers; or "both".
         render_mode: "rgb_array" or None.
@@ -57,9 +58,24 @@ class DreamEnv(gym.Env):
         observation: Observation = "image",
         render_mode: str | None = None,
         render_memory: bool = False,
+        start: str | float = "first",
+        contexts: str | None = None,
+        end: End = "threshold",
         compiled: bool | None = None,
     ):
-        config = DreamConfig(checkpoint, context_length, horizon, denoise_steps, device, engine, observation, compiled)
+        config = DreamConfig(
+            checkpoint,
+            context_length,
+            horizon,
+            denoise_steps,
+            device,
+            engine,
+            observation,
+            start,
+            contexts,
+            end,
+            compiled,
+        )
         self._dreams = Dreams(config, 1)
         check_render(self.model, render_mode, render_memory)
         self.render_mode, self.render_memory = render_mode, render_memory
@@ -73,10 +89,10 @@ class DreamEnv(gym.Env):
 
     @property
     def contexts(self) -> EpisodeStore:
-        """The checkpoint's own held-out episodes.
+        """The real episodes that dreams begin in.
 
         Raises:
-            ValueError: if it has none.
+            ValueError: if there are none.
         """
         return self._dreams.contexts
 

@@ -14,7 +14,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from lssvwm_envs.dream.checks import check_actions, check_options
-from lssvwm_envs.dream.dreams import DreamConfig, Dreams
+from lssvwm_envs.dream.dreams import DreamConfig, Dreams, End
 from lssvwm_envs.dream.env import DreamEnv
 from lssvwm_envs.dream.picture import check_render, draw
 from lssvwm_envs.dream.state import DreamState
@@ -53,11 +53,26 @@ class DreamVectorEnv(VectorEnv):
         render_mode: str | None = None,
         render_memory: bool = False,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        start: str | float = "first",
+        contexts: str | None = None,
+        end: End = "threshold",
         compiled: bool | None = None,
     ):
         if not isinstance(num_envs, (int, np.integer)) or num_envs < 1:
             raise ValueError(f"num_envs must be a whole number of at least 1, got {num_envs!r}.")
-        config = DreamConfig(checkpoint, context_length, horizon, denoise_steps, device, engine, observation, compiled)
+        config = DreamConfig(
+            checkpoint,
+            context_length,
+            horizon,
+            denoise_steps,
+            device,
+            engine,
+            observation,
+            start,
+            contexts,
+            end,
+            compiled,
+        )
         self._dreams = Dreams(config, num_envs)
         check_render(self.model, render_mode, render_memory)
         self.num_envs, self.render_mode, self.render_memory = num_envs, render_mode, render_memory

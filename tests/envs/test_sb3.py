@@ -86,7 +86,7 @@ def test_ends_of_dreams_are_told_as_sb3_wants_them(checkpoint):
                 same(info["terminal_observation"], last)
                 assert envs.observation_space.contains(info["terminal_observation"])
                 assert not np.array_equal(observation["image"][i], last["image"])
-                assert envs.reset_infos[i].keys() == {"context_episode"}
+                assert envs.reset_infos[i].keys() == {"context_episode", "context_frames"}
     assert cut > 0
 
 

@@ -20,6 +20,7 @@ TRAINED = "minigrid-memory"
 HORIZON = 6
 SETTINGS: dict[str, Any] = {"context_length": 3, "horizon": HORIZON, "denoise_steps": 1, "observation": "both"}
 MODES = list(AutoresetMode)
+BEGUN = {"context_episode", "context_frames"}  # what a row that begins anew tells
 
 
 def examples(n: int):
@@ -90,10 +91,10 @@ class Rows:
         for i in range(self.envs.num_envs):
             named = {key for key in info if key[0] != "_" and info["_" + key][i]}
             if self.ended[i]:
-                assert named == {"context_episode"} and rewards[i] == 0 and not done[i]
+                assert named == BEGUN and rewards[i] == 0 and not done[i]
                 rows.append(None)
             else:
-                expected = {"context_episode", "final_obs", "final_info"} if finished[i] else {"terminated_probability"}
+                expected = {*BEGUN, "final_obs", "final_info"} if finished[i] else {"terminated_probability"}
                 assert named == expected
                 last, inside = (info["final_obs"][i], info["final_info"]) if finished[i] else (self.row(i), info)
                 assert inside["_terminated_probability"][i]

@@ -149,7 +149,6 @@ class Dreams:
         """The real episodes that dreams begin in; opened when first needed, since a context can also be given.
 
         Raises:
-            FileNotFoundError: if there is no such store.
             ValueError: if there are none, or they are not of the model's environment.
         """
         assert self.config.checkpoint is not None

@@ -92,12 +92,12 @@ def test_contexts_are_observed_once_and_by_no_dream_changed(untrained, monkeypat
 def test_the_ones_used_last_are_kept_within_a_bound(untrained, kept, asked):
     checkpoint = untrained("window")
     engine, contexts = shared_engine(checkpoint).engine, load_contexts(checkpoint)
-    size = Beginnings(engine).after(contexts, 0, 0, 1).nbytes  # all of them: a window's memory does not grow
+    size = Beginnings(engine).after(contexts, ("", 0), 0, 1).nbytes  # all of them: a window's memory does not grow
     beginnings, expected = Beginnings(engine, limit=kept * size + size // 2), []
     returned = {}
     for episode, length in asked:
-        found = beginnings.after(contexts, 0, episode, length)
         key = episode, min(length, int(contexts.lengths[episode]))
+        found = beginnings.after(contexts, ("", 0), *key)
         assert (key in expected) == (returned.get(key) is found)
         returned[key] = found
         expected = [*[each for each in expected if each != key], key][-max(kept, 1) :]

@@ -78,7 +78,8 @@ def test_what_is_wrong_with_a_store_is_said(untrained, other_store, tmp_path):
         writer.add(replace(episode, frames=episode.frames[:, :4, :4]))
     with pytest.raises(ValueError, match=r"frames of shape \(4, 4, 3\)"):
         DreamEnv(untrained(), contexts=str(tmp_path / "small")).reset()
-    EpisodeWriter(tmp_path / "empty", header).close()
+    with EpisodeWriter(tmp_path / "empty", header):
+        pass
     with pytest.raises(ValueError, match="has no episodes"):
         DreamEnv(untrained(), contexts=str(tmp_path / "empty")).reset()
 

@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 
 from lssvwm_agents.evaluate import evaluate_policy
-from lssvwm_agents.planning import CEM, CEMConfig, PlannerPolicy, WorldModelDynamics, cem_policy
+from lssvwm_agents.planning import CEM, CEMConfig, PlannerPolicy, WorldModelDynamics, planner_policy
 from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.make import make_image_env
 from lssvwm_rl.data.store import EpisodeStore
@@ -88,7 +88,7 @@ def test_returns_are_those_of_unrolling_by_hand(checkpoint):
 def test_the_planner_starts_anew_where_an_episode_starts(checkpoint):
     model = shared_engine(checkpoint).model
     episode = EpisodeStore(checkpoint + "/contexts")[0]
-    planner = cem_policy(model, CEMConfig(horizon=3, samples=4, elites=2, iterations=1))
+    planner = planner_policy(model, CEMConfig(horizon=3, samples=4, elites=2, iterations=1))
     _, state = planner.predict(episode.frames[[0, 1]])
     actions, state = planner.predict(episode.frames[[2, 0]], state, np.array([False, True]))
     assert state.memory.frames.tolist() == [2, 1]
@@ -147,7 +147,7 @@ def test_any_dynamics_with_the_same_actions_is_searched(checkpoint):
 
 def test_one_image_is_found_in_what_is_observed(checkpoint):
     model = shared_engine(checkpoint).model
-    policy, frames = cem_policy(model), np.zeros((1, *model.config.frame_shape), np.uint8)
+    policy, frames = planner_policy(model), np.zeros((1, *model.config.frame_shape), np.uint8)
     with pytest.raises(ValueError, match="observation .a, b. must hold one image, not 2"):
         policy.predict({"a": frames, "b": frames})
     with pytest.raises(ValueError, match="do not fit the world model"):

@@ -94,7 +94,7 @@ def small(name: str) -> dict[str, int]:
     ("name", "settings", "bound"),
     [
         ("cem", {"samples": 300, "elites": 30, "iterations": 30}, 1e-3),
-        ("icem", {"samples": 300, "elites": 30, "iterations": 30, "colour": 0.0}, 1e-3),
+        ("icem", {"samples": 300, "elites": 30, "iterations": 30, "colour": 0.0, "decay": 1.0}, 1e-3),
         ("mppi", {"samples": 300, "iterations": 30, "std": 0.1}, 0.1),
     ],
 )
@@ -212,7 +212,7 @@ def test_a_narrow_deviation_is_widened_at_the_next_step():
     for name, least in (("cem", 0.05), ("icem", 0.5)):
         planner = make(name, BOX, **small(name), iterations=20)
         _, plan, _ = planner.plan(problem, None, planner.prior(1), generators(1))
-        assert plan.parameters[..., 1].max() < 0.02
+        assert plan.parameters[..., 1].max() < 0.045
         again = planner.family.widen(plan.parameters)
         torch.testing.assert_close(again[..., 1], torch.full_like(again[..., 1], least))
 
@@ -245,14 +245,14 @@ def test_samples_of_icem_become_fewer():
 @pytest.mark.parametrize("beta", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize("steps", [63, 64])
 def test_the_spectrum_of_noise_falls_by_its_colour(beta, steps):
-    noise = coloured_noise((4000, steps, 2), beta, torch.Generator().manual_seed(0)).double()
+    noise = coloured_noise(torch.empty(4000, steps, 2).double(), beta, torch.Generator().manual_seed(0))
     assert noise.var().item() == pytest.approx(1, abs=0.03) and abs(noise.mean().item()) < 0.03
     torch.testing.assert_close(noise.var(0), torch.ones(steps, 2, dtype=torch.float64), atol=0.15, rtol=0)
     power = torch.fft.rfft(noise, dim=1).abs().square().mean((0, 2))[1:31]
     x, y = torch.arange(1, 31).double().log(), power.log()
     slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
     assert slope.item() == pytest.approx(-beta, abs=0.05)
-    assert coloured_noise((3, 1, 2), beta, torch.Generator().manual_seed(0)).isfinite().all()
+    assert coloured_noise(torch.empty(3, 1, 2), beta, torch.Generator().manual_seed(0)).isfinite().all()
 
 
 @pytest.mark.parametrize("config", [CEMConfig, ICEMConfig, MPPIConfig, ShootingConfig])

@@ -17,7 +17,6 @@ from lssvwm_agents.planning.search import (
     check_seconds,
     env_actions,
     figures,
-    masked,
     moved_on,
     rounds,
     rows_where,
@@ -42,7 +41,7 @@ class CEMConfig:
     temperature: float = 1.0
     """Elites weigh softmax(standardised return / temperature); large values weigh them equally."""
     momentum: float = 0.1
-    """Share of the previous distribution kept when refitting."""
+    """Share of the previous probabilities or deviations kept when refitting."""
     min_probability: float = 0.02
     """Categorical: least probability of every action, so that none is lost for good."""
     init_std: float = 0.5
@@ -110,8 +109,7 @@ class CEM:
         config = self.config
         plan = self._move_on(plan)
         parameters, best, searched = plan.parameters, plan.best, plan.searched
-        non_finite = torch.zeros(len(searched), dtype=torch.int64)
-        returns = torch.empty(0)
+        seen: list[Tensor] = []
         for i in rounds(config.iterations, config.seconds):
             candidates = self.family.sample(parameters, config.samples, generators)
             if isinstance(self.family, Gaussian) and config.samples > 2:
@@ -120,15 +118,15 @@ class CEM:
             # equal (no reward within the horizon) a random sequence wins instead of the same one for ever.
             candidates[:, -1] = torch.where(searched.view(-1, 1, 1), best, candidates[:, -1])
             returns = score(dynamics, memory, candidates, self.action_shape)
-            non_finite += masked(returns)
+            seen.append(returns)
             values, elites = best_first(returns, candidates, config.elites)
             # A deviation that never falls below its least would leave the best sequence that far from the optimum.
             floor = 1 - (i + 1) / config.iterations
             fitted = self.family.fit(parameters, elites, weights(values, config.temperature), floor)
-            parameters = config.momentum * parameters + (1 - config.momentum) * fitted
+            parameters = self.family.blend(parameters, fitted, config.momentum)
             best, searched = elites[:, 0], torch.ones_like(searched)
         first = env_actions(best[:, 0], self.action_shape)
-        return first, CEMPlan(parameters, best, searched), figures(returns, non_finite)
+        return first, CEMPlan(parameters, best, searched), figures(seen)
 
     def _move_on(self, plan: CEMPlan) -> CEMPlan:
         last = self.family.prior().expand_as(plan.parameters[:, :1])

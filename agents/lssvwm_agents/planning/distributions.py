@@ -34,6 +34,10 @@ class Family(Protocol):
                 next one begins; least probabilities hold whole.
         """
 
+    def blend(self, old: Tensor, new: Tensor, momentum: float) -> Tensor:
+        """New parameters that keep a share `momentum` of the old ones, as far as that keeps a search from ending early:
+        probabilities and deviations, but not means, which would only follow what was found more slowly."""
+
     def widen(self, parameters: Tensor) -> Tensor:
         """Parameters (B, horizon, A, K) that a new search can begin with: a Gaussian has its least deviation again."""
 
@@ -81,6 +85,9 @@ class Categorical:
         least = self.min_probability * self.allowed
         return least + (1 - least.sum(1, keepdim=True)) * frequency
 
+    def blend(self, old: Tensor, new: Tensor, momentum: float) -> Tensor:
+        return momentum * old + (1 - momentum) * new
+
     def widen(self, parameters: Tensor) -> Tensor:
         return parameters
 
@@ -114,14 +121,23 @@ class Gaussian:
 
     def sample(self, parameters: Tensor, samples: int, generators: Sequence[torch.Generator]) -> Tensor:
         shape = (samples, *parameters.shape[1:3])
-        normal = torch.stack([coloured_noise(shape, self.colour, generator) for generator in generators])
+        normal = torch.empty(len(generators), *shape)
+        for row, generator in zip(normal, generators, strict=True):
+            coloured_noise(row, self.colour, generator)
         mean, std = parameters[:, None].unbind(-1)
-        return torch.clamp(mean + std * normal, self.low, self.high)
+        return normal.mul_(std).add_(mean).clamp_(self.low, self.high)
 
     def fit(self, parameters: Tensor, elites: Tensor, weights: Tensor, floor: float = 1.0) -> Tensor:
         mean = torch.einsum("be,beha->bha", weights, elites)
-        std = torch.einsum("be,beha->bha", weights, (elites - mean[:, None]) ** 2).sqrt()
+        variance = torch.einsum("be,beha->bha", weights, (elites - mean[:, None]).square())
+        # A few elites lie nearer to their own mean than to that which they were drawn around: without the factor, the
+        # smaller the fewer count, a search would become narrow before it is there. One alone has no deviation.
+        free = 1 - weights.square().sum(dim=1)
+        std = (variance / free.clamp(min=1e-2)[:, None, None]).sqrt()
         return torch.stack([mean, torch.maximum(std, floor * self.min_std * self.scale)], dim=-1)
+
+    def blend(self, old: Tensor, new: Tensor, momentum: float) -> Tensor:
+        return torch.lerp(new, old, torch.tensor([0.0, momentum]))
 
     def widen(self, parameters: Tensor) -> Tensor:
         mean, std = parameters.unbind(-1)

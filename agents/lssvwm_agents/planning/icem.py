@@ -17,7 +17,6 @@ from lssvwm_agents.planning.search import (
     check_seconds,
     env_actions,
     figures,
-    masked,
     moved_on,
     rounds,
     rows_where,
@@ -45,7 +44,7 @@ class ICEMConfig:
     colour: float = 2.0
     """Gaussian: noise has a power spectrum of frequency ** -colour over the steps; 0 is white."""
     momentum: float = 0.1
-    """Share of the previous distribution kept when refitting."""
+    """Share of the previous probabilities or deviations kept when refitting."""
     min_probability: float = 0.02
     """Categorical: least probability of every action, so that none is lost for good."""
     init_std: float = 0.5
@@ -120,8 +119,7 @@ class ICEM:
         config, kept = self.config, self.config.kept
         plan = self._move_on(plan, generators)
         parameters, elites, searched = plan.parameters, plan.elites, plan.searched
-        non_finite = torch.zeros(len(searched), dtype=torch.int64)
-        returns = torch.empty(0)
+        seen: list[Tensor] = []
         for i in rounds(config.iterations, config.seconds):
             count = max(int(config.samples / config.decay**i), 2 * config.elites)
             candidates = self.family.sample(parameters, count + kept, generators)
@@ -130,14 +128,14 @@ class ICEM:
             # What is kept stands last, so that among equals what is new wins.
             candidates[:, -kept:] = torch.where(searched.view(-1, 1, 1, 1), elites, candidates[:, -kept:])
             returns = score(dynamics, memory, candidates, self.action_shape)
-            non_finite += masked(returns)
+            seen.append(returns)
             values, best = best_first(returns, candidates, config.elites)
             equal = values.isfinite() / values.isfinite().sum(dim=1, keepdim=True)
             fitted = self.family.fit(parameters, best, equal, floor=0)
-            parameters = config.momentum * parameters + (1 - config.momentum) * fitted
+            parameters = self.family.blend(parameters, fitted, config.momentum)
             elites, searched = best[:, :kept], torch.ones_like(searched)
         first = env_actions(elites[:, 0, 0], self.action_shape)
-        return first, ICEMPlan(parameters, elites, searched), figures(returns, non_finite)
+        return first, ICEMPlan(parameters, elites, searched), figures(seen)
 
     def _move_on(self, plan: ICEMPlan, generators: Sequence[torch.Generator]) -> ICEMPlan:
         last = self.family.prior().expand_as(plan.parameters[:, :1])

@@ -16,7 +16,6 @@ from lssvwm_agents.planning.search import (
     check_seconds,
     env_actions,
     figures,
-    masked,
     moved_on,
     rounds,
     rows_where,
@@ -101,15 +100,14 @@ class MPPI:
         config = self.config
         last = self.family.prior().expand_as(plan.parameters[:, :1])
         parameters = moved_on(plan.parameters, last, plan.searched)
-        non_finite = torch.zeros(len(plan.searched), dtype=torch.int64)
-        returns = torch.empty(0)
+        seen: list[Tensor] = []
         for _ in rounds(config.iterations, config.seconds):
             candidates = self.family.sample(parameters, config.samples, generators)
             returns = score(dynamics, memory, candidates, self.action_shape)
-            non_finite += masked(returns)
+            seen.append(returns)
             fitted = self.family.fit(parameters, candidates, weights(returns, config.temperature))
             if isinstance(self.family, Gaussian):  # the deviation is a setting here, not a finding
                 fitted = torch.stack([fitted[..., 0], parameters[..., 1]], dim=-1)
             parameters = fitted
         first = env_actions(self.family.mode(parameters)[:, 0], self.action_shape)
-        return first, MPPIPlan(parameters, torch.ones_like(plan.searched)), figures(returns, non_finite)
+        return first, MPPIPlan(parameters, torch.ones_like(plan.searched)), figures(seen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -57,44 +57,50 @@ def score(dynamics: Dynamics, memory: Any, candidates: Tensor, action_shape: tup
         ValueError: if no candidate of a row has a finite return.
     """
     returns = dynamics.evaluate(memory, env_actions(candidates, action_shape)).float().cpu()
-    finite = returns.isfinite()
-    if not finite.any(dim=1).all():
-        row = int(finite.any(dim=1).int().argmin())
+    if _all_finite(returns):
+        return returns
+    returns = returns.nan_to_num(nan=-math.inf, posinf=-math.inf, neginf=-math.inf)
+    best = returns.amax(dim=1)
+    if best.isinf().any():
+        row = int(best.argmin())
         raise ValueError(f"All returns of row {row} are NaN or infinite; retrain or replace the checkpoint.")
-    return returns.where(finite, torch.tensor(-math.inf))
+    return returns
 
 
 def best_first(returns: Tensor, candidates: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The best of the candidates (B, S, ...), as returns (B, count) and candidates (B, count, ...); among equals the
     first one stands first."""
-    order = returns.argsort(dim=1, descending=True, stable=True)[:, :count]
+    values, order = (each[:, :count] for each in returns.sort(dim=1, descending=True, stable=True))
     index = order.view(*order.shape, *[1] * (candidates.ndim - 2)).expand(-1, -1, *candidates.shape[2:])
-    return returns.gather(1, order), candidates.gather(1, index)
+    return values, candidates.gather(1, index)
 
 
 def weights(returns: Tensor, temperature: float) -> Tensor:
     """softmax(standardised return / temperature) over the candidates (B, S), 0 where a return is -inf."""
-    finite = returns.isfinite()
-    known = returns.where(finite, torch.tensor(math.nan)).nanmean(dim=1, keepdim=True)
-    # What is filled with the mean adds nothing to the spread but counts as if it did.
-    share = finite.float().mean(dim=1, keepdim=True)
-    spread = returns.where(finite, known).std(dim=1, correction=0, keepdim=True) / share.sqrt()
     best = returns.amax(dim=1, keepdim=True)
+    if _all_finite(returns):
+        spread = returns.std(dim=1, correction=0, keepdim=True)
+    else:  # what is filled with the mean adds nothing to the spread but counts as if it did
+        finite = returns.isfinite()
+        mean = returns.where(finite, torch.tensor(math.nan)).nanmean(dim=1, keepdim=True)
+        share = finite.float().mean(dim=1, keepdim=True)
+        spread = returns.where(finite, mean).std(dim=1, correction=0, keepdim=True) / share.sqrt()
     return torch.softmax((returns - best) / spread.clamp(min=1e-6) / temperature, dim=1)
 
 
-def figures(returns: Tensor, non_finite: Tensor) -> dict[str, Tensor]:
-    """What a plan says about itself: "best_return" and "mean_return" (B,) float32 of the last round's finite returns
-    (B, S), and "non_finite" (B,) int64, candidates of all rounds whose returns were not."""
-    mean = returns.where(returns.isfinite(), torch.tensor(math.nan)).nanmean(dim=1)
-    return {"best_return": returns.amax(dim=1), "mean_return": mean, "non_finite": non_finite}
-
-
-def masked(returns: Tensor) -> Tensor:
-    """How many candidates (B,) int64 of `score` have no finite return."""
-    return returns.isinf().sum(dim=1)
+def figures(returns: Sequence[Tensor]) -> dict[str, Tensor]:
+    """What a plan says about itself, of the returns (B, S) of its rounds: "best_return" and "mean_return" (B,) float32
+    of the last one's that are finite, and "non_finite" (B,) int64, candidates of all rounds whose returns were not."""
+    last = returns[-1]
+    mean = last.where(last.isfinite(), torch.tensor(math.nan)).nanmean(dim=1)
+    non_finite = (torch.cat(list(returns), dim=1) == -math.inf).sum(dim=1)
+    return {"best_return": last.amax(dim=1), "mean_return": mean, "non_finite": non_finite}
 
 
 def env_actions(actions: Tensor, action_shape: tuple[int, ...]) -> Tensor:
     """Actions (..., A) as the environment takes them: (...) where one action is a single number."""
     return actions if action_shape else actions[..., 0]
+
+
+def _all_finite(numbers: Tensor) -> bool:
+    return math.isfinite(numbers.sum().item())  # in a search this is asked often; looking at each takes longer

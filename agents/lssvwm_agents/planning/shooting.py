@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lssvwm_agents.planning.distributions import family_over
 from lssvwm_agents.planning.dynamics import Dynamics
-from lssvwm_agents.planning.search import best_first, env_actions, figures, masked, score
+from lssvwm_agents.planning.search import best_first, env_actions, figures, score
 from lssvwm_rl.spaces import action_layout
 
 
@@ -70,4 +70,4 @@ class RandomShooting:
         candidates = self.family.sample(parameters, self.config.samples, generators)
         returns = score(dynamics, memory, candidates, self.action_shape)
         _, best = best_first(returns, candidates, 1)
-        return env_actions(best[:, 0, 0], self.action_shape), plan, figures(returns, masked(returns))
+        return env_actions(best[:, 0, 0], self.action_shape), plan, figures([returns])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
@@ -18,7 +20,8 @@ from lssvwm_agents.planning import (
     planner_policy,
 )
 from lssvwm_agents.planning.noise import coloured_noise
-from lssvwm_envs.dream.model_cache import shared_engine
+from lssvwm_rl.spaces import space_to_json
+from support.small_models import BACKBONE, double_model, random_clip
 
 BOX = spaces.Box(-1, 1, (4,))
 ITERATIVE = ("cem", "icem", "mppi")
@@ -255,16 +258,17 @@ def test_the_spectrum_of_noise_falls_by_its_colour(beta, steps):
     assert coloured_noise(torch.empty(3, 1, 2), beta, torch.Generator().manual_seed(0)).isfinite().all()
 
 
-@pytest.mark.parametrize("config", [CEMConfig, ICEMConfig, MPPIConfig, ShootingConfig])
-def test_any_config_makes_a_policy(checkpoint, config):
-    model = shared_engine(checkpoint).model
-    (name,) = (name for name, (each, _) in PLANNERS.items() if each is config)
-    policy = planner_policy(model, config(horizon=2, samples=16))
-    assert type(policy.planner) is PLANNERS[name][1]
-    frames = model.initial_memory(2).features.new_zeros(2, *model.config.frame_shape).byte().numpy()
-    actions, state = policy.predict(frames)
-    actions, _ = policy.predict(frames, state)
-    assert actions.shape == (2,) and all(policy.action_space.contains(a) for a in actions)
+@pytest.mark.parametrize("name", PLANNERS)
+@pytest.mark.parametrize("space", [spaces.Discrete(4, start=1), spaces.MultiDiscrete([3, 2]), BOX], ids=type)
+def test_any_config_makes_a_policy(name, space):
+    model = double_model(action_space=space_to_json(space), backbone=replace(BACKBONE, blocks=(2,)))
+    config, planner = PLANNERS[name]
+    policy = planner_policy(model, config(horizon=2, samples=16), seed=3)
+    assert type(policy.planner) is planner and policy.seed == policy.dynamics.seed == 3
+    frames, _, _ = random_clip(model, 2, 2)
+    actions, state = policy.predict(frames[:, 0].numpy())
+    actions, _ = policy.predict(frames[:, 1].numpy(), state, np.array([False, True]))
+    assert len(actions) == 2 and all(policy.action_space.contains(action) for action in actions)
 
 
 @pytest.mark.parametrize("name", PLANNERS)

@@ -245,6 +245,17 @@ def test_samples_of_icem_become_fewer():
     assert seen == [42, 28, 22, 22]
 
 
+def test_coloured_noise_finds_smooth_actions_sooner():
+    problem = Quadratic(rows=8, horizon=10)
+    problem.targets = problem.targets[:, :1].expand(-1, 10, -1)
+    costs = []
+    for colour in (0.0, 1.0, 2.0):
+        planner = make("icem", BOX, horizon=10, colour=colour)
+        _, plan, _ = planner.plan(problem, None, planner.prior(8), generators(8))
+        costs.append(problem.cost(plan.elites[:, 0]).mean().item())
+    assert costs[2] < costs[1] < costs[0] and costs[2] < 0.7 * costs[0]
+
+
 @pytest.mark.parametrize("beta", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize("steps", [63, 64])
 def test_the_spectrum_of_noise_falls_by_its_colour(beta, steps):

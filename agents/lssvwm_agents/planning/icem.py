@@ -41,8 +41,8 @@ class ICEMConfig:
     """Every iteration draws so many times fewer sequences than the one before, but at least two for every elite."""
     keep: float = 0.3
     """Share of the elites, at least the best one, that competes again in the next iteration and at the next step."""
-    colour: float = 2.0
-    """Gaussian: noise has a power spectrum of frequency ** -colour over the steps; 0 is white."""
+    colour: float = 1.0
+    """Gaussian: noise has a power spectrum of frequency ** -colour over the steps; 0 is white, 2 for smooth actions."""
     momentum: float = 0.1
     """Share of the previous probabilities or deviations kept when refitting."""
     min_probability: float = 0.02

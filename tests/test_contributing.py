@@ -38,11 +38,11 @@ def new_file(path: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_the_page_adds_what_it_says():
-    assert [Path(path).name for path in FILES] == ["shooting.py", "spin.py", "size.py", "scattered.py"]
+    assert [Path(path).name for path in FILES] == ["steady.py", "spin.py", "size.py", "scattered.py"]
 
 
 def test_a_planner(monkeypatch, checkpoint):
-    shooting = new_file("agents/lssvwm_agents/planning/shooting.py", monkeypatch)
+    steady = new_file("agents/lssvwm_agents/planning/steady.py", monkeypatch)
 
     class Likes:
         """Dynamics in which only the number of twos pays."""
@@ -53,7 +53,7 @@ def test_a_planner(monkeypatch, checkpoint):
             return (actions == 2).sum(dim=-1).float()
 
     model = load_world_model(checkpoint)
-    policy = PlannerPolicy(model, shooting.RandomShooting(actions=7, horizon=1, samples=64), Likes())
+    policy = PlannerPolicy(model, steady.Steady(actions=7), Likes())
     frames = np.zeros((3, *model.config.frame_shape), np.uint8)
     actions, state = policy.predict(frames)
     actions, _ = policy.predict(frames, state, np.array([True, False, False]))

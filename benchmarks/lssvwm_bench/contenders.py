@@ -10,7 +10,7 @@ from pathlib import Path
 import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
-from lssvwm_agents.planning import CEMConfig, cem_policy
+from lssvwm_agents.planning import PlannerConfig, planner_policy
 from lssvwm_agents.policies import check_reads, load_policy
 from lssvwm_envs.explorers.maze_walks import seek
 from lssvwm_envs.explorers.mazes import MazeExplorer
@@ -36,7 +36,7 @@ def contenders(
     policy: Path | None = None,
     planner: str | None = None,
     checkpoint: str | None = None,
-    cem: CEMConfig | None = None,
+    search: PlannerConfig | None = None,
     device: str = "cpu",
 ) -> dict[str, Contender]:
     """Who plays: "random", in native mazes "oracle", and what is given of "policy" and "planner".
@@ -47,7 +47,7 @@ def contenders(
         policy: folder of a saved policy; if it reads the memory of a world model, that runs beside the environment.
         planner: the world model that is planned in.
         checkpoint: the world model whose memory the policy reads, if not the one that it was trained with.
-        cem: how the planner searches.
+        search: which planner, and how it searches; CEM if None.
         device: of the world models.
 
     Raises:
@@ -60,7 +60,7 @@ def contenders(
     if policy is not None:
         found["policy"] = _saved(policy, checkpoint, env, device)
     if planner is not None:
-        found["planner"] = Contender(cem_policy(_fitting_model(planner, env, device), cem, seed))
+        found["planner"] = Contender(planner_policy(_fitting_model(planner, env, device), search, seed))
     return found
 
 

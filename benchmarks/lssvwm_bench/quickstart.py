@@ -15,7 +15,7 @@ import torch
 
 from lssvwm_agents.evaluate import EvaluationResult, evaluate_policy
 from lssvwm_agents.imagination import IMAGE_PPO, DreamTrainConfig, train_in_dream, train_on_images
-from lssvwm_agents.planning import CEMConfig, cem_policy
+from lssvwm_agents.planning import CEMConfig, planner_policy
 from lssvwm_agents.policies import load_policy, save_policy
 from lssvwm_bench.quickstart_report import write_report
 from lssvwm_bench.stopwatch import measure
@@ -235,7 +235,8 @@ def _picture(path: Path, width: int, video: np.ndarray) -> None:
 
 def _plan(out: Path, config: QuickstartConfig) -> dict[str, Any]:
     model = load_world_model(config.checkpoint)
-    return {"planner": _evaluate(cem_policy(model, config.planner), config, config.plan_episodes, "planner").to_json()}
+    policy = planner_policy(model, config.planner)
+    return {"planner": _evaluate(policy, config, config.plan_episodes, "planner").to_json()}
 
 
 def _agent(out: Path, config: QuickstartConfig) -> dict[str, Any]:

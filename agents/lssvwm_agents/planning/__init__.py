@@ -2,36 +2,66 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lssvwm_agents.planning.cem import CEM, CEMConfig, CEMPlan
 from lssvwm_agents.planning.dynamics import Dynamics, WorldModelDynamics, engine_of
+from lssvwm_agents.planning.icem import ICEM, ICEMConfig, ICEMPlan
 from lssvwm_agents.planning.mpc import PlannerPolicy, PlannerState
+from lssvwm_agents.planning.mppi import MPPI, MPPIConfig, MPPIPlan
 from lssvwm_agents.planning.planner import Plan, Planner
+from lssvwm_agents.planning.shooting import RandomShooting, ShootingConfig
 from lssvwm_rl.model.engine import Engine
 from lssvwm_rl.model.world_model import WorldModel
 
 __all__ = [
     "CEM",
+    "ICEM",
+    "MPPI",
+    "PLANNERS",
     "CEMConfig",
     "CEMPlan",
     "Dynamics",
+    "ICEMConfig",
+    "ICEMPlan",
+    "MPPIConfig",
+    "MPPIPlan",
     "Plan",
     "Planner",
+    "PlannerConfig",
     "PlannerPolicy",
     "PlannerState",
+    "RandomShooting",
+    "ShootingConfig",
     "WorldModelDynamics",
-    "cem_policy",
+    "planner_policy",
 ]
 
+PlannerConfig = CEMConfig | ICEMConfig | MPPIConfig | ShootingConfig
+PLANNERS: dict[str, tuple[type[PlannerConfig], type[Planner[Any]]]] = {
+    "cem": (CEMConfig, CEM),
+    "icem": (ICEMConfig, ICEM),
+    "mppi": (MPPIConfig, MPPI),
+    "shooting": (ShootingConfig, RandomShooting),
+}
+"""Name -> the settings of a planner, and the planner made of them and of an action space."""
 
-def cem_policy(model: WorldModel | Engine, config: CEMConfig | None = None, seed: int = 0) -> PlannerPolicy[CEMPlan]:
-    """The usual planner: CEM over the returns that the world model itself predicts.
+
+def planner_policy(
+    model: WorldModel | Engine, config: PlannerConfig | None = None, seed: int = 0
+) -> PlannerPolicy[Any]:
+    """A planner over the returns that the world model itself predicts.
 
     Args:
         model: or the engine that runs it.
+        config: which planner, and how it searches; `CEMConfig()` if None.
+        seed: of the planner's and the dynamics' random numbers.
 
     Raises:
-        ValueError: if CEM has no distribution over the model's actions.
+        ValueError: if the planner has no distribution over the model's actions.
     """
+    config = CEMConfig() if config is None else config
+    planners: dict[type[PlannerConfig], Any] = dict(PLANNERS.values())
     engine = engine_of(model)
     dynamics = WorldModelDynamics(engine, seed=seed)
-    return PlannerPolicy(engine, CEM(config or CEMConfig(), dynamics.action_space), dynamics, seed)
+    return PlannerPolicy(engine, planners[type(config)](config, dynamics.action_space), dynamics, seed)

@@ -10,8 +10,19 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from lssvwm_agents.planning.distributions import family_over
+from lssvwm_agents.planning.distributions import Gaussian, family_over
 from lssvwm_agents.planning.dynamics import Dynamics
+from lssvwm_agents.planning.search import (
+    best_first,
+    check_seconds,
+    env_actions,
+    figures,
+    moved_on,
+    rounds,
+    rows_where,
+    score,
+    weights,
+)
 from lssvwm_rl.spaces import action_layout
 
 
@@ -30,15 +41,18 @@ class CEMConfig:
     temperature: float = 1.0
     """Elites weigh softmax(standardised return / temperature); large values weigh them equally."""
     momentum: float = 0.1
-    """Share of the previous distribution kept when refitting."""
+    """Share of the previous probabilities or deviations kept when refitting."""
     min_probability: float = 0.02
     """Categorical: least probability of every action, so that none is lost for good."""
     init_std: float = 0.5
     """Gaussian: standard deviation of unplanned steps, in half ranges of the Box (1 where it is unbounded)."""
     min_std: float = 0.05
-    """Gaussian: least standard deviation, in the same unit."""
+    """Gaussian: least standard deviation at the beginning of a plan, in the same unit; it falls to 0 within it."""
+    seconds: float | None = None
+    """No further iteration begins after so long; at least one runs."""
 
     def __post_init__(self) -> None:
+        check_seconds(self.seconds)
         if min(self.horizon, self.samples, self.elites, self.iterations) < 1:
             raise ValueError(f"Horizon, samples, elites and iterations must be at least 1, not {self}.")
         if self.elites > self.samples:
@@ -62,12 +76,7 @@ class CEMPlan:
 
     def where(self, mask: Tensor, other: CEMPlan) -> CEMPlan:
         """Rows of this plan where `mask` (B,) bool is True, rows of `other` elsewhere."""
-        m = mask.view(-1, 1, 1)
-        return CEMPlan(
-            torch.where(m[..., None], self.parameters, other.parameters),
-            torch.where(m, self.best, other.best),
-            torch.where(mask, self.searched, other.searched),
-        )
+        return rows_where(mask, self, other)
 
 
 class CEM:
@@ -92,45 +101,34 @@ class CEM:
         """See `Planner.plan`; every row of a plan that was searched before is first moved on by one step.
 
         Returns:
-            The first actions of the best sequences, the plan, and float32 (B,) tensors "best_return" (of the best
-            sequences) and "mean_return" (of the last iteration's samples).
+            The first actions of the best sequences, the plan, and `search.figures`.
 
         Raises:
-            ValueError: if the dynamics return anything but finite numbers.
+            ValueError: if no candidate of a row has a finite return.
         """
         config = self.config
-        plan = self._shift(plan)
+        plan = self._move_on(plan)
         parameters, best, searched = plan.parameters, plan.best, plan.searched
-        returns = torch.empty(0)
-        for _ in range(config.iterations):
+        seen: list[Tensor] = []
+        for i in rounds(config.iterations, config.seconds):
             candidates = self.family.sample(parameters, config.samples, generators)
+            if isinstance(self.family, Gaussian) and config.samples > 2:
+                candidates[:, -2] = self.family.mode(parameters)  # in many dimensions better than any sample around it
             # The best sequence so far competes again. It stands last: the sort is stable, so where all returns are
             # equal (no reward within the horizon) a random sequence wins instead of the same one for ever.
-            keep = searched.view(-1, 1, 1)
-            candidates[:, -1] = torch.where(keep, best, candidates[:, -1])
-            returns = dynamics.evaluate(memory, self._to_env(candidates)).float().cpu()
-            if not returns.isfinite().all():
-                raise ValueError("The dynamics returned NaN or infinite returns; retrain or replace the checkpoint.")
-            order = returns.argsort(dim=1, descending=True, stable=True)[:, : config.elites]
-            elites = candidates.gather(1, order[..., None, None].expand(-1, -1, *candidates.shape[2:]))
-            weights = self._weights(returns.gather(1, order))
-            fitted = self.family.fit(parameters, elites, weights)
-            parameters = config.momentum * parameters + (1 - config.momentum) * fitted
+            candidates[:, -1] = torch.where(searched.view(-1, 1, 1), best, candidates[:, -1])
+            returns = score(dynamics, memory, candidates, self.action_shape)
+            seen.append(returns)
+            values, elites = best_first(returns, candidates, config.elites)
+            # A deviation that never falls below its least would leave the best sequence that far from the optimum.
+            floor = 1 - (i + 1) / config.iterations
+            fitted = self.family.fit(parameters, elites, weights(values, config.temperature), floor)
+            parameters = self.family.blend(parameters, fitted, config.momentum)
             best, searched = elites[:, 0], torch.ones_like(searched)
-        info = {"best_return": returns.amax(1), "mean_return": returns.mean(1)}
-        return self._to_env(best[:, None])[:, 0, 0], CEMPlan(parameters, best, searched), info
+        first = env_actions(best[:, 0], self.action_shape)
+        return first, CEMPlan(parameters, best, searched), figures(seen)
 
-    def _shift(self, plan: CEMPlan) -> CEMPlan:
-        # One step has been taken: every distribution moves up by one and the last step knows nothing yet.
+    def _move_on(self, plan: CEMPlan) -> CEMPlan:
         last = self.family.prior().expand_as(plan.parameters[:, :1])
-        parameters = torch.cat([plan.parameters[:, 1:], last], dim=1)
-        best = torch.cat([plan.best[:, 1:], plan.best[:, -1:]], dim=1)
-        parameters = torch.where(plan.searched.view(-1, 1, 1, 1), parameters, plan.parameters)
-        return CEMPlan(parameters, best, plan.searched)
-
-    def _weights(self, returns: Tensor) -> Tensor:
-        spread = returns.std(dim=1, correction=0, keepdim=True).clamp(min=1e-6)
-        return torch.softmax((returns - returns[:, :1]) / spread / self.config.temperature, dim=1)
-
-    def _to_env(self, actions: Tensor) -> Tensor:
-        return actions if self.action_shape else actions[..., 0]
+        parameters = self.family.widen(moved_on(plan.parameters, last, plan.searched))
+        return CEMPlan(parameters, moved_on(plan.best, plan.best[:, -1:], plan.searched), plan.searched)

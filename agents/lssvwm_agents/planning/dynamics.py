@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -40,6 +41,13 @@ class WorldModelDynamics:
     their actions alone. The noise depends on the seed and the row's frame counter only: repeated calls agree up to the
     rounding of sums, a row does not depend on its neighbours, and the next real step draws new noise. Therefore
     candidates that begin with the same actions have the same future so far, which is unrolled once.
+
+    What comes after the last step can be told by a critic, for example that of a saved policy (`load_policy`), which
+    reads what agents in the dream read:
+
+        saved = load_policy("runs/agent")
+        check_reads(saved, model)
+        WorldModelDynamics(model, terminal_value=lambda memory: saved.policy.predict_values(memory.readout())[:, 0])
     """
 
     def __init__(
@@ -49,6 +57,7 @@ class WorldModelDynamics:
         denoise_steps: int = 1,
         seed: int = 0,
         max_rows: int = 256,
+        terminal_value: Callable[[Memory], Tensor] | None = None,
     ) -> None:
         """
         Args:
@@ -56,6 +65,8 @@ class WorldModelDynamics:
             discount: per step, in (0, 1].
             denoise_steps: network passes per imagined frame.
             max_rows: futures unrolled at a time, which bounds the memory used.
+            terminal_value: returns (M,) to be expected from the M rows of a memory on, discounted as here. Added to
+                the rewards, weighted by the discount and the chance of being alive after the last step.
         """
         if not 0 < discount <= 1:
             raise ValueError(f"The discount {discount} is outside (0, 1]; use for example 0.99.")
@@ -66,17 +77,19 @@ class WorldModelDynamics:
         self.denoise_steps = denoise_steps
         self.seed = seed
         self.max_rows = max_rows
+        self.terminal_value = terminal_value
         self.action_space = space_from_json(self.engine.model.config.action_space)
 
     @torch.no_grad()
     def evaluate(self, memory: Memory, actions: Tensor) -> Tensor:
-        """See `Dynamics.evaluate`: sum of discounted rewards, each weighted by the chance of being alive before it.
+        """See `Dynamics.evaluate`: sum of discounted rewards, each weighted by the chance of being alive before it, and
+        the terminal value.
 
         Returns:
             (B, S) in the dtype of the model's rewards.
 
         Raises:
-            ValueError: if `actions` do not fit the memory's rows or the action space.
+            ValueError: if `actions` do not fit the memory's rows or the action space, or terminal values the rows.
         """
         action_shape, _ = action_layout(self.action_space)
         if actions.ndim < 3 or actions.shape[0] != memory.batch_size or tuple(actions.shape[3:]) != action_shape:
@@ -104,7 +117,13 @@ class WorldModelDynamics:
             returns = returns + weight * step.reward
             weight = weight * self.discount * (1 - step.terminated)
             memory = step.memory
-        return returns
+        return returns if self.terminal_value is None else returns + weight * self._worth(memory, self.terminal_value)
+
+    def _worth(self, memory: Memory, terminal_value: Callable[[Memory], Tensor]) -> Tensor:
+        values = terminal_value(memory)
+        if values.shape != memory.frames.shape:
+            raise ValueError(f"Terminal values of shape {tuple(values.shape)} are not ({memory.batch_size},).")
+        return values.to(self.engine.model.device, memory.features.dtype)
 
 
 def _noise_seed(seed: int, frames: int) -> int:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -24,7 +24,8 @@ def check_seconds(seconds: float | None) -> None:
 
 def rows_where(mask: Tensor, ours: T, theirs: T) -> T:
     """`Plan.where` of a dataclass of tensors whose first dimension is the row: `ours` where `mask` (B,) is True."""
-    pairs = ((getattr(ours, field.name), getattr(theirs, field.name)) for field in fields(ours))  # type: ignore[arg-type]
+    names = (field.name for field in fields(cast(Any, ours)))
+    pairs = ((getattr(ours, name), getattr(theirs, name)) for name in names)
     return type(ours)(*(torch.where(mask.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs))
 
 

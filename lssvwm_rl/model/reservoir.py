@@ -69,7 +69,7 @@ class Reservoir(nn.Module):
 
     A sum of all that was seen would be a sum of what is always seen: the walls of sixty frames outweigh a lamp in the
     first. So patches are seen as their principal components, each of variance 1, and only as far as these are unusual
-    (a shrinkage as in sparse coding, Donoho 1995).
+    (soft thresholding, Donoho 1995).
 
     `fit` takes the components and `fit_reads` the moments of what is read from data; these are saved with the model.
     The random weights are not: they are the same on every machine.

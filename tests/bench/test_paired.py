@@ -10,6 +10,7 @@ import pytest
 from lssvwm_envs.paired.record import record_pairs
 from lssvwm_envs.paired.twins import TwinConfig
 from lssvwm_rl.cli import main
+from lssvwm_rl.data.pairs import Pair
 from lssvwm_rl.measures.paired import measure_pairs
 from lssvwm_rl.model.checkpoints import load_world_model
 
@@ -34,6 +35,22 @@ def test_the_shipped_maze_model_shows_what_was_seen_long_ago():
     assert frames is not None and frames.pairs >= 20
     assert frames.right >= 0.95 and frames.exchanged >= 0.95
     assert 0.4 <= frames.wiped <= 0.6
+
+
+def test_the_shipped_maze_model_gives_back_views_after_long_absence():
+    """What was away for 24 steps and agrees for 12 frames, where it comes back into view from a pose that was seen."""
+    twins = TwinConfig(window=12, away=24, vector_keys=("pose",))
+    pairs = record_pairs("lssvwm/MemoryMaze-5x5-v0", {"image_size": 32}, 24, twins, first=3_000_000)
+    seen = [pair for pair in pairs if known_pose(pair)]
+    frames = measure_pairs(load_world_model("maze-memory"), seen, denoise_steps=1).frames
+    assert frames is not None and frames.pairs >= 12
+    assert frames.right >= 0.95 and frames.exchanged >= 0.95
+
+
+def known_pose(pair: Pair) -> bool:
+    poses = pair.first.vectors
+    before = poses[: -1 - pair.agreement]
+    return len(before) > 0 and bool((abs(before - poses[-1]).max(axis=1) < 0.02).any())
 
 
 def test_the_command_writes_everything_and_names_what_it_played(tmp_path, capsys):

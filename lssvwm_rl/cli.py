@@ -33,6 +33,10 @@ COMMANDS = {
     "export": ("lssvwm_rl.commands.export:Export", "copy a checkpoint without what only training needs"),
     "dream": ("lssvwm_rl.commands.dream:Dream", "write a video of a dream beside reality"),
     "agent train": ("lssvwm_agents.commands.agent:AgentTrain", "train an agent inside the world model"),
+    "agent loop": (
+        "lssvwm_agents.commands.loop:AgentLoop",
+        "collect, fit, train in dreams and play by turns, until the agent holds in reality",
+    ),
     "bench": ("lssvwm_bench.commands.bench", "measure models and agents: `lssvwm bench` lists them"),
 }
 """Command -> (where it is, what it does)."""

@@ -71,5 +71,5 @@ def test_the_quickstart_smoke_writes_its_report_and_reuses_it(tmp_path):
     assert report["smoke"] and "mean nothing" in (tmp_path / "q" / "report.md").read_text()
     for name in ("memory.png", "success.png", "dream.png", "dream.mp4"):
         assert (tmp_path / "q" / name).stat().st_size > 1000
-    with pytest.raises(ValueError, match="other settings"):
+    with pytest.raises(ValueError, match="holds a quickstart with episodes 24, not 1500"):
         quickstart(tmp_path / "q", QuickstartConfig(), said.append)

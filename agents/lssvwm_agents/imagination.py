@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,15 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
+from torch import Tensor
 
-from lssvwm_agents.policies import save_policy
+from lssvwm_agents.policies import check_reads, load_policy, save_policy
 from lssvwm_envs.dream.dreams import End
 from lssvwm_envs.make import make_image_env
-from lssvwm_envs.sb3 import DreamVecEnv, GymVecEnv
+from lssvwm_envs.sb3 import DreamVecEnv, GymVecEnv, JoinedVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.files import check_new
+from lssvwm_rl.model.checkpoints import load_world_model
 from lssvwm_rl.progress import Update
 from lssvwm_rl.spaces import image_key
 from lssvwm_rl.training.cpu import tune_process
@@ -79,6 +83,34 @@ class DreamTrainConfig(PPOConfig):
     """Where the world model runs."""
     engine: str = "auto"
     """What runs it: auto, torch, compiled, native or native-bf16."""
+    real_share: float = 0.0
+    """Share of the rows that are real environments instead of dreams, with the world model beside them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.real_share < 1:
+            raise ValueError(f"The share of real rows must be from 0 to below 1, not {self.real_share}.")
+
+
+@dataclass
+class Returns:
+    """What the last 100 episodes of a training came to, dreamt and real apart; the training fills it in."""
+
+    dreamt: deque[float] = field(default_factory=lambda: deque(maxlen=100))
+    """Undiscounted sums of rewards."""
+    real: deque[float] = field(default_factory=lambda: deque(maxlen=100))
+    """The same, of real rows."""
+    real_steps: int = 0
+    """Taken in real rows."""
+
+    def note(self) -> str:
+        """Mean returns, in words."""
+        parts = [f"return {_mean(self.dreamt):.3f}"]
+        return ", ".join(parts + ([f"real {_mean(self.real):.3f}"] if self.real_steps else []))
+
+
+def _mean(values: deque[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")  # before the first episode has ended
 
 
 IMAGE_PPO = PPOConfig(num_envs=8, rollout_steps=128, batch_size=512)
@@ -90,27 +122,53 @@ def train_in_dream(
     config: DreamTrainConfig | None = None,
     out: str | Path | None = None,
     progress: Update | None = None,
+    start: str | Path | None = None,
+    real_env: str | None = None,
+    returns: Returns | None = None,
 ) -> PPO:
-    """Train a policy that reads the world model's memory, without touching a real environment.
+    """Train a policy that reads the world model's memory, without touching a real environment unless one is named.
 
     Args:
         checkpoint: name or folder of the world model.
         config: `DreamTrainConfig()` if None.
         out: new folder for the trained policy (`save_policy`).
-        progress: called with (dreamt steps, all of them, mean return of recent dreams).
+        progress: called with (steps, all of them, mean returns of recent episodes).
+        start: folder of a policy that reads a memory of the same size, to go on with.
+        real_env: Gymnasium id of the environment of `config.real_share` of the rows, beside which the world model runs.
+        returns: filled in.
 
     Raises:
         FileExistsError: if `out` exists.
-        FileNotFoundError: if there is no such checkpoint.
-        ValueError: if the checkpoint is unusable, or there is no such engine.
+        FileNotFoundError: if there is no such checkpoint or policy.
+        ValueError: if the checkpoint is unusable, there is no such engine, the policy reads another memory, or a share
+            of real rows has no environment.
     """
     config = config or DreamTrainConfig()
+    real_rows = round(config.real_share * config.num_envs)
+    if (real_rows > 0) != (real_env is not None):
+        raise ValueError(
+            f"A share of {config.real_share:g} of {config.num_envs} rows is {real_rows} real ones, and the environment "
+            f"is {real_env}; give both, or neither."
+        )
     if out is not None:
         check_new(out)
     tune_process()
-    envs = DreamVecEnv(
+    weights = None if start is None else _weights(start, checkpoint)
+    rows: list[VecEnv] = [_dreams(checkpoint, config, config.num_envs - real_rows)]
+    if real_env is not None:
+        real = VectorMemoryObservation(_real_envs(real_env, real_rows), checkpoint, "memory", config.device)
+        rows.append(GymVecEnv(real, config.seed))
+    heard = _Hear(returns or Returns(), rows[0].num_envs, progress, config.total_steps)
+    model = _train("MlpPolicy", JoinedVecEnv(rows), config, heard, weights, net_arch=list(config.hidden))
+    if out is not None:
+        save_policy(model, out, checkpoint=checkpoint)
+    return model
+
+
+def _dreams(checkpoint: str, config: DreamTrainConfig, num_envs: int) -> DreamVecEnv:
+    return DreamVecEnv(
         checkpoint,
-        num_envs=config.num_envs,
+        num_envs=num_envs,
         seed=config.seed,
         observation="memory",
         context_length=config.context_length,
@@ -122,10 +180,12 @@ def train_in_dream(
         device=config.device,
         engine=config.engine,
     )
-    model = _train("MlpPolicy", envs, config, progress, net_arch=list(config.hidden))
-    if out is not None:
-        save_policy(model, out, checkpoint=checkpoint)
-    return model
+
+
+def _weights(start: str | Path, checkpoint: str) -> dict[str, Tensor]:
+    saved = load_policy(start)
+    check_reads(saved, load_world_model(checkpoint), same_model=False)
+    return saved.policy.state_dict()
 
 
 def train_on_images(env_id: str, config: PPOConfig = IMAGE_PPO, progress: Update | None = None) -> PPO:
@@ -137,7 +197,7 @@ def train_on_images(env_id: str, config: PPOConfig = IMAGE_PPO, progress: Update
     """
     envs = _real_envs(env_id, config.num_envs)
     policy = "CnnPolicy" if image_key(envs.single_observation_space) is None else "MultiInputPolicy"
-    return _train(policy, GymVecEnv(envs, config.seed), config, progress)
+    return _train(policy, GymVecEnv(envs, config.seed), config, _Hear(Returns(), 0, progress, config.total_steps))
 
 
 def train_on_memory(env_id: str, checkpoint: str, config: PPOConfig = IMAGE_PPO, progress: Update | None = None) -> PPO:
@@ -149,7 +209,7 @@ def train_on_memory(env_id: str, checkpoint: str, config: PPOConfig = IMAGE_PPO,
         gymnasium.error.Error: if there is no such environment.
     """
     envs = VectorMemoryObservation(_real_envs(env_id, config.num_envs), checkpoint)
-    return _train("MlpPolicy", GymVecEnv(envs, config.seed), config, progress)
+    return _train("MlpPolicy", GymVecEnv(envs, config.seed), config, _Hear(Returns(), 0, progress, config.total_steps))
 
 
 def _real_envs(env_id: str, num_envs: int) -> VectorEnv:
@@ -157,7 +217,14 @@ def _real_envs(env_id: str, num_envs: int) -> VectorEnv:
     return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
-def _train(policy: str, envs: VecEnv, config: PPOConfig, progress: Update | None, **policy_kwargs: Any) -> PPO:
+def _train(
+    policy: str,
+    envs: VecEnv,
+    config: PPOConfig,
+    heard: BaseCallback,
+    weights: Mapping[str, Tensor] | None = None,
+    **policy_kwargs: Any,
+) -> PPO:
     try:
         model = PPO(
             policy,
@@ -173,19 +240,25 @@ def _train(policy: str, envs: VecEnv, config: PPOConfig, progress: Update | None
             seed=config.seed,
             device="cpu",  # the policy is small: on an accelerator it would wait for copies
         )
-        show = None if progress is None else _ShowProgress(progress, config.total_steps)
-        return model.learn(config.total_steps, show)
+        if weights is not None:
+            model.policy.load_state_dict(weights)
+        return model.learn(config.total_steps, heard)
     finally:
         envs.close()
 
 
-class _ShowProgress(BaseCallback):
-    def __init__(self, update: Update, total: int) -> None:
+class _Hear(BaseCallback):
+    """Fills in returns, and tells of the progress; rows from `dreams` on are real."""
+
+    def __init__(self, returns: Returns, dreams: int, update: Update | None, total: int) -> None:
         super().__init__()
-        self._update, self._total = update, total
+        self._returns, self._dreams, self._update, self._total = returns, dreams, update, total
 
     def _on_step(self) -> bool:
-        recent = [episode["r"] for episode in self.model.ep_info_buffer or ()]
-        mean = np.mean(recent) if recent else np.nan  # before the first episode has ended
-        self._update(self.num_timesteps, self._total, note=f"return {mean:.3f}")
+        for row, info in enumerate(self.locals["infos"]):
+            if "episode" in info:
+                (self._returns.dreamt if row < self._dreams else self._returns.real).append(info["episode"]["r"])
+        self._returns.real_steps += self.training_env.num_envs - self._dreams
+        if self._update is not None:
+            self._update(self.num_timesteps, self._total, note=self._returns.note())
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from stable_baselines3.common.policies import (
 )
 
 from lssvwm_rl.files import check_new, written_whole
+from lssvwm_rl.model.checkpoints import fingerprint, load_world_model
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.spaces import space_from_json, space_to_json
 
@@ -51,6 +52,9 @@ class SavedPolicy:
     """World model whose memory the policy reads, or None if it reads images."""
     env_id: str | None
     """Environment it was trained for or in, if known."""
+    fingerprint: str | None = None
+    """`checkpoints.fingerprint`, exported, of the world model whose memory it reads; None if it reads none, and in
+    policies of earlier versions."""
 
     @property
     def observation_space(self) -> gym.Space:
@@ -78,6 +82,7 @@ def save_policy(model: PPO, folder: str | Path, checkpoint: str | None = None, e
 
     Raises:
         FileExistsError: if the folder exists.
+        FileNotFoundError: if there is no such checkpoint.
         ValueError: if the policy holds parts that cannot be rebuilt from JSON.
     """
     folder = Path(folder)
@@ -104,6 +109,7 @@ def save_policy(model: PPO, folder: str | Path, checkpoint: str | None = None, e
         },
         "checkpoint": checkpoint,
         "env_id": env_id,
+        "fingerprint": None if checkpoint is None else fingerprint(load_world_model(checkpoint), exported=True),
     }
     text = json.dumps(config, indent=2)
     with written_whole(folder) as partial:
@@ -139,18 +145,30 @@ def load_policy(folder: str | Path, device: str = "cpu") -> SavedPolicy:
         )
         load_model(policy, str(folder / WEIGHTS_FILE))
         loaded = SavedPolicy(policy.to(device), config["algorithm"], config["checkpoint"], config["env_id"])
+        loaded = replace(loaded, fingerprint=config.get("fingerprint"))
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"The policy at {folder} cannot be read ({_first_line(error)}); train it again.") from error
     policy.set_training_mode(False)
     return loaded
 
 
-def check_reads(saved: SavedPolicy, model: WorldModel) -> None:
-    """Raise ValueError unless the policy's observation is the readout of the model's memory."""
+def check_reads(saved: SavedPolicy, model: WorldModel, same_model: bool = True) -> None:
+    """Raise ValueError unless the policy's observation is the readout of the model's memory.
+
+    Args:
+        same_model: whether it has to be the very model that the policy was trained with, as far as that is known: in
+            the memory of another one its numbers mean something else.
+    """
     if saved.observation_space.shape != (model.readout_size,):
         raise ValueError(
             f"The policy reads observations of shape {saved.observation_space.shape}, the memory has "
             f"{model.readout_size} numbers; use the world model it was trained with, or train it again."
+        )
+    found = fingerprint(model, exported=True) if same_model and saved.fingerprint is not None else saved.fingerprint
+    if found != saved.fingerprint:
+        raise ValueError(
+            f"The policy was trained with world model {saved.fingerprint} ({saved.checkpoint}), this is {found}; use "
+            "that one, or train the policy again."
         )
 
 

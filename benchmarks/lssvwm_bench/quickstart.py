@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -24,12 +23,12 @@ from lssvwm_envs.make import image_envs, make_image_env
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.data.collect import collect
 from lssvwm_rl.data.store import Episode, EpisodeStore
-from lssvwm_rl.files import write_text
 from lssvwm_rl.measures.memory_reward import memory_reward_accuracy
 from lssvwm_rl.measures.rollouts import one_step_psnr, rollout_psnr
 from lssvwm_rl.model.checkpoint_files import resolve_checkpoint
 from lssvwm_rl.model.checkpoints import load_world_model
 from lssvwm_rl.model.predict import dream_video
+from lssvwm_rl.phases import claim, find_phase, run_phase
 from lssvwm_rl.pictures import enlarge, frame_strip, write_image, write_video
 from lssvwm_rl.policy import Policy, RandomPolicy
 from lssvwm_rl.progress import Update, progress_bar
@@ -101,7 +100,7 @@ def quickstart(out: Path, config: QuickstartConfig, say: Callable[[str], None] =
     """
     resolve_checkpoint(config.checkpoint)
     tune_process()
-    _claim(out, config)
+    claim(out, asdict(config), "quickstart")
     phases: list[tuple[str, str, Phase]] = [
         ("collect", f"Collecting {config.episodes} + {config.test_episodes} episodes", partial(_collect, out, config)),
         ("train", f"Training a tiny world model for {config.minutes:g} minutes", partial(_train, out, config)),
@@ -114,32 +113,18 @@ def quickstart(out: Path, config: QuickstartConfig, say: Callable[[str], None] =
     ]
     results: dict[str, dict[str, Any]] = {}
     for number, (name, text, phase) in enumerate(phases, 1):
-        stored = out / "phases" / f"{name}.json"
-        if stored.is_file():
-            say(f"[{number}/{len(phases)}] {text}: reused")
-        else:
-            say(f"[{number}/{len(phases)}] {text}")
-            with measure() as cost:
-                result = phase()
-            measured = {"result": result, "seconds": cost.seconds, "peak_bytes": cost.peak_bytes}
-            write_text(stored, json.dumps(measured, indent=2) + "\n")
-        results[name] = json.loads(stored.read_text())
+        reused = find_phase(out, name) is not None
+        say(f"[{number}/{len(phases)}] {text}{': reused' if reused else ''}")
+        results[name] = run_phase(out, name, partial(_measured, phase))
     report = write_report(out, asdict(config), results)
     say(f"Report: {report}")
     return report
 
 
-def _claim(out: Path, config: QuickstartConfig) -> None:
-    path = out / "config.json"
-    text = json.dumps(asdict(config), indent=2)
-    if path.is_file():
-        if path.read_text() != text:
-            raise ValueError(f"{out} holds a quickstart with other settings; choose another --out or remove it.")
-    elif out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} is not empty and not a quickstart; choose another --out.")
-    (out / "phases").mkdir(parents=True, exist_ok=True)
-    if not path.is_file():
-        write_text(path, text)
+def _measured(phase: Phase) -> dict[str, Any]:
+    with measure() as cost:
+        result = phase()
+    return {"result": result, "seconds": cost.seconds, "peak_bytes": cost.peak_bytes}
 
 
 def _collect(out: Path, config: QuickstartConfig) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,97 @@ class GymVecEnv(VecEnv):
     def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
         """No row is wrapped."""
         return [False for _ in self._get_indices(indices)]
+
+
+class JoinedVecEnv(VecEnv):
+    """The rows of several VecEnvs side by side, for example dreams and real environments.
+
+    Args:
+        parts: at least one, with the same spaces; kept as `self.parts`.
+
+    Raises:
+        ValueError: if there are none, or their spaces differ.
+    """
+
+    def __init__(self, parts: Sequence[VecEnv]):
+        if not parts:
+            raise ValueError("There are no environments to join; give at least one.")
+        self.parts = list(parts)
+        spaces = [(part.observation_space, part.action_space) for part in parts]
+        if any(space != spaces[0] for space in spaces[1:]):
+            raise ValueError(f"Environments with the spaces {spaces} cannot be joined; give those with the same ones.")
+        self._ends = np.cumsum([part.num_envs for part in parts])
+        super().__init__(int(self._ends[-1]), *spaces[0])
+
+    def reset(self) -> Any:
+        """Begin every row anew."""
+        observations = [part.reset() for part in self.parts]
+        self.reset_infos = [info for part in self.parts for info in part.reset_infos]
+        return _side_by_side(observations)
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Hand every part the actions of its rows."""
+        for part, chosen in zip(self.parts, np.split(actions, self._ends[:-1]), strict=True):
+            part.step_async(chosen)
+
+    def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        """Step every row."""
+        observations, rewards, dones, infos = zip(*(part.step_wait() for part in self.parts), strict=True)
+        self.reset_infos = [info for part in self.parts for info in part.reset_infos]
+        every = [info for part in infos for info in part]
+        return _side_by_side(observations), np.concatenate(rewards), np.concatenate(dones), every
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Seed row i with seed + i at the next reset."""
+        starts = [0, *self._ends[:-1].tolist()]
+        seeds = [
+            part.seed(None if seed is None else seed + start) for part, start in zip(self.parts, starts, strict=True)
+        ]
+        return [each for part in seeds for each in part]
+
+    def close(self) -> None:
+        """Close all parts."""
+        for part in self.parts:
+            part.close()
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        """What every row shows."""
+        return [image for part in self.parts for image in part.get_images()]
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """Of every row, what its part says."""
+        return self._gather(indices, lambda part, rows: part.get_attr(attr_name, rows))
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """As the parts do."""
+        self._gather(indices, lambda part, rows: [part.set_attr(attr_name, value, rows)] * len(rows))
+
+    def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
+        """As the parts do."""
+        return self._gather(
+            indices, lambda part, rows: part.env_method(method_name, *method_args, indices=rows, **method_kwargs)
+        )
+
+    def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
+        """As the parts say."""
+        return self._gather(indices, lambda part, rows: part.env_is_wrapped(wrapper_class, rows))
+
+    def _gather(self, indices: Any, ask: Callable[[VecEnv, list[int]], list[Any]]) -> list[Any]:
+        """What the parts answer for rows, in the order of the rows that were asked for."""
+        found: dict[int, Any] = {}
+        wanted = [int(row) for row in self._get_indices(indices)]
+        for part, end in zip(self.parts, self._ends.tolist(), strict=True):
+            start = end - part.num_envs
+            rows = [row for row in wanted if start <= row < end]
+            if rows:
+                found |= dict(zip(rows, ask(part, [row - start for row in rows]), strict=True))
+        return [found[row] for row in wanted]
+
+
+def _side_by_side(observations: Sequence[Any]) -> Any:
+    if isinstance(observations[0], dict):
+        return {key: np.concatenate([each[key] for each in observations]) for key in observations[0]}
+    return np.concatenate(observations)
 
 
 class DreamVecEnv(GymVecEnv):

@@ -124,6 +124,7 @@ class ClipSampler:
         seed: of the draws.
         episodes: indices to draw from, all if not given.
         history: most frames before each clip that come with it.
+        newest: share of the clips that is drawn from the last quarter of the episodes, the others from all.
 
     Raises:
         ValueError: if there is nothing to draw from, or span or batch_size is too small.
@@ -137,8 +138,9 @@ class ClipSampler:
         seed: int,
         episodes: Sequence[int] | None = None,
         history: int = 0,
+        newest: float = 0.0,
     ):
-        self.history = history
+        self.history, self.newest = history, newest
         self.store, self.span, self.batch_size, self.seed = store, span, batch_size, seed
         self.episodes = np.arange(len(store)) if episodes is None else np.asarray(episodes, np.int64)
         if not len(self.episodes):
@@ -151,7 +153,7 @@ class ClipSampler:
         """The batch of a training step, of clips of at most `span` frames (the sampler's if not given)."""
         span = span or self.span
         group = np.random.default_rng([self.seed, step // BUCKETS])
-        drawn = self.episodes[group.integers(len(self.episodes), size=BUCKETS * self.batch_size)]
+        drawn = self.episodes[self._draw(group, BUCKETS * self.batch_size)]
         by_length = drawn[np.argsort(np.minimum(self.store.lengths[drawn] + 1, span), kind="stable")]
         bucket = int(group.permutation(BUCKETS)[step % BUCKETS])
         rng = np.random.default_rng([self.seed, step, 1])
@@ -167,6 +169,13 @@ class ClipSampler:
             starts.append(start)
         clips = clip_batch(slices, max(len(s.frames) for s in slices), starts)
         return dataclasses.replace(clips, before=history_of(earlier))
+
+    def _draw(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        count = len(self.episodes)
+        drawn = rng.integers(count, size=size)
+        if not self.newest:
+            return drawn
+        return np.where(rng.random(size) < self.newest, rng.integers(count - max(1, count // 4), count, size), drawn)
 
 
 def history_of(earlier: Sequence[Episode | None]) -> Before | None:

@@ -39,9 +39,16 @@ def load_engine(name: str | Path, device: str = "cpu", engine: str = "auto") -> 
     return make_engine(load_world_model(name, device), engine)
 
 
-def fingerprint(model: WorldModel) -> str:
-    """Short hash of a model's config and weights: the same wherever and whenever the checkpoint is loaded."""
-    return _hash(model.config.to_json(), model.state_dict())
+def fingerprint(model: WorldModel, exported: bool = False) -> str:
+    """Short hash of a model's config and weights: the same wherever and whenever the checkpoint is loaded.
+
+    Args:
+        exported: of the weights in half precision, so that a run and what was exported of it have the same.
+    """
+    weights = model.state_dict()
+    if exported:
+        weights = {name: t.half() if t.is_floating_point() else t for name, t in weights.items()}
+    return _hash(model.config.to_json(), weights)
 
 
 def earlier_fingerprint(name: str | Path) -> str | None:

@@ -22,6 +22,9 @@ class TrainConfig(OptimizerConfig):
     history: int = 256
     """Frames before a clip that the parts which are never trained take in (the reservoir, fast weights): so heads and
     recollection learn from more than a clip. A stream has them anyway."""
+    newest: float = 0.0
+    """Share of the clips that comes from the last quarter of the store's episodes, the others from all of them: where a
+    store has grown, what is new is learnt soon, and what is old is not forgotten."""
     curriculum: tuple[tuple[int, int], ...] = ()
     """Stages (frames per clip, updates) before those of the span, for example 16 1000 32 1000."""
     stream: bool = False
@@ -56,6 +59,8 @@ class TrainConfig(OptimizerConfig):
             raise ValueError(f"batch_size, steps, devices and log_every must be at least 1 and span 2, got {self}.")
         if self.history < 0:
             raise ValueError(f"history must be at least 0 frames, got {self.history}.")
+        if not 0 <= self.newest <= 1 or (self.newest and self.stream):
+            raise ValueError(f"newest must be a share from 0 to 1, and 0 for a stream; got {self.newest}.")
         if self.minutes is not None and self.minutes <= 0:
             raise ValueError(f"minutes must be positive, got {self.minutes}.")
         if any(frames < 2 or updates < 1 for frames, updates in self.curriculum):

@@ -82,7 +82,7 @@ def train(
     run = _Run(fabric, model_config, objective, config, out, initial, lambda m: fit_fixed(m, store, train_episodes))
     draws = (store, config.span, config.batch_size, config.seed + fabric.global_rank, train_episodes)
     history = config.history if model_config.reservoir.blocks or model_config.fast_weights.size else 0
-    clips = StreamSampler(*draws) if config.stream else ClipSampler(*draws, history=history)
+    clips = StreamSampler(*draws) if config.stream else ClipSampler(*draws, history, config.newest)
     preview = store[max(held_out or train_episodes, key=lambda i: store.lengths[i])]
     log = Log(out, config, preview, run.step, on_progress, gemm_rate(fabric.device)) if fabric.is_global_zero else None
     with _stop_signals() as stopped:

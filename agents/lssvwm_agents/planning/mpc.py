@@ -76,7 +76,7 @@ class PlannerPolicy(Generic[P]):
         Raises:
             ValueError: if the images do not fit the model, or the number of rows changed.
         """
-        frames = torch.from_numpy(self._frames(observation)).to(self.model.device)
+        frames = torch.from_numpy(fitting_frames(self.model, observation)).to(self.model.device)
         rows = frames.shape[0]
         state = self._initial(rows) if state is None else state
         if state.memory.batch_size != rows:
@@ -102,15 +102,21 @@ class PlannerPolicy(Generic[P]):
         memory = initial.memory.where(start.to(self.model.device), state.memory)
         return replace(state, memory=memory, plan=initial.plan.where(start, state.plan))
 
-    def _frames(self, observation: Any) -> np.ndarray:
-        images = find_images(observation)
-        expected = tuple(self.model.config.frame_shape)
-        if images.shape[1:] != expected or images.dtype != np.uint8:
-            raise ValueError(
-                f"Frames of shape {images.shape[1:]} {images.dtype} do not fit the world model, which takes "
-                f"{expected} uint8; use the environment it was trained on."
-            )
-        return np.ascontiguousarray(images)
+
+def fitting_frames(model: WorldModel, observation: Any) -> np.ndarray:
+    """The images (n, H, W, C) uint8 in a batch of observations.
+
+    Raises:
+        ValueError: if there are not exactly one per row, or they do not fit the model.
+    """
+    images = find_images(observation)
+    expected = tuple(model.config.frame_shape)
+    if images.shape[1:] != expected or images.dtype != np.uint8:
+        raise ValueError(
+            f"Frames of shape {images.shape[1:]} {images.dtype} do not fit the world model, which takes {expected} "
+            "uint8; use the environment it was trained on."
+        )
+    return np.ascontiguousarray(images)
 
 
 def _generator(seed: int, row: int, call: int) -> torch.Generator:

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from lssvwm_agents.commands.agent import RENAMED
 from lssvwm_agents.evaluate import evaluate_policy
-from lssvwm_agents.imagination import DreamTrainConfig, PPOConfig, train_in_dream, train_on_images, train_on_memory
+from lssvwm_agents.imagination import (
+    DreamTrainConfig,
+    PPOConfig,
+    Returns,
+    train_in_dream,
+    train_on_images,
+    train_on_memory,
+)
 from lssvwm_agents.policies import check_reads, load_policy, save_policy
 from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.make import make_image_env
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.cli import main
 from lssvwm_rl.data.splits import split_seed
+from lssvwm_rl.model.checkpoints import load_world_model
+from lssvwm_rl.training.run_folder import export
 
 ENV_ID = "MiniGrid-MemoryS7-v0"
 TINY = {"total_steps": 32, "num_envs": 2, "rollout_steps": 8, "batch_size": 8, "epochs": 1}
@@ -63,6 +74,39 @@ def test_a_dream_trained_policy_is_kept_and_acts_in_the_real_env(checkpoint, tmp
     (tmp_path / "agent" / "policy.safetensors").write_bytes(b"half")
     with pytest.raises(ValueError, match="cannot be read"):
         load_policy(tmp_path / "agent")
+
+
+def test_a_policy_belongs_to_one_world_model_and_can_go_on_in_another(checkpoint, tmp_path):
+    config = DreamTrainConfig(**TINY, hidden=(16,), horizon=6)
+    train_in_dream(checkpoint, config, tmp_path / "agent")
+    saved, model = load_policy(tmp_path / "agent"), load_world_model(checkpoint)
+    export(Path(checkpoint), tmp_path / "exported")
+    check_reads(saved, load_world_model(tmp_path / "exported"))  # the same in half precision
+    with torch.no_grad():
+        next(model.parameters()).add_(0.1)
+    check_reads(saved, model, same_model=False)
+    with pytest.raises(ValueError, match="The policy was trained with world model"):
+        check_reads(saved, model)
+    none = dataclasses.replace(config, total_steps=16, learning_rate=0.0)
+    again = train_in_dream(checkpoint, none, start=tmp_path / "agent")
+    ours, theirs = again.policy.state_dict(), saved.policy.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_real_and_dreamt_rows_train_together_and_are_told_apart(checkpoint):
+    returns, notes = Returns(), []
+    config = DreamTrainConfig(**{**TINY, "num_envs": 4, "total_steps": 64 * 4}, horizon=6, real_share=0.25)
+    train_in_dream(checkpoint, config, None, lambda *_, note: notes.append(note), real_env=ENV_ID, returns=returns)
+    assert returns.real_steps == 64 and len(returns.dreamt) >= 3 * 64 // 6 - 3
+    assert ", real " in notes[-1] and notes[-1].startswith("return ")
+    alone = Returns()
+    train_in_dream(checkpoint, dataclasses.replace(config, real_share=0.0), returns=alone)
+    assert alone.real_steps == 0 and not alone.real and "real" not in alone.note()
+    for broken in ({"real_env": None}, {"real_env": ENV_ID, "config": DreamTrainConfig(**TINY)}):
+        with pytest.raises(ValueError, match="give both, or neither"):
+            train_in_dream(checkpoint, **{"config": config, **broken})
+    with pytest.raises(ValueError, match="share of real rows"):
+        DreamTrainConfig(real_share=1.0)
 
 
 def test_every_setting_of_ppo_in_the_dream_is_an_option(checkpoint, tmp_path, capsys):

@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecMoni
 
 from lssvwm_envs.dream.vector import DreamVectorEnv
 from lssvwm_envs.make import make_image_env
-from lssvwm_envs.sb3 import DreamVecEnv, GymVecEnv
+from lssvwm_envs.sb3 import DreamVecEnv, GymVecEnv, JoinedVecEnv
 from lssvwm_envs.wrappers import MemoryObservation, VectorMemoryObservation
 from support.fp64 import ONCE_ROUNDED, fp64_models
 
@@ -176,3 +176,27 @@ def test_the_memory_beside_real_environments_is_a_vec_env_as_well(checkpoint):
             np.testing.assert_allclose(last, others[3][i]["terminal_observation"], rtol=0, atol=ONCE_ROUNDED)
         ends += int(dones.sum())
     assert ends >= 6
+
+
+def test_joined_rows_are_those_of_their_parts():
+    """Against one environment of all rows: what is seen, earned, told and asked."""
+
+    def rows(n, seed=None):
+        return GymVecEnv(SyncVectorEnv([cart_pole] * n, autoreset_mode=AutoresetMode.SAME_STEP), seed)
+
+    joined, whole = JoinedVecEnv([rows(2), rows(1), rows(2)]), rows(5, 3)
+    joined.seed(3)
+    same(joined.reset(), whole.reset())
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        actions = rng.integers(0, 2, 5)
+        ours, theirs = joined.step(actions), whole.step(actions)
+        for one, other in zip(ours[:3], theirs[:3], strict=True):
+            same(one, other)
+        assert [sorted(info) for info in ours[3]] == [sorted(info) for info in theirs[3]]
+    assert joined.get_attr("num_envs", [4, 0, 2]) == [2, 2, 1] and joined.env_is_wrapped(VecMonitor) == [False] * 5
+    joined.close()
+    with pytest.raises(ValueError, match="cannot be joined"):
+        JoinedVecEnv([rows(1), GymVecEnv(SyncVectorEnv([maze], autoreset_mode=AutoresetMode.SAME_STEP))])
+    with pytest.raises(ValueError, match="at least one"):
+        JoinedVecEnv([])

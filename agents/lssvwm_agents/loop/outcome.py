@@ -27,7 +27,7 @@ class Piece:
     dreamt_steps: int
     """In all pieces so far."""
     real_steps: int
-    """In all stores and real rows so far."""
+    """In all stores and real rows so far, what the world model had been trained on before included."""
     minutes: float
     """Of all phases so far."""
 

@@ -17,11 +17,14 @@ from lssvwm_agents.loop import phases
 from lssvwm_agents.loop.config import LoopConfig
 from lssvwm_agents.loop.outcome import Piece, best_of, parted
 from lssvwm_agents.loop.phases import Place
+from lssvwm_envs.make import make_image_env
 from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.files import remove, write_text, written_whole
-from lssvwm_rl.model.checkpoint_files import resolve_checkpoint
+from lssvwm_rl.model.checkpoints import check_fits, load_world_model
 from lssvwm_rl.phases import claim, find_phase, run_phase
+from lssvwm_rl.spaces import image_shape, space_to_json
 from lssvwm_rl.training.cpu import tune_process
+from lssvwm_rl.training.run_folder import steps_of_data
 
 MAY_CHANGE = ("rounds", "enough")
 Say = Callable[[str], None]
@@ -90,8 +93,11 @@ def loop(
 
 def _check(place: Place) -> None:
     """Raise for what would be found out late."""
+    with make_image_env(place.env_id) as env:
+        frames, actions = image_shape(env.observation_space), space_to_json(env.action_space)
     if place.checkpoint is not None:
-        resolve_checkpoint(place.checkpoint)
+        check_fits(load_world_model(place.checkpoint).config, frames, actions, place.env_id)
+        steps_of_data(place.checkpoint)
     if place.data is not None:
         EpisodeStore(place.data)
     elif not place.config.explore_episodes:
@@ -153,6 +159,7 @@ def _spent(place: Place, number: int, piece: int) -> tuple[int, float]:
     steps = sum(f.get("steps", 0) for name, f in found.items() if not name.endswith("-data"))
     real_rows = sum(f.get("real_steps", 0) for f in found.values())
     given = int(EpisodeStore(place.data).lengths.sum()) if place.data else 0
+    given += steps_of_data(place.checkpoint) if place.checkpoint else 0
     return given + steps + real_rows, sum(f.get("seconds", 0.0) for f in found.values()) / 60
 
 

@@ -45,41 +45,52 @@ class Rehearsal:
         continuation: ContinuationHead,
         updates: int = 8,
         reduce: Callable[[list[Tensor]], None] | None = None,
+        kept: int = KEPT,
     ):
         """
         Args:
             updates: per batch.
+            kept: most frames that are kept.
             reduce: puts into tensors their means over devices that train together, each with draws of its own.
         """
-        self.heads, self.updates, self.reduce = (reward, continuation), updates, reduce
+        self.heads, self.updates, self.reduce, self.limit = (reward, continuation), updates, reduce, kept
         self.parameters = [p for head in self.heads for p in head.parameters()]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.0)
         self.kept: Readings | None = None
 
     def go(self, fresh: Readings, rate: float, generator: torch.Generator) -> None:
-        """Keep what was read and update the heads.
+        """`keep` what was read, and `update` the heads some times.
 
         Args:
             rate: of this moment's learning rate in the peak's.
             generator: on the readings' device.
         """
+        self.keep(fresh)
+        for _ in range(self.updates):
+            self.update(rate, generator)
+
+    def keep(self, fresh: Readings) -> None:
+        """Keep what was read; the oldest is forgotten."""
         before = self.kept
-        joined = fresh if before is None else Readings(*(torch.cat(p)[-KEPT:] for p in zip(before, fresh, strict=True)))
-        self.kept = joined
-        chance = joined.losses + FLOOR * joined.losses.mean() + 1e-9
+        joined = fresh if before is None else Readings(*(torch.cat(p) for p in zip(before, fresh, strict=True)))
+        self.kept = Readings(*(part[-self.limit :] for part in joined))
+
+    def update(self, rate: float, generator: torch.Generator) -> None:
+        """One update of the heads on a draw of what is kept; arguments as of `go`."""
+        assert self.kept is not None
+        chance = self.kept.losses + FLOOR * self.kept.losses.mean() + 1e-9
         reward, continuation = self.heads
         for group in self.optimizer.param_groups:
             group["lr"] = rate * LEARNING_RATE
-        for _ in range(self.updates):
-            rows = torch.multinomial(chance, DRAWN, replacement=True, generator=generator)
-            drawn = Readings(*(part[rows] for part in joined))
-            weight = chance.mean() / chance[rows]
-            loss = reward.loss(drawn.features, drawn.rewards) + continuation.loss(drawn.features, drawn.terminated)
-            self.optimizer.zero_grad()
-            (weight * loss).mean().backward()
-            if self.reduce is not None:
-                self.reduce([p.grad for p in self.parameters if p.grad is not None])
-            self.optimizer.step()
+        rows = torch.multinomial(chance, DRAWN, replacement=True, generator=generator)
+        drawn = Readings(*(part[rows] for part in self.kept))
+        weight = chance.mean() / chance[rows]
+        loss = reward.loss(drawn.features, drawn.rewards) + continuation.loss(drawn.features, drawn.terminated)
+        self.optimizer.zero_grad()
+        (weight * loss).mean().backward()
+        if self.reduce is not None:
+            self.reduce([p.grad for p in self.parameters if p.grad is not None])
+        self.optimizer.step()
 
     def state_dict(self) -> dict:
         """What `load_state_dict` takes, of tensors alone."""

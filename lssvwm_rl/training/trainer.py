@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import signal
@@ -32,6 +33,7 @@ from lssvwm_rl.training.objective import Objective, ObjectiveConfig, check_objec
 from lssvwm_rl.training.optimizer import learning_rate, make_average, make_optimizer
 from lssvwm_rl.training.precision import resolve_precision
 from lssvwm_rl.training.rehearsal import Readings, Rehearsal
+from lssvwm_rl.training.settling import settle_heads
 from lssvwm_rl.training.work import update_flops
 
 Callback = Callable[[WorldModel, int], dict[str, float]]
@@ -87,7 +89,10 @@ def train(
     log = Log(out, config, preview, run.step, on_progress, gemm_rate(fabric.device)) if fabric.is_global_zero else None
     with _stop_signals() as stopped:
         _go_on(run, clips, callbacks, log, stopped)
-    run.checkpoint()
+    if run.done < 1:
+        run.checkpoint()
+    elif run.settled != run.step:
+        run.checkpoint(lambda m: settle_heads(m, store, train_episodes, config.seed))
     if log is not None:
         log.close()
     return out
@@ -134,13 +139,14 @@ class _Run:
         self.rehearsal = Rehearsal(self.model.reward_head, self.model.continuation_head, reduce=self._average)
         self.ema = make_average(self.model, config.ema_decay)
         self.step, self.seconds, self.memory = 0, 0.0, None
+        self.settled = -1  # the step after which weights for inference were settled
         if state is not None:
             self.model.load_state_dict(named_as_now(state["model"]))
             self.ema.load_state_dict(named_as_now(state["ema"]))
             optimizer.load_state_dict(state["optimizer"])
             if "rehearsal" in state:
                 self.rehearsal.load_state_dict(state["rehearsal"])
-            self.step, self.seconds = state["step"], state["seconds"]
+            self.step, self.seconds, self.settled = state["step"], state["seconds"], state.get("settled", -1)
             if "memory" in state:
                 self.memory = Memory.from_tensors(state["memory"]).to(fabric.device)
         self.ema.to(fabric.device)
@@ -201,8 +207,12 @@ class _Run:
             self.checkpoint()
             self._saved = time.monotonic()
 
-    def checkpoint(self) -> None:
-        """Write what resumes the training, and the averaged weights for inference."""
+    def checkpoint(self, settle: Callable[[WorldModel], None] | None = None) -> None:
+        """Write the averaged weights for inference, and what resumes the training.
+
+        Args:
+            settle: improves the weights for inference; a training that goes on later knows nothing of it.
+        """
         if not self.fabric.is_global_zero:
             return
         modules = {"model": self.model, "ema": self.ema, "optimizer": self.optimizer}
@@ -211,8 +221,12 @@ class _Run:
             state["memory"] = self.memory.tensors()
         if self.model.config.reservoir.blocks:
             state["rehearsal"] = self.rehearsal.state_dict()
-        run_folder.save_state(self.out, {**state, "step": self.step, "seconds": self.seconds})
-        self.averaged.save_pretrained(self.out)
+        averaged = self.averaged
+        if settle is not None:
+            averaged, self.settled = copy.deepcopy(averaged), self.step
+            settle(averaged)
+        averaged.save_pretrained(self.out)
+        run_folder.save_state(self.out, {**state, "step": self.step, "seconds": self.seconds, "settled": self.settled})
 
 
 def _go_on(

@@ -1,4 +1,4 @@
-"""Stable-Baselines3 training inside the dream, and the same on real images as the baseline to compare with."""
+"""Stable-Baselines3 training inside the dream, if wanted with some rows of the real environment."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.files import check_new
 from lssvwm_rl.model.checkpoints import load_world_model
 from lssvwm_rl.progress import Update
-from lssvwm_rl.spaces import image_key
 from lssvwm_rl.training.cpu import tune_process
 
 
@@ -55,6 +54,20 @@ class PPOConfig:
     def __post_init__(self) -> None:
         if min(self.total_steps, self.num_envs, self.rollout_steps, self.batch_size, self.epochs) < 1:
             raise ValueError(f"Steps, environments, batch size and epochs must be at least 1, not {self}.")
+
+    def algorithm_kwargs(self) -> dict[str, Any]:
+        """These settings as Stable-Baselines3's PPO and sb3-contrib's RecurrentPPO take them."""
+        return {
+            "learning_rate": self.learning_rate,
+            "n_steps": self.rollout_steps,
+            "batch_size": min(self.batch_size, self.rollout_steps * self.num_envs),
+            "n_epochs": self.epochs,
+            "gamma": self.gamma,
+            "gae_lambda": self.gae_lambda,
+            "ent_coef": self.entropy,
+            "seed": self.seed,
+            "device": "cpu",  # the policy is small: on an accelerator it would wait for copies
+        }
 
 
 @dataclass(frozen=True)
@@ -111,10 +124,6 @@ class Returns:
 
 def _mean(values: deque[float]) -> float:
     return float(np.mean(values)) if values else float("nan")  # before the first episode has ended
-
-
-IMAGE_PPO = PPOConfig(num_envs=8, rollout_steps=128, batch_size=512)
-"""Of the baseline on real images."""
 
 
 def train_in_dream(
@@ -188,30 +197,6 @@ def _weights(start: str | Path, checkpoint: str) -> dict[str, Tensor]:
     return saved.policy.state_dict()
 
 
-def train_on_images(env_id: str, config: PPOConfig = IMAGE_PPO, progress: Update | None = None) -> PPO:
-    """The baseline: PPO with a convolutional policy on the real environment's images, without memory.
-
-    Raises:
-        ValueError: if the environment has no image observation.
-        gymnasium.error.Error: if there is no such environment.
-    """
-    envs = _real_envs(env_id, config.num_envs)
-    policy = "CnnPolicy" if image_key(envs.single_observation_space) is None else "MultiInputPolicy"
-    return _train(policy, GymVecEnv(envs, config.seed), config, _Hear(Returns(), 0, progress, config.total_steps))
-
-
-def train_on_memory(env_id: str, checkpoint: str, config: PPOConfig = IMAGE_PPO, progress: Update | None = None) -> PPO:
-    """PPO with an MLP, which has no memory of its own, on the readout of a memory of the real environment.
-
-    Raises:
-        ValueError: if the environment's frames or actions are not the world model's.
-        FileNotFoundError: if there is no such checkpoint.
-        gymnasium.error.Error: if there is no such environment.
-    """
-    envs = VectorMemoryObservation(_real_envs(env_id, config.num_envs), checkpoint)
-    return _train("MlpPolicy", GymVecEnv(envs, config.seed), config, _Hear(Returns(), 0, progress, config.total_steps))
-
-
 def _real_envs(env_id: str, num_envs: int) -> VectorEnv:
     makers = [lambda: make_image_env(env_id) for _ in range(num_envs)]
     return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
@@ -229,16 +214,8 @@ def _train(
         model = PPO(
             policy,
             VecMonitor(envs),
-            learning_rate=config.learning_rate,
-            n_steps=config.rollout_steps,
-            batch_size=min(config.batch_size, config.rollout_steps * config.num_envs),
-            n_epochs=config.epochs,
-            gamma=config.gamma,
-            gae_lambda=config.gae_lambda,
-            ent_coef=config.entropy,
             policy_kwargs=policy_kwargs,
-            seed=config.seed,
-            device="cpu",  # the policy is small: on an accelerator it would wait for copies
+            **config.algorithm_kwargs(),
         )
         if weights is not None:
             model.policy.load_state_dict(weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from torch import Tensor
 
-from lssvwm_agents.policies import check_reads, load_policy, save_policy
+from lssvwm_agents.policies import TrainingCost, check_reads, data_steps, load_policy, save_policy
 from lssvwm_envs.dream.dreams import End
 from lssvwm_envs.make import make_image_env
 from lssvwm_envs.sb3 import DreamVecEnv, GymVecEnv, JoinedVecEnv
@@ -140,7 +141,8 @@ def train_in_dream(
     Args:
         checkpoint: name or folder of the world model.
         config: `DreamTrainConfig()` if None.
-        out: new folder for the trained policy (`save_policy`).
+        out: new folder for the trained policy (`save_policy`), with what it cost. Of one that goes on with another,
+            only who trained both knows that (`policies.set_cost`).
         progress: called with (steps, all of them, mean returns of recent episodes).
         start: folder of a policy that reads a memory of the same size, to go on with.
         real_env: Gymnasium id of the environment of `config.real_share` of the rows, beside which the world model runs.
@@ -167,10 +169,14 @@ def train_in_dream(
     if real_env is not None:
         real = VectorMemoryObservation(_real_envs(real_env, real_rows), checkpoint, "memory", config.device)
         rows.append(GymVecEnv(real, config.seed))
-    heard = _Hear(returns or Returns(), rows[0].num_envs, progress, config.total_steps)
+    returns, began = returns or Returns(), time.perf_counter()
+    heard = _Hear(returns, rows[0].num_envs, progress, config.total_steps)
     model = _train("MlpPolicy", JoinedVecEnv(rows), config, heard, weights, net_arch=list(config.hidden))
     if out is not None:
-        save_policy(model, out, checkpoint=checkpoint)
+        data, seconds = data_steps(checkpoint), time.perf_counter() - began
+        real_steps = None if data is None else data + returns.real_steps
+        cost = TrainingCost(real_steps, model.num_timesteps - returns.real_steps, seconds)
+        save_policy(model, out, checkpoint=checkpoint, cost=cost if start is None else None)
     return model
 
 

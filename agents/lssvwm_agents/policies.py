@@ -23,7 +23,7 @@ from stable_baselines3.common.policies import (
 from lssvwm_agents.extractors import EXTRACTORS
 from lssvwm_agents.recurrent import lstm_kwargs, recurrent_policies
 from lssvwm_agents.stacking import stacked
-from lssvwm_rl.files import check_new, written_whole
+from lssvwm_rl.files import check_new, write_text, written_whole
 from lssvwm_rl.model.checkpoints import fingerprint, load_world_model
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.spaces import space_from_json, space_to_json
@@ -160,6 +160,19 @@ def save_policy(
         save_model(policy, str(partial / WEIGHTS_FILE))
         (partial / CONFIG_FILE).write_text(text + "\n")
     return folder
+
+
+def set_cost(folder: str | Path, cost: TrainingCost) -> None:
+    """Write down what a saved policy took, in place of what its folder says.
+
+    Raises:
+        FileNotFoundError: if the folder holds no policy.
+        ValueError: if it cannot be read.
+    """
+    load_policy(folder)
+    path = Path(folder) / CONFIG_FILE
+    config = {**json.loads(path.read_text()), **asdict(cost)}
+    write_text(path, json.dumps(config, indent=2) + "\n")
 
 
 def load_policy(folder: str | Path, device: str = "cpu") -> SavedPolicy:

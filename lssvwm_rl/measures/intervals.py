@@ -35,7 +35,8 @@ def wilson_interval(successes: float, trials: int) -> tuple[float, float]:
 def mean_interval(values: np.ndarray) -> tuple[float, float] | None:
     """Student's confidence interval of the mean of (n,) independent values; None for fewer than two.
 
-    Exact for normal values; for others, like returns with many zeros, good for a hundred and more.
+    Exact for normal values; for others, like returns with many zeros, good for a hundred and more; of values
+    that are all the same, it has no width.
     """
     count = len(values)
     if count < 2:

@@ -54,6 +54,7 @@ def test_a_dream_trained_policy_is_kept_and_acts_in_the_real_env(checkpoint, tmp
     model = train_in_dream(checkpoint, config, tmp_path / "agent")
     loaded = load_policy(tmp_path / "agent")
     assert loaded.checkpoint == checkpoint
+    assert loaded.cost.real_steps is None and loaded.cost.dreamt_steps == 32 and loaded.cost.seconds > 0
     observations = np.random.default_rng(0).uniform(-1, 1, (5, *model.observation_space.shape)).astype(np.float32)
     ours, theirs = (p.predict(observations, deterministic=True)[0] for p in (model, loaded))
     assert np.array_equal(ours, theirs)

@@ -23,7 +23,7 @@ from lssvwm_agents import baselines
 from lssvwm_agents.baselines import BaselineConfig, train_baseline
 from lssvwm_agents.evaluate import evaluate_policy
 from lssvwm_agents.extractors import PatchFeatures
-from lssvwm_agents.policies import TrainingCost, load_policy, save_policy
+from lssvwm_agents.policies import TrainingCost, load_policy, save_policy, set_cost
 from lssvwm_agents.stacking import stacked
 from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.make import make_image_env
@@ -184,6 +184,8 @@ def test_a_folder_of_an_older_version_says_nothing_of_costs(tmp_path):
     model = train_baseline(BaselineConfig(**TINY))
     save_policy(model, tmp_path / "new", cost=TrainingCost(5, 6, 7.5))
     assert load_policy(tmp_path / "new").cost == TrainingCost(5, 6, 7.5)
+    set_cost(tmp_path / "new", TrainingCost(8))
+    assert load_policy(tmp_path / "new").cost == TrainingCost(8, None, None)
     path = tmp_path / "new" / "policy.json"
     config = json.loads(path.read_text())
     for name in ("stack", "real_steps", "dreamt_steps", "seconds"):

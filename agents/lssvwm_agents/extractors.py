@@ -15,8 +15,8 @@ SIDES = ((8, 40), (4, 20))
 class PatchFeatures(BaseFeaturesExtractor):
     """One vector per patch of an image, a 3x3 convolution over patches, a linear layer; other parts as they are.
 
-    A tile of MiniGrid's partial view (8 pixels) is a patch, so that what lies on it is one matrix product away. On
-    pictures of 56x56 pixels it takes less than a quarter of the time of the `NatureCNN` of Stable-Baselines3.
+    A tile of MiniGrid's partial view (8 pixels) is a patch, so that what lies on it is one matrix product away. For
+    RGB pictures of 56x56 pixels on one core, a gradient takes an eighth of the time of Stable-Baselines3's `NatureCNN`.
 
     Args:
         observation_space: an image (C, H, W), or a Dict with images and Boxes of other shapes, which are flattened.

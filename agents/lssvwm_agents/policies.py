@@ -123,30 +123,20 @@ def save_policy(
     folder = Path(folder)
     check_new(folder)
     policy = model.policy
-    recurrent = lstm_kwargs(policy)
-    classes = POLICY_CLASSES if recurrent is None else recurrent_policies()
+    classes = POLICY_CLASSES if lstm_kwargs(policy) is None else recurrent_policies()
     names = [name for name, cls in classes.items() if type(policy) is cls]
     if not names or policy.activation_fn.__name__ not in ACTIVATIONS or policy.use_sde:
         raise ValueError(
             f"A {type(policy).__name__} with activation {policy.activation_fn.__name__} cannot be saved; use one of "
             f"{', '.join(classes)} without gSDE and one of {', '.join(ACTIVATIONS)}."
         )
-    extractors = [name for name, cls in EXTRACTORS.items() if policy.features_extractor_class is cls]
     config = {
         "format_version": FORMAT_VERSION,
         "algorithm": type(model).__name__,
         "policy": names[0],
         "observation_space": _space_to_json(policy.observation_space),
         "action_space": space_to_json(policy.action_space),
-        "policy_kwargs": {
-            "net_arch": policy.net_arch,
-            "activation_fn": policy.activation_fn.__name__,
-            "share_features_extractor": policy.share_features_extractor,
-            "normalize_images": policy.normalize_images,
-            "features_extractor_kwargs": policy.features_extractor_kwargs,
-            **({"features_extractor_class": extractors[0]} if extractors else {}),
-            **(recurrent or {}),
-        },
+        "policy_kwargs": _policy_kwargs(policy),
         "checkpoint": checkpoint,
         "env_id": env_id,
         "fingerprint": None if checkpoint is None else fingerprint(load_world_model(checkpoint), exported=True),
@@ -241,6 +231,20 @@ def data_steps(checkpoint: str | Path) -> int | None:
         return steps_of_data(checkpoint)
     except ValueError:
         return None
+
+
+def _policy_kwargs(policy: ActorCriticPolicy) -> dict[str, Any]:
+    """What makes a policy again, as JSON values; classes by their names."""
+    extractors = [name for name, cls in EXTRACTORS.items() if policy.features_extractor_class is cls]
+    return {
+        "net_arch": policy.net_arch,
+        "activation_fn": policy.activation_fn.__name__,
+        "share_features_extractor": policy.share_features_extractor,
+        "normalize_images": policy.normalize_images,
+        "features_extractor_kwargs": policy.features_extractor_kwargs,
+        **({"features_extractor_class": extractors[0]} if extractors else {}),
+        **(lstm_kwargs(policy) or {}),
+    }
 
 
 def _no_schedule(progress_remaining: float) -> float:

@@ -74,6 +74,7 @@ class SavedPolicy:
     stack: int = 1
     """How many of the last observations it reads at once, see `stacking.stacked`."""
     cost: TrainingCost = TrainingCost()
+    """What it took to train it."""
 
     @property
     def observation_space(self) -> gym.Space:
@@ -112,7 +113,7 @@ def save_policy(
     Args:
         checkpoint: the world model whose memory the policy reads.
         env_id: the environment it belongs to.
-        stack: how many of the last observations it reads at once (`VecFrameStack`, channels last).
+        stack: how many of the last observations it reads at once (`stacking.stacked`).
         cost: what it took to train it.
 
     Raises:
@@ -171,6 +172,7 @@ def load_policy(folder: str | Path, device: str = "cpu") -> SavedPolicy:
     Raises:
         FileNotFoundError: if the folder holds no policy.
         ValueError: if its files do not belong together or come from a newer version.
+        gymnasium.error.DependencyNotInstalled: if it is recurrent and sb3-contrib is missing.
     """
     folder = Path(folder)
     for name in (CONFIG_FILE, WEIGHTS_FILE):

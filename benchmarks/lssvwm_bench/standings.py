@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from lssvwm_agents.evaluate import EvaluationResult
 from lssvwm_bench.contenders import ORACLE, RANDOM, Contender
@@ -175,7 +176,10 @@ def _against_steps(axes: Axes, standings: Mapping[str, Standing]) -> None:
                 style: dict[str, Any] = {"color": f"C{i}", "marker": "o", "capsize": 3, "label": label}
                 axes.errorbar([seed.cost.real_steps], [score.mean], yerr=_error(score), **style)
                 label = None  # once in the legend
-    axes.set(xscale="log", xlabel="real steps", ylabel="mean return")
+    known = [steps for standing in standings.values() for steps in standing.real_steps if steps]
+    # Wide enough for a power of ten, so that the ticks between need no labels.
+    axes.set(xscale="log", xlim=(min(known) / 4, max(known) * 4), xlabel="real steps", ylabel="mean return")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.legend(fontsize="small")
 
 

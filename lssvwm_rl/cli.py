@@ -37,6 +37,10 @@ COMMANDS = {
         "lssvwm_agents.commands.loop:AgentLoop",
         "collect, fit, train in dreams and play by turns, until the agent holds in reality",
     ),
+    "agent baseline": (
+        "lssvwm_agents.commands.baseline:AgentBaseline",
+        "train an agent in the real environment, to compare with",
+    ),
     "bench": ("lssvwm_bench.commands.bench", "measure models and agents: `lssvwm bench` lists them"),
 }
 """Command -> (where it is, what it does)."""

@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from lssvwm_rl.data.play import Start, play
 from lssvwm_rl.data.splits import split_seed
+from lssvwm_rl.measures.intervals import mean_interval, wilson_interval
 from lssvwm_rl.policy import Policy
 
 
@@ -40,6 +41,11 @@ class EvaluationResult:
         return float(np.sqrt(self.success_rate * (1 - self.success_rate) / len(self.returns)))
 
     @property
+    def success_interval(self) -> tuple[float, float]:
+        """95 % confidence interval of the probability of success (Wilson's)."""
+        return wilson_interval(int((self.returns > 0).sum()), len(self.returns))
+
+    @property
     def mean_return(self) -> float:
         """Mean undiscounted return."""
         return float(self.returns.mean())
@@ -49,6 +55,11 @@ class EvaluationResult:
         """Standard error of `mean_return`; 0 for a single episode."""
         count = len(self.returns)
         return float(self.returns.std(ddof=1) / np.sqrt(count)) if count > 1 else 0.0
+
+    @property
+    def return_interval(self) -> tuple[float, float] | None:
+        """95 % confidence interval of the mean return (Student's); None for a single episode."""
+        return mean_interval(self.returns)
 
     @property
     def seconds_per_step(self) -> float:
@@ -61,8 +72,10 @@ class EvaluationResult:
             "episodes": len(self.returns),
             "success_rate": self.success_rate,
             "success_error": self.success_error,
+            "success_interval": self.success_interval,
             "mean_return": self.mean_return,
             "return_error": self.return_error,
+            "return_interval": self.return_interval,
             "mean_length": float(self.lengths.mean()),
             "seconds": self.seconds,
             "seconds_per_step": self.seconds_per_step,

@@ -1,7 +1,8 @@
-"""Stable-Baselines3 training inside the dream, and the same on real images as the baseline to compare with."""
+"""Stable-Baselines3 training inside the dream, if wanted with some rows of the real environment."""
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from torch import Tensor
 
-from lssvwm_agents.policies import check_reads, load_policy, save_policy
+from lssvwm_agents.policies import TrainingCost, check_reads, data_steps, load_policy, save_policy
 from lssvwm_envs.dream.dreams import End
 from lssvwm_envs.make import make_image_env
 from lssvwm_envs.sb3 import DreamVecEnv, GymVecEnv, JoinedVecEnv
@@ -23,7 +24,6 @@ from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.files import check_new
 from lssvwm_rl.model.checkpoints import load_world_model
 from lssvwm_rl.progress import Update
-from lssvwm_rl.spaces import image_key
 from lssvwm_rl.training.cpu import tune_process
 
 
@@ -55,6 +55,20 @@ class PPOConfig:
     def __post_init__(self) -> None:
         if min(self.total_steps, self.num_envs, self.rollout_steps, self.batch_size, self.epochs) < 1:
             raise ValueError(f"Steps, environments, batch size and epochs must be at least 1, not {self}.")
+
+    def algorithm_kwargs(self) -> dict[str, Any]:
+        """These settings as Stable-Baselines3's PPO and sb3-contrib's RecurrentPPO take them."""
+        return {
+            "learning_rate": self.learning_rate,
+            "n_steps": self.rollout_steps,
+            "batch_size": min(self.batch_size, self.rollout_steps * self.num_envs),
+            "n_epochs": self.epochs,
+            "gamma": self.gamma,
+            "gae_lambda": self.gae_lambda,
+            "ent_coef": self.entropy,
+            "seed": self.seed,
+            "device": "cpu",  # the policy is small: on an accelerator it would wait for copies
+        }
 
 
 @dataclass(frozen=True)
@@ -113,10 +127,6 @@ def _mean(values: deque[float]) -> float:
     return float(np.mean(values)) if values else float("nan")  # before the first episode has ended
 
 
-IMAGE_PPO = PPOConfig(num_envs=8, rollout_steps=128, batch_size=512)
-"""Of the baseline on real images."""
-
-
 def train_in_dream(
     checkpoint: str,
     config: DreamTrainConfig | None = None,
@@ -131,7 +141,8 @@ def train_in_dream(
     Args:
         checkpoint: name or folder of the world model.
         config: `DreamTrainConfig()` if None.
-        out: new folder for the trained policy (`save_policy`).
+        out: new folder for the trained policy (`save_policy`), with what it cost. Of one that goes on with another,
+            only who trained both knows that (`policies.set_cost`).
         progress: called with (steps, all of them, mean returns of recent episodes).
         start: folder of a policy that reads a memory of the same size, to go on with.
         real_env: Gymnasium id of the environment of `config.real_share` of the rows, beside which the world model runs.
@@ -158,10 +169,14 @@ def train_in_dream(
     if real_env is not None:
         real = VectorMemoryObservation(_real_envs(real_env, real_rows), checkpoint, "memory", config.device)
         rows.append(GymVecEnv(real, config.seed))
-    heard = _Hear(returns or Returns(), rows[0].num_envs, progress, config.total_steps)
+    returns, began = returns or Returns(), time.perf_counter()
+    heard = _Hear(returns, rows[0].num_envs, progress, config.total_steps)
     model = _train("MlpPolicy", JoinedVecEnv(rows), config, heard, weights, net_arch=list(config.hidden))
     if out is not None:
-        save_policy(model, out, checkpoint=checkpoint)
+        data, seconds = data_steps(checkpoint), time.perf_counter() - began
+        real_steps = None if data is None else data + returns.real_steps
+        cost = TrainingCost(real_steps, model.num_timesteps - returns.real_steps, seconds)
+        save_policy(model, out, checkpoint=checkpoint, cost=cost if start is None else None)
     return model
 
 
@@ -188,30 +203,6 @@ def _weights(start: str | Path, checkpoint: str) -> dict[str, Tensor]:
     return saved.policy.state_dict()
 
 
-def train_on_images(env_id: str, config: PPOConfig = IMAGE_PPO, progress: Update | None = None) -> PPO:
-    """The baseline: PPO with a convolutional policy on the real environment's images, without memory.
-
-    Raises:
-        ValueError: if the environment has no image observation.
-        gymnasium.error.Error: if there is no such environment.
-    """
-    envs = _real_envs(env_id, config.num_envs)
-    policy = "CnnPolicy" if image_key(envs.single_observation_space) is None else "MultiInputPolicy"
-    return _train(policy, GymVecEnv(envs, config.seed), config, _Hear(Returns(), 0, progress, config.total_steps))
-
-
-def train_on_memory(env_id: str, checkpoint: str, config: PPOConfig = IMAGE_PPO, progress: Update | None = None) -> PPO:
-    """PPO with an MLP, which has no memory of its own, on the readout of a memory of the real environment.
-
-    Raises:
-        ValueError: if the environment's frames or actions are not the world model's.
-        FileNotFoundError: if there is no such checkpoint.
-        gymnasium.error.Error: if there is no such environment.
-    """
-    envs = VectorMemoryObservation(_real_envs(env_id, config.num_envs), checkpoint)
-    return _train("MlpPolicy", GymVecEnv(envs, config.seed), config, _Hear(Returns(), 0, progress, config.total_steps))
-
-
 def _real_envs(env_id: str, num_envs: int) -> VectorEnv:
     makers = [lambda: make_image_env(env_id) for _ in range(num_envs)]
     return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
@@ -229,16 +220,8 @@ def _train(
         model = PPO(
             policy,
             VecMonitor(envs),
-            learning_rate=config.learning_rate,
-            n_steps=config.rollout_steps,
-            batch_size=min(config.batch_size, config.rollout_steps * config.num_envs),
-            n_epochs=config.epochs,
-            gamma=config.gamma,
-            gae_lambda=config.gae_lambda,
-            ent_coef=config.entropy,
             policy_kwargs=policy_kwargs,
-            seed=config.seed,
-            device="cpu",  # the policy is small: on an accelerator it would wait for copies
+            **config.algorithm_kwargs(),
         )
         if weights is not None:
             model.policy.load_state_dict(weights)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,21 @@ import torch
 from gymnasium import spaces
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
-from stable_baselines3 import PPO
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import (
     ActorCriticCnnPolicy,
     ActorCriticPolicy,
     MultiInputActorCriticPolicy,
 )
 
-from lssvwm_rl.files import check_new, written_whole
+from lssvwm_agents.extractors import EXTRACTORS
+from lssvwm_agents.recurrent import lstm_kwargs, recurrent_policies
+from lssvwm_agents.stacking import stacked
+from lssvwm_rl.files import check_new, write_text, written_whole
 from lssvwm_rl.model.checkpoints import fingerprint, load_world_model
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.spaces import space_from_json, space_to_json
+from lssvwm_rl.training.run_folder import steps_of_data
 
 FORMAT_VERSION = 1
 CONFIG_FILE = "policy.json"
@@ -43,6 +47,18 @@ ACTIVATIONS: dict[str, type[torch.nn.Module]] = {
 
 
 @dataclass(frozen=True)
+class TrainingCost:
+    """What it took to train a policy; None for what is not known."""
+
+    real_steps: int | None = None
+    """Steps of the real environment, those of the data of the world model that it was trained with included."""
+    dreamt_steps: int | None = None
+    """Steps inside a world model."""
+    seconds: float | None = None
+    """Wall time, without that of the world model."""
+
+
+@dataclass(frozen=True)
 class SavedPolicy:
     """A policy that came from a folder, with what was written down about it."""
 
@@ -55,6 +71,10 @@ class SavedPolicy:
     fingerprint: str | None = None
     """`checkpoints.fingerprint`, exported, of the world model whose memory it reads; None if it reads none, and in
     policies of earlier versions."""
+    stack: int = 1
+    """How many of the last observations it reads at once, see `stacking.stacked`."""
+    cost: TrainingCost = TrainingCost()
+    """What it took to train it."""
 
     @property
     def observation_space(self) -> gym.Space:
@@ -69,16 +89,32 @@ class SavedPolicy:
     def predict(
         self, observation: Any, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = False
     ) -> tuple[np.ndarray, Any]:
-        """As Stable-Baselines3's `predict`; channels-last images are transposed."""
-        return self.policy.predict(observation, state, episode_start, deterministic)
+        """As Stable-Baselines3's `predict`; channels-last images are transposed, and single observations stacked."""
+        if self.stack == 1:
+            return self.policy.predict(observation, state, episode_start, deterministic)
+        last, inner = (None, None) if state is None else state
+        last = stacked(observation, last, episode_start, self.stack)
+        actions, inner = self.policy.predict(last, inner, episode_start, deterministic)
+        return actions, (last, inner)
 
 
-def save_policy(model: PPO, folder: str | Path, checkpoint: str | None = None, env_id: str | None = None) -> Path:
-    """Write a PPO policy as `policy.safetensors` and `policy.json` into a new folder, whole or not at all.
+def save_policy(
+    model: OnPolicyAlgorithm,
+    folder: str | Path,
+    checkpoint: str | None = None,
+    env_id: str | None = None,
+    stack: int = 1,
+    cost: TrainingCost | None = None,
+) -> Path:
+    """Write a policy of PPO or RecurrentPPO as `policy.safetensors` and `policy.json` into a new folder.
+
+    It appears whole or not at all.
 
     Args:
         checkpoint: the world model whose memory the policy reads.
         env_id: the environment it belongs to.
+        stack: how many of the last observations it reads at once (`stacking.stacked`).
+        cost: what it took to train it.
 
     Raises:
         FileExistsError: if the folder exists.
@@ -88,11 +124,12 @@ def save_policy(model: PPO, folder: str | Path, checkpoint: str | None = None, e
     folder = Path(folder)
     check_new(folder)
     policy = model.policy
-    names = [name for name, cls in POLICY_CLASSES.items() if type(policy) is cls]
+    classes = POLICY_CLASSES if lstm_kwargs(policy) is None else recurrent_policies()
+    names = [name for name, cls in classes.items() if type(policy) is cls]
     if not names or policy.activation_fn.__name__ not in ACTIVATIONS or policy.use_sde:
         raise ValueError(
             f"A {type(policy).__name__} with activation {policy.activation_fn.__name__} cannot be saved; use one of "
-            f"{', '.join(POLICY_CLASSES)} without gSDE and one of {', '.join(ACTIVATIONS)}."
+            f"{', '.join(classes)} without gSDE and one of {', '.join(ACTIVATIONS)}."
         )
     config = {
         "format_version": FORMAT_VERSION,
@@ -100,16 +137,12 @@ def save_policy(model: PPO, folder: str | Path, checkpoint: str | None = None, e
         "policy": names[0],
         "observation_space": _space_to_json(policy.observation_space),
         "action_space": space_to_json(policy.action_space),
-        "policy_kwargs": {
-            "net_arch": policy.net_arch,
-            "activation_fn": policy.activation_fn.__name__,
-            "share_features_extractor": policy.share_features_extractor,
-            "normalize_images": policy.normalize_images,
-            "features_extractor_kwargs": policy.features_extractor_kwargs,
-        },
+        "policy_kwargs": _policy_kwargs(policy),
         "checkpoint": checkpoint,
         "env_id": env_id,
         "fingerprint": None if checkpoint is None else fingerprint(load_world_model(checkpoint), exported=True),
+        "stack": stack,
+        **asdict(cost or TrainingCost()),
     }
     text = json.dumps(config, indent=2)
     with written_whole(folder) as partial:
@@ -120,12 +153,26 @@ def save_policy(model: PPO, folder: str | Path, checkpoint: str | None = None, e
     return folder
 
 
+def set_cost(folder: str | Path, cost: TrainingCost) -> None:
+    """Write down what a saved policy took, in place of what its folder says.
+
+    Raises:
+        FileNotFoundError: if the folder holds no policy.
+        ValueError: if it cannot be read.
+    """
+    load_policy(folder)
+    path = Path(folder) / CONFIG_FILE
+    config = {**json.loads(path.read_text()), **asdict(cost)}
+    write_text(path, json.dumps(config, indent=2) + "\n")
+
+
 def load_policy(folder: str | Path, device: str = "cpu") -> SavedPolicy:
     """Read what `save_policy` wrote.
 
     Raises:
         FileNotFoundError: if the folder holds no policy.
         ValueError: if its files do not belong together or come from a newer version.
+        gymnasium.error.DependencyNotInstalled: if it is recurrent and sb3-contrib is missing.
     """
     folder = Path(folder)
     for name in (CONFIG_FILE, WEIGHTS_FILE):
@@ -137,7 +184,10 @@ def load_policy(folder: str | Path, device: str = "cpu") -> SavedPolicy:
             raise ValueError(f"format version {config['format_version']} is not {FORMAT_VERSION}")
         kwargs = dict(config["policy_kwargs"])
         kwargs["activation_fn"] = ACTIVATIONS[kwargs["activation_fn"]]
-        policy = POLICY_CLASSES[config["policy"]](
+        if "features_extractor_class" in kwargs:
+            kwargs["features_extractor_class"] = EXTRACTORS[kwargs["features_extractor_class"]]
+        name = config["policy"]
+        policy = (POLICY_CLASSES if name in POLICY_CLASSES else recurrent_policies())[name](
             _space_from_json(config["observation_space"]),
             space_from_json(config["action_space"]),
             _no_schedule,
@@ -145,7 +195,8 @@ def load_policy(folder: str | Path, device: str = "cpu") -> SavedPolicy:
         )
         load_model(policy, str(folder / WEIGHTS_FILE))
         loaded = SavedPolicy(policy.to(device), config["algorithm"], config["checkpoint"], config["env_id"])
-        loaded = replace(loaded, fingerprint=config.get("fingerprint"))
+        cost = TrainingCost(**{field.name: config.get(field.name) for field in fields(TrainingCost)})
+        loaded = replace(loaded, fingerprint=config.get("fingerprint"), stack=config.get("stack", 1), cost=cost)
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"The policy at {folder} cannot be read ({_first_line(error)}); train it again.") from error
     policy.set_training_mode(False)
@@ -170,6 +221,32 @@ def check_reads(saved: SavedPolicy, model: WorldModel, same_model: bool = True) 
             f"The policy was trained with world model {saved.fingerprint} ({saved.checkpoint}), this is {found}; use "
             "that one, or train the policy again."
         )
+
+
+def data_steps(checkpoint: str | Path) -> int | None:
+    """Real steps that a world model was trained on; None if its checkpoint does not say so.
+
+    Raises:
+        FileNotFoundError: if there is no such checkpoint.
+    """
+    try:
+        return steps_of_data(checkpoint)
+    except ValueError:
+        return None
+
+
+def _policy_kwargs(policy: ActorCriticPolicy) -> dict[str, Any]:
+    """What makes a policy again, as JSON values; classes by their names."""
+    extractors = [name for name, cls in EXTRACTORS.items() if policy.features_extractor_class is cls]
+    return {
+        "net_arch": policy.net_arch,
+        "activation_fn": policy.activation_fn.__name__,
+        "share_features_extractor": policy.share_features_extractor,
+        "normalize_images": policy.normalize_images,
+        "features_extractor_kwargs": policy.features_extractor_kwargs,
+        **({"features_extractor_class": extractors[0]} if extractors else {}),
+        **(lstm_kwargs(policy) or {}),
+    }
 
 
 def _no_schedule(progress_remaining: float) -> float:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from lssvwm_agents.baselines import BaselineConfig, train_baseline
 from lssvwm_agents.evaluate import EvaluationResult, evaluate_policy
-from lssvwm_agents.imagination import IMAGE_PPO, DreamTrainConfig, train_in_dream, train_on_images
+from lssvwm_agents.imagination import DreamTrainConfig, train_in_dream
 from lssvwm_agents.planning import CEMConfig, planner_policy
-from lssvwm_agents.policies import load_policy, save_policy
+from lssvwm_agents.policies import load_policy
 from lssvwm_bench.quickstart_report import write_report
 from lssvwm_bench.stopwatch import measure
 from lssvwm_envs.explorers import make_explorer
@@ -39,6 +40,14 @@ from lssvwm_rl.training.run_folder import steps_of_data
 from lssvwm_rl.training.trainer import train
 
 DATA_SEED = 1_000_000  # away from the seeds that the shipped checkpoint was trained on
+IMAGE_PPO: dict[str, Any] = {
+    "network": "nature",
+    "num_envs": 8,
+    "rollout_steps": 128,
+    "batch_size": 512,
+    "learning_rate": 5e-4,
+}
+"""Settings of the baseline on images."""
 TEST_SEED, PLAY_SEED = 2_000_000, 3_000_000  # of the test split
 
 
@@ -237,11 +246,9 @@ def _agent(out: Path, config: QuickstartConfig) -> dict[str, Any]:
 
 def _images(out: Path, config: QuickstartConfig) -> dict[str, Any]:
     steps = config.image_steps or steps_of_data(config.checkpoint)
-    policy = out / "image-agent"
-    shutil.rmtree(policy, ignore_errors=True)
+    settings = BaselineConfig(env=config.env, total_steps=steps, **IMAGE_PPO)
     with progress_bar("PPO on images") as bar:
-        model = train_on_images(config.env, replace(IMAGE_PPO, total_steps=steps), bar)
-    save_policy(model, policy, env_id=config.env)
+        train_baseline(settings, out / "image-agent", bar)
     return {"real_steps": steps}
 
 

@@ -15,8 +15,8 @@ import tyro
 from gymnasium.vector import VectorEnv
 from matplotlib.patches import Patch
 
+from lssvwm_agents.baselines import BaselineConfig, train_baseline
 from lssvwm_agents.evaluate import evaluate_policy
-from lssvwm_agents.imagination import PPOConfig, train_on_images, train_on_memory
 from lssvwm_bench.figures import markdown_table, new_figure, with_error, write_figure
 from lssvwm_envs.make import make_image_env
 from lssvwm_envs.wrappers import VectorMemoryObservation
@@ -47,7 +47,19 @@ class Args:
 
 def run(args: Args, arm: str, seed: int) -> dict[str, object]:
     """Train one policy and play the test worlds with it."""
-    config = PPOConfig(total_steps=args.steps, entropy=args.entropy, seed=seed)
+    config = BaselineConfig(
+        env=args.env,
+        kind=arm,
+        checkpoint=args.checkpoint if arm == "memory" else None,
+        total_steps=args.steps,
+        num_envs=32,
+        rollout_steps=64,
+        batch_size=256,
+        learning_rate=5e-4,
+        entropy=args.entropy,
+        seed=seed,
+        network="nature",
+    )
     curve: list[tuple[float, float]] = []
 
     def progress(done: float, _: float, note: str = "") -> None:
@@ -57,10 +69,7 @@ def run(args: Args, arm: str, seed: int) -> dict[str, object]:
             print(f"{arm} {seed}: {done} steps, return {mean_return:.3f}", flush=True)
 
     started = time.perf_counter()
-    if arm == "memory":
-        model = train_on_memory(args.env, args.checkpoint, config, progress)
-    else:
-        model = train_on_images(args.env, config, progress)
+    model = train_baseline(config, progress=progress)
     seconds = time.perf_counter() - started
 
     def wrap(envs: VectorEnv) -> VectorEnv:

@@ -12,15 +12,8 @@ import torch
 
 from lssvwm_agents.commands.agent import RENAMED
 from lssvwm_agents.evaluate import evaluate_policy
-from lssvwm_agents.imagination import (
-    DreamTrainConfig,
-    PPOConfig,
-    Returns,
-    train_in_dream,
-    train_on_images,
-    train_on_memory,
-)
-from lssvwm_agents.policies import check_reads, load_policy, save_policy
+from lssvwm_agents.imagination import DreamTrainConfig, Returns, train_in_dream
+from lssvwm_agents.policies import check_reads, load_policy
 from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.make import make_image_env
 from lssvwm_envs.wrappers import VectorMemoryObservation
@@ -61,6 +54,7 @@ def test_a_dream_trained_policy_is_kept_and_acts_in_the_real_env(checkpoint, tmp
     model = train_in_dream(checkpoint, config, tmp_path / "agent")
     loaded = load_policy(tmp_path / "agent")
     assert loaded.checkpoint == checkpoint
+    assert loaded.cost.real_steps is None and loaded.cost.dreamt_steps == 32 and loaded.cost.seconds > 0
     observations = np.random.default_rng(0).uniform(-1, 1, (5, *model.observation_space.shape)).astype(np.float32)
     ours, theirs = (p.predict(observations, deterministic=True)[0] for p in (model, loaded))
     assert np.array_equal(ours, theirs)
@@ -120,25 +114,3 @@ def test_every_setting_of_ppo_in_the_dream_is_an_option(checkpoint, tmp_path, ca
     fields = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(DreamTrainConfig)}
     assert all(f"{option} " in shown for option in fields | set(RENAMED.values()))
     assert not fields & set(RENAMED)
-
-
-def test_ppo_trains_on_the_memory_of_the_real_environment(checkpoint):
-    steps = []
-
-    def progress(done, total, note=""):
-        steps.append((done, total, note[:6]))
-
-    model = train_on_memory(ENV_ID, checkpoint, PPOConfig(**TINY), progress)
-    assert model.num_timesteps == 32 and steps[-1] == (32, 32, "return")
-    assert model.observation_space.shape == (shared_engine(checkpoint).model.readout_size,)
-    again = train_on_memory(ENV_ID, checkpoint, PPOConfig(**TINY))
-    assert all((p == q).all() for p, q in zip(model.policy.parameters(), again.policy.parameters(), strict=True))
-
-
-def test_the_image_baseline_trains_and_is_kept(tmp_path):
-    model = train_on_images(ENV_ID, PPOConfig(**TINY))
-    save_policy(model, tmp_path / "images", env_id=ENV_ID)
-    loaded = load_policy(tmp_path / "images")
-    frames = np.stack([make().reset(seed=i)[0] for i in range(3)])
-    ours, theirs = (p.predict(frames, deterministic=True)[0] for p in (model, loaded))
-    assert np.array_equal(ours, theirs)

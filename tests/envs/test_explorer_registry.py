@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 from minigrid.minigrid_env import MiniGridEnv
 
+from lssvwm_agents.evaluate import evaluate_policy
 from lssvwm_envs.explorers import explorer, explorer_named, explorer_names, made_of, make_explorer, registry
 from lssvwm_envs.explorers.lasting import LastingActions
 from lssvwm_envs.explorers.memory_walker import MemoryWalker
 from lssvwm_envs.explorers.out_and_back import OutAndBack
-from lssvwm_envs.make import image_envs
+from lssvwm_envs.make import image_envs, make_image_env
 from lssvwm_rl.cli import main
+from lssvwm_rl.data.splits import split_seed
 from lssvwm_rl.data.store import EpisodeStore
 
 MINIGRID, RECALL, MAZE = "MiniGrid-MemoryS7-v0", "lssvwm/MiniGridRecall-v0", "lssvwm/MemoryMaze-5x5-v0"
+MEMORY = ["memory-oracle", "memory-walker"]
 ANY = ["explore", "lasting", "random"]
 WALKS = ["frontier", "look-around", "mixed", "oracle", "patrol", "restless", "walk-back", "wander"]
 
@@ -54,11 +57,11 @@ def test_a_decorated_class_or_function_is_collected_with(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["collect", "--help"])
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert all(name in shown for name in [*ANY, *WALKS, "memory-walker", "out-and-back", "spin", "still"])
+    assert all(name in shown for name in [*ANY, *WALKS, *MEMORY, "out-and-back", "spin", "still"])
 
 
 @pytest.mark.parametrize(
-    ("env_id", "own"), [(MINIGRID, ["memory-walker"]), (RECALL, ["out-and-back"]), (MAZE, WALKS),
+    ("env_id", "own"), [(MINIGRID, MEMORY), (RECALL, ["out-and-back"]), (MAZE, WALKS),
                         ("MiniGrid-Empty-5x5-v0", [])]
 )  # fmt: skip
 def test_every_environment_has_explorers_that_suit_it(env_id, own):
@@ -73,6 +76,30 @@ def test_every_environment_has_explorers_that_suit_it(env_id, own):
         actions, _ = explorer_named(name)(envs, 0).predict(observation, None, np.ones(2, bool))
         assert envs.action_space.contains(actions)
     envs.close()
+
+
+@pytest.mark.parametrize("env_id", [MINIGRID, "MiniGrid-MemoryS13Random-v0"])
+def test_the_memory_oracle_looks_and_goes_to_the_right_end(env_id):
+    results = [
+        evaluate_policy(lambda envs: explorer_named("memory-oracle")(envs, 0), lambda: make_image_env(env_id), 20, n)
+        for n in (1, 6)
+    ]
+    assert results[0].success_rate >= 0.95
+    assert np.array_equal(results[0].returns, results[1].returns)
+    looked = []
+    for j in range(20):
+        envs = image_envs(env_id)(1)
+        walker = explorer_named("memory-oracle")(envs, 0)
+        observation, _ = envs.reset(seed=split_seed("test", j))
+        state, ended, seen = None, np.ones(1, bool), False
+        for _ in range(results[0].lengths[j]):
+            env = envs.envs[0].unwrapped
+            seen |= env.agent_sees(1, env.height // 2 - 1)
+            actions, state = walker.predict(observation, state, ended)
+            observation, _, terminated, truncated, _ = envs.step(actions)
+            ended = terminated | truncated
+        looked.append(seen)
+    assert all(looked)
 
 
 def test_explore_is_what_suits():

@@ -1,24 +1,25 @@
-"""Compare random, oracle, policy and planner by their returns."""
+"""Compare random, oracle, policies of several seeds and planners by their success and returns."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import gymnasium as gym
 import numpy as np
 import torch
+import tyro
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from matplotlib.figure import Figure
 
 from lssvwm_agents.evaluate import EvaluationResult, evaluate_policy
-from lssvwm_agents.planning import CEMConfig
+from lssvwm_agents.planning import PLANNERS, CEMConfig, ICEMConfig, MPPIConfig, PlannerConfig, ShootingConfig
 from lssvwm_bench.bench import Findings, Say, bench
-from lssvwm_bench.contenders import contenders
-from lssvwm_bench.figures import markdown_table, new_figure, picture_stride, with_error
+from lssvwm_bench.contenders import ORACLE, Contender, contenders
+from lssvwm_bench.figures import picture_stride
+from lssvwm_bench.standings import Standing, standings_plot, standings_table
 from lssvwm_envs.make import make_image_env
 from lssvwm_rl.cli import json_value
 from lssvwm_rl.data.play import play
@@ -33,22 +34,23 @@ RENAMED = {"--planner": "--planner CHECKPOINT"}
 @bench("agent")
 @dataclass(frozen=True)
 class AgentBench:
-    """Success and returns of random actions, the oracle of native mazes, a saved policy, and planning in a world model,
-    all in the same test worlds."""
+    """Success and returns of random actions, the oracle of native mazes and of MiniGrid-Memory, saved policies of one
+    or several seeds, and planning in a world model, all in the same test worlds."""
 
     env: str = "lssvwm/MemoryMaze-9x9-v0"
     """Gymnasium id of the environment to play."""
     env_kwargs: dict[str, str] = field(default_factory=dict)
     """Arguments of the environment as KEY VALUE pairs, for example image_size 32."""
-    policy: Path | None = None
-    """Folder written by `lssvwm agent train`; it reads the memory of the world model it was trained in."""
+    policy: tuple[str, ...] = ()
+    """Folders written by `lssvwm agent train` or `lssvwm agent baseline`, or NAME=FOLDER; folders of one name are seeds
+    of the same agent. A policy that reads the memory of a world model has it beside the environment."""
     planner: str | None = None
-    """Folder, packaged name or hub id of a world model; also play by CEM over it."""
+    """Folder, packaged name or hub id of a world model; also play by searching in it."""
     checkpoint: str | None = None
-    """World model whose memory the policy reads instead of the one it was trained with, for example after moving it."""
+    """World model whose memory policies read instead of the one they were trained with, for example after moving it."""
     deterministic: bool = False
-    """Let the policy take the most likely action instead of sampling."""
-    episodes: int = 20
+    """Let policies take the most likely action instead of sampling."""
+    episodes: int = 200
     """Test worlds that every policy plays."""
     num_envs: int = 4
     """Environments stepped together."""
@@ -56,84 +58,79 @@ class AgentBench:
     """First world, counted inside the test split, and seed of random actions and plans."""
     device: str = "cpu"
     """Where world models run."""
+    search: Annotated[str, tyro.conf.arg(metavar="|".join(PLANNERS))] = "cem"
+    """What the planner searches with; the options of the same name are its settings."""
     cem: CEMConfig = CEMConfig()
-    """How the planner searches."""
+    """The cross-entropy method."""
+    icem: ICEMConfig = ICEMConfig()
+    """The improved cross-entropy method."""
+    mppi: MPPIConfig = MPPIConfig()
+    """Model predictive path integral control."""
+    shooting: ShootingConfig = ShootingConfig()
+    """Random shooting."""
 
     def run(self, say: Say) -> Findings:
         """Play.
 
         Raises:
             FileNotFoundError: if there is no such checkpoint or policy.
-            ValueError: if the environment does not fit them, or for numbers out of range.
+            ValueError: if the environment does not fit them, for numbers out of range, or settings without effect.
             gymnasium.error.Error: if there is no such environment.
         """
-        if self.checkpoint is not None and self.policy is None:
-            raise ValueError(
-                f"--checkpoint {self.checkpoint} alone does nothing: it is the model whose memory a policy reads; "
-                "give --policy FOLDER, or --planner CHECKPOINT to plan in it."
-            )
-        kwargs = {name: json_value(text) for name, text in self.env_kwargs.items()}
-        with make_image_env(self.env, **kwargs) as env:
-            playing = contenders(env, self.seed, self.policy, self.planner, self.checkpoint, self.cem, self.device)
+        search, make = self.chosen_search(), partial(make_image_env, self.env, **self._env_kwargs())
+        with make() as env:
+            playing = contenders(env, self.seed, self.policy, self.planner, self.checkpoint, search, self.device)
             can_render = "rgb_array" in env.metadata.get("render_modes", ())
-        if "oracle" not in playing:
-            say(f"{self.env} is no native maze: the oracle is left out.")
-        torch.manual_seed(self.seed)  # stochastic policies of Stable-Baselines3 draw from torch's global generator
-        results = {}
-        for name, contender in playing.items():
-            with progress_bar(name) as progress:
-                results[name] = evaluate_policy(
-                    contender.policy,
-                    lambda: make_image_env(self.env, **kwargs),
-                    self.episodes,
-                    self.num_envs,
-                    self.seed,
-                    self.deterministic,
-                    wrap_vector=contender.wrap_vector,
-                    progress=progress,
-                )
-        best = max(results, key=lambda name: results[name].mean_return)
-        video = None
+        if ORACLE not in playing:
+            say(f"{self.env} is neither a native maze nor MiniGrid-Memory: the oracle is left out.")
+        standings = {
+            name: Standing(seeds, tuple(self._play(f"{name} {i}", seed, make) for i, seed in enumerate(seeds)))
+            for name, seeds in playing.items()
+        }
+        video, best = None, max(standings, key=lambda name: standings[name].returns.mean)
         if can_render:
-            shown = make_image_env(self.env, **{**kwargs, "render_mode": "rgb_array"})
-            video = replay(shown, self.seed, results[best].first_actions)
+            first = max(standings[best].results, key=lambda result: result.mean_return).first_actions
+            video = replay(make(render_mode="rgb_array"), self.seed, first)
         return Findings(
-            {name: result.to_json() for name, result in results.items()},
-            return_table(results, self.env, self.episodes),
-            return_plot(results, self.env),
+            {name: standing.to_json() for name, standing in standings.items()},
+            standings_table(standings, self.env),
+            standings_plot(standings, self.env),
             video,
             settings={"video": best},
         )
 
+    def _play(self, name: str, contender: Contender, make: Callable[[], gym.Env]) -> EvaluationResult:
+        # Stochastic policies of Stable-Baselines3 draw from torch's global generator: nobody's draws depend on others.
+        torch.manual_seed(self.seed)
+        with progress_bar(name) as progress:
+            return evaluate_policy(
+                contender.policy,
+                make,
+                self.episodes,
+                self.num_envs,
+                self.seed,
+                self.deterministic,
+                wrap_vector=contender.wrap_vector,
+                progress=progress,
+            )
 
-def return_table(results: Mapping[str, EvaluationResult], env: str, episodes: int) -> str:
-    """Markdown, with a caption."""
-    rows = [
-        [
-            name,
-            with_error(result.success_rate, result.success_error),
-            with_error(result.mean_return, result.return_error),
-            f"{result.lengths.mean():.0f}",
-            f"{result.seconds_per_step:.4f}",
-        ]
-        for name, result in results.items()
-    ]
-    table = markdown_table(["policy", "success", "return", "steps per episode", "seconds per step"], rows)
-    caption = (
-        f"Means ± standard errors over {episodes} test worlds of {env}, the same for every policy. Success is the "
-        "share of episodes with a return above zero."
-    )
-    return f"{table}\n\n{caption}"
+    def _env_kwargs(self) -> dict[str, Any]:
+        return {name: json_value(text) for name, text in self.env_kwargs.items()}
 
-
-def return_plot(results: Mapping[str, EvaluationResult], env: str) -> Figure:
-    """Bars with standard errors."""
-    figure, (axes,) = new_figure(1)
-    means = [result.mean_return for result in results.values()]
-    errors = [result.return_error for result in results.values()]
-    axes.bar(list(results), means, yerr=errors, capsize=4, color=[f"C{i}" for i in range(len(means))])
-    axes.set(title=env, ylabel="mean return")
-    return figure
+    def chosen_search(self) -> PlannerConfig:
+        """The settings of the search; ValueError for an unknown one, and for settings that would do nothing."""
+        if self.search not in PLANNERS:
+            raise ValueError(f"There is no search {self.search!r}; use one of {', '.join(PLANNERS)}.")
+        chosen = {name for name, (settings, _) in PLANNERS.items() if getattr(self, name) != settings()}
+        if self.planner is None and (chosen or self.search != "cem"):
+            raise ValueError(
+                f"Settings of the search {min(chosen, default=self.search)} do nothing without --planner CHECKPOINT, "
+                "the world model to search in."
+            )
+        if others := chosen - {self.search}:
+            raise ValueError(f"Settings of {min(others)} do nothing with --search {self.search}; leave them out.")
+        found: PlannerConfig = getattr(self, self.search)
+        return found
 
 
 def replay(env: gym.Env, seed: int, actions: np.ndarray) -> np.ndarray | None:

@@ -79,6 +79,36 @@ class MemoryWalker:
         return _Walk(rng, remaining, next(remaining), tuple(target), float(random_rate))
 
 
+# After the walker, which is what "explore" is here.
+@explorer("memory-oracle", suits=made_of(MemoryEnv))
+class MemoryOracle:
+    """Goes to where the object of the first room is in view, then to the end with the same one, by the shortest ways.
+
+    As good as one can be who has to look: it reads the simulator's state. There is no randomness in it.
+
+    Args:
+        envs: a SyncVectorEnv of MiniGrid-Memory environments.
+        seed: not used.
+    """
+
+    def __init__(self, envs: VectorEnv, seed: int) -> None:
+        self.envs, self.sights = single_envs(envs), Sights()
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = False
+    ) -> tuple[np.ndarray, Any]:
+        """Actions (n,) int64; the state is (n,) bool, who has seen the object in this episode."""
+        forgets = True if state is None or episode_start is None else episode_start
+        seen = np.zeros(len(self.envs), bool) if state is None else state & ~forgets
+        seen = seen | [pose_of(env) in self.sights.of(env) for env in self.envs]
+        return np.array([self._towards(env, saw) for env, saw in zip(self.envs, seen, strict=True)]), seen
+
+    def _towards(self, env: Any, seen: bool) -> int:
+        target, sees = tuple(env.success_pos), self.sights.of(env)
+        actions = way(env, pose_of(env), lambda pose: pose[:2] == target if seen else pose in sees, target)
+        return actions[0] if actions else LEFT  # the episode has ended; this step does not count
+
+
 def _next_action(env: Any, walk: _Walk) -> int:
     pose = pose_of(env)
     while walk.goal(pose):

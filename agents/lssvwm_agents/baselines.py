@@ -1,0 +1,263 @@
+"""Agents that learn in the real environment, to compare with: PPO on one image, on the last few, with an LSTM, and on
+the memory of a world model that runs beside the environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecMonitor
+
+from lssvwm_agents import policies
+from lssvwm_agents.extractors import PatchFeatures
+from lssvwm_agents.imagination import PPOConfig
+from lssvwm_agents.policies import TrainingCost, data_steps, save_policy
+from lssvwm_agents.recurrent import recurrent_ppo
+from lssvwm_envs.make import make_image_env
+from lssvwm_envs.sb3 import GymVecEnv
+from lssvwm_envs.wrappers import VectorMemoryObservation
+from lssvwm_rl.cli import json_value
+from lssvwm_rl.data.splits import SPLITS, split_seed
+from lssvwm_rl.files import remove, write_text
+from lssvwm_rl.progress import Update
+from lssvwm_rl.training.cpu import tune_process
+from lssvwm_rl.training.run_folder import Curve, load_state, save_state
+
+KINDS = ("images", "frame-stack", "recurrent", "memory")
+NETWORKS = ("patches", "nature")
+SETTINGS_FILE = "baseline.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineConfig(PPOConfig):
+    """PPO in the real environment; the same settings for every kind."""
+
+    env: str
+    """Gymnasium id of the environment."""
+    env_kwargs: dict[str, str] = field(default_factory=dict)
+    """Arguments of the environment as KEY VALUE pairs, for example image_size 32."""
+    kind: Annotated[str, tyro.conf.arg(metavar="|".join(KINDS))] = "images"
+    """What the policy reads: one image, the last few, images with an LSTM, or the memory of a world model."""
+    checkpoint: str | None = None
+    """For the kind memory, the world model: folder, packaged name or hub id."""
+    total_steps: Annotated[int, tyro.conf.arg(name="steps")] = 1_000_000
+    """Real steps over all environments; rounded up to whole rollouts."""
+    num_envs: int = 16
+    """Environments stepped together."""
+    rollout_steps: int = 256
+    """Steps per environment between updates."""
+    batch_size: int = 1024
+    """Minibatch size."""
+    learning_rate: float = 3e-4
+    """Adam's step size."""
+    network: Annotated[str, tyro.conf.arg(metavar="|".join(NETWORKS))] = "patches"
+    """What reads images: `extractors.PatchFeatures`, which is fast, or Stable-Baselines3's NatureCNN."""
+    frames: int = 4
+    """Of the kind frame-stack."""
+    lstm: int = 128
+    """Width of the LSTM, of the kind recurrent."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kind not in KINDS:
+            raise ValueError(f"There is no kind of baseline {self.kind!r}; use one of {', '.join(KINDS)}.")
+        if self.network not in NETWORKS:
+            raise ValueError(f"There is no network {self.network!r}; use one of {', '.join(NETWORKS)}.")
+        if min(self.frames, self.lstm) < 1:
+            raise ValueError(f"Frames and width of the LSTM must be at least 1, not {self.frames} and {self.lstm}.")
+        if (self.kind == "memory") != (self.checkpoint is not None):
+            raise ValueError(
+                f"The kind {self.kind!r} with the checkpoint {self.checkpoint} does not fit: memory needs the "
+                "checkpoint of a world model, and the other kinds read none."
+            )
+
+
+def train_baseline(
+    config: BaselineConfig, out: str | Path | None = None, progress: Update | None = None
+) -> OnPolicyAlgorithm:
+    """Train in the real environment; called again with the same folder, go on where it was interrupted.
+
+    After every rollout the folder gets weights, optimizer and counter (`trainer/state.pt`) and a row of
+    `learning_curve.csv`: step (real ones, without those of a world model's data), return and success, which are means
+    over the last 100 episodes, and seconds. At the end it is the folder of a policy (`load_policy`). Environments
+    cannot be saved: after an interruption they begin new episodes.
+
+    Args:
+        out: new folder, or one of the same settings; only the steps may be more. Nothing is written if None.
+        progress: called with (steps, all of them, mean return of recent episodes).
+
+    Returns:
+        PPO, or sb3-contrib's RecurrentPPO.
+
+    Raises:
+        ValueError: if the folder holds something else, or the environment does not suit the settings.
+        FileNotFoundError: if there is no such checkpoint.
+        gymnasium.error.Error: if there is no such environment, or sb3-contrib is missing.
+    """
+    state = None if out is None else _previous(Path(out), config)
+    tune_process()
+    envs = _environments(config)
+    try:
+        model = _algorithm(config, envs)
+        spent = 0.0 if state is None else _restore(model, state, config.seed)
+        keep = _Keep(None if out is None else Path(out), model, spent, progress, config.total_steps)
+        if out is not None:
+            write_text(Path(out) / SETTINGS_FILE, json.dumps(asdict(config), indent=2) + "\n")
+        if model.num_timesteps < config.total_steps:
+            model.learn(config.total_steps - model.num_timesteps, keep, reset_num_timesteps=False)
+        if out is not None:
+            _finish(Path(out), model, config, keep.seconds)
+        return model
+    finally:
+        envs.close()
+
+
+def _environments(config: BaselineConfig) -> VecEnv:
+    kwargs = {name: json_value(text) for name, text in config.env_kwargs.items()}
+    makers = [lambda: make_image_env(config.env, **kwargs)] * config.num_envs
+    envs: VectorEnv = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+    try:
+        if config.checkpoint is not None:
+            envs = VectorMemoryObservation(envs, config.checkpoint)
+    except BaseException:
+        envs.close()
+        raise
+    watched = VecMonitor(GymVecEnv(envs, config.seed))
+    return VecFrameStack(watched, config.frames, channels_order="last") if config.kind == "frame-stack" else watched
+
+
+def _algorithm(config: BaselineConfig, envs: VecEnv) -> OnPolicyAlgorithm:
+    settings = config.algorithm_kwargs()
+    if config.kind == "memory":
+        return PPO("MlpPolicy", envs, **settings)
+    dictionary = isinstance(envs.observation_space, spaces.Dict)
+    policy: dict[str, Any] = {}
+    if config.network == "patches":
+        policy = {"features_extractor_class": PatchFeatures, "net_arch": [64]}
+    if config.kind == "recurrent":
+        # One LSTM instead of two; it learns from the actor's gradient alone.
+        policy |= {"lstm_hidden_size": config.lstm, "shared_lstm": True, "enable_critic_lstm": False}
+        name = "MultiInputLstmPolicy" if dictionary else "CnnLstmPolicy"
+        return recurrent_ppo()(name, envs, policy_kwargs=policy, **settings)
+    return PPO("MultiInputPolicy" if dictionary else "CnnPolicy", envs, policy_kwargs=policy, **settings)
+
+
+def _previous(out: Path, config: BaselineConfig) -> dict[str, Any] | None:
+    """The state in a folder, None if it holds nothing yet; ValueError if it is not of this training."""
+    path = out / SETTINGS_FILE
+    if not path.is_file():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ValueError(f"{out} is not empty and no baseline; choose another --out.")
+        return None
+    try:
+        found = dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is broken ({error}); choose another --out.") from error
+    for name, ours in asdict(config).items():
+        theirs = found.get(name, _default(name))
+        if name != "total_steps" and theirs != ours:
+            raise ValueError(
+                f"{out} is a baseline with {name} {theirs}, not {ours}; repeat its command or choose another --out."
+            )
+    state = load_state(out)
+    done = 0 if state is None else state["steps"]
+    if done >= config.total_steps + config.num_envs * config.rollout_steps:
+        raise ValueError(f"{out} has had {done:,} steps, more than {config.total_steps:,}; choose another --out.")
+    return state
+
+
+def _default(name: str) -> Any:
+    """Of a setting that the folder of an older version does not name."""
+    (found,) = (f for f in fields(BaselineConfig) if f.name == name)
+    return found.default if found.default_factory is MISSING else found.default_factory()
+
+
+def _restore(model: OnPolicyAlgorithm, state: Mapping[str, Any], seed: int) -> float:
+    """Go on from a state; the seconds that were spent."""
+    model.policy.load_state_dict(state["policy"])
+    model.policy.optimizer.load_state_dict(state["optimizer"])
+    model.num_timesteps = state["steps"]
+    model.ep_info_buffer = deque(state["episodes"], maxlen=model._stats_window_size)
+    model.ep_success_buffer = deque(maxlen=model._stats_window_size)
+    # Other worlds and draws than at the beginning, and the same ones whenever it is resumed from here.
+    drawn = np.random.default_rng([seed, state["steps"]]).integers(len(SPLITS["train"]) - model.n_envs)
+    model.set_random_seed(split_seed("train", int(drawn)))
+    return state["seconds"]
+
+
+class _Keep(BaseCallback):
+    """Saves the training whenever an update is done, and tells of the progress."""
+
+    def __init__(
+        self, out: Path | None, model: OnPolicyAlgorithm, spent: float, update: Update | None, total: int
+    ) -> None:
+        super().__init__()
+        self.seconds = spent
+        """That the training took until the last save."""
+        self._out, self._curve = out, None if out is None else Curve(out, model.num_timesteps)
+        self._saved, self._since, self._update, self._total = model.num_timesteps, 0.0, update, total
+
+    def _on_training_start(self) -> None:
+        self._since = time.perf_counter()
+
+    def _on_rollout_start(self) -> None:
+        self._save()
+
+    def _on_step(self) -> bool:
+        if self._update is not None:
+            self._update(self.num_timesteps, self._total, note=f"return {self._returns().mean():.3f}")
+        return True
+
+    def _on_training_end(self) -> None:
+        self._save()
+
+    def _returns(self) -> np.ndarray:
+        episodes = [float(episode["r"]) for episode in self.model.ep_info_buffer or ()]
+        return np.array(episodes or [np.nan])  # before the first episode has ended
+
+    def _save(self) -> None:
+        steps, now = self.model.num_timesteps, time.perf_counter()
+        if self._out is None or self._curve is None or steps == self._saved:
+            return
+        self.seconds, self._since, self._saved = self.seconds + now - self._since, now, steps
+        returns, policy = self._returns(), self.model.policy
+        success = float(np.where(np.isnan(returns), np.nan, returns > 0).mean())
+        # First the row: those that come after the state are dropped when it is resumed.
+        self._curve.add({"step": steps, "return": returns.mean(), "success": success, "seconds": self.seconds})
+        state = {
+            "policy": policy.state_dict(),
+            "optimizer": policy.optimizer.state_dict(),
+            "steps": steps,
+            "seconds": self.seconds,
+            "episodes": [{"r": float(e["r"]), "l": int(e["l"])} for e in self.model.ep_info_buffer or ()],
+        }
+        save_state(self._out, state)
+
+
+def _finish(out: Path, model: OnPolicyAlgorithm, config: BaselineConfig, seconds: float) -> None:
+    """Make the run folder the folder of a policy; one of fewer steps is replaced."""
+    real: int | None = model.num_timesteps
+    if config.checkpoint is not None and real is not None:
+        seen = data_steps(config.checkpoint)
+        real = None if seen is None else real + seen
+    cost = TrainingCost(real, 0, seconds)
+    stack = config.frames if config.kind == "frame-stack" else 1
+    whole = out / ".tmp-policy"
+    remove(whole)  # of a process that was killed
+    save_policy(model, whole, config.checkpoint, config.env, stack, cost)
+    for name in (policies.WEIGHTS_FILE, policies.CONFIG_FILE):  # without the second one there is no policy
+        os.replace(whole / name, out / name)
+    whole.rmdir()

@@ -17,6 +17,7 @@ from lssvwm_agents.loop import phases
 from lssvwm_agents.loop.config import LoopConfig
 from lssvwm_agents.loop.outcome import Piece, best_of, parted
 from lssvwm_agents.loop.phases import Place
+from lssvwm_agents.policies import TrainingCost, set_cost
 from lssvwm_envs.make import make_image_env
 from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.files import remove, write_text, written_whole
@@ -204,3 +205,4 @@ def _keep_best(place: Place, pieces: list[Piece]) -> None:
     remove(place.out / "agent")
     with written_whole(place.out / "agent") as partial_copy:
         shutil.copytree(place.agent(best.round, best.piece), partial_copy)
+        set_cost(partial_copy, TrainingCost(best.real_steps, best.dreamt_steps, 60 * best.minutes))

@@ -39,11 +39,20 @@ class Args:
     test_episodes: int = 100
     contenders: tuple[str, ...] = ("random", "shooting", "cem", "icem", "mppi", "dream-first", "dream-anywhere")
     """Names of planners, random, and dream-first and dream-anywhere, which is PPO trained in the dream."""
-    planning_horizon: int = 12
+    horizon: int = 4
+    """Steps that planners look ahead."""
+    samples: int = 16
+    """Sequences that planners try in a round, a quarter of which are elites."""
+    rounds: int = 2
+    """Of planners; random shooting tries all in one."""
+    engine: str = "auto"
+    """What runs the planners' dreams, see `make_engine`."""
+    ppo_steps: int = 50_000
+    """Dreamt steps of PPO."""
     denoise_steps: int = 1
-    """Of the planners' dreams."""
-    ppo_steps: int = 200_000
+    """Network passes per dreamt frame."""
     dream_horizon: int = 50
+    """Steps of PPO's dreams."""
     seed: int = 0
 
 
@@ -95,6 +104,14 @@ def draw_dreams(store: EpisodeStore, run: Path, path: Path, context: int = 4, st
     write_image(path, picture.repeat(2, axis=0).repeat(2, axis=1))
 
 
+def budget(args: Args, name: str) -> dict[str, int]:
+    """Settings of a planner by which all try as many sequences, but for iCEM, which tries fewer in later rounds."""
+    if name == "shooting":
+        return {"samples": args.samples * args.rounds}
+    elites = {} if name == "mppi" else {"elites": args.samples // 4}
+    return {"samples": args.samples, "iterations": args.rounds, **elites}
+
+
 def contender(args: Args, name: str, run: Path) -> dict[str, Any]:
     """What `evaluate_policy` needs beside episodes: the policy, and what is put around the environments."""
     from lssvwm_agents.imagination import DreamTrainConfig, train_in_dream
@@ -103,19 +120,23 @@ def contender(args: Args, name: str, run: Path) -> dict[str, Any]:
     from lssvwm_envs.explorers import explorer_named
     from lssvwm_envs.wrappers import VectorMemoryObservation
     from lssvwm_rl.model.checkpoints import load_world_model
+    from lssvwm_rl.model.engine import make_engine
 
     if name == "random":
         random = explorer_named(name)
         return {"policy": lambda envs: random(envs, args.seed)}
     if name in PLANNERS:
         config, planner = PLANNERS[name]
-        model = load_world_model(run)
-        dynamics = WorldModelDynamics(model, denoise_steps=args.denoise_steps, seed=args.seed)
-        settings: Any = config(horizon=args.planning_horizon)
-        return {"policy": PlannerPolicy(model, planner(settings, dynamics.action_space), dynamics, args.seed)}
+        engine = make_engine(load_world_model(run), args.engine)
+        dynamics = WorldModelDynamics(engine, denoise_steps=args.denoise_steps, seed=args.seed)
+        settings: Any = config(horizon=args.horizon, **budget(args, name))
+        return {"policy": PlannerPolicy(engine, planner(settings, dynamics.action_space), dynamics, args.seed)}
     start, folder = name.removeprefix("dream-"), args.out / name
     if not folder.exists():
-        train = DreamTrainConfig(total_steps=args.ppo_steps, horizon=args.dream_horizon, start=start, seed=args.seed)
+        train = DreamTrainConfig(
+            total_steps=args.ppo_steps, horizon=args.dream_horizon, start=start, denoise_steps=args.denoise_steps,
+            seed=args.seed,
+        )  # fmt: skip
         train_in_dream(str(run), train, folder)
     around: Callable[[VectorEnv], VectorEnv] = lambda envs: VectorMemoryObservation(envs, str(run))  # noqa: E731
     return {"policy": load_policy(folder), "wrap_vector": around, "deterministic": True}

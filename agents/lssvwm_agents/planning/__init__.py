@@ -66,10 +66,13 @@ def planner_policy(
         reward: what one dreamt step earns, (M,), for example `goals.pixel_goal(frame)`; the model's own if None.
 
     Raises:
-        ValueError: if the planner has no distribution over the model's actions.
+        ValueError: if no planner has such a config, or the planner no distribution over the model's actions.
     """
     config = CEMConfig() if config is None else config
     planners: dict[type[PlannerConfig], Any] = dict(PLANNERS.values())
+    if type(config) not in planners:
+        names = ", ".join(each.__name__ for each in planners)
+        raise ValueError(f"{config!r} is no planner's config; give one of {names}.")
     engine = engine_of(model)
     dynamics = WorldModelDynamics(engine, seed=seed, reward=reward)
     return PlannerPolicy(engine, planners[type(config)](config, dynamics.action_space), dynamics, seed)

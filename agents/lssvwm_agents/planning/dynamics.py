@@ -97,7 +97,12 @@ class WorldModelDynamics:
                 the rows.
         """
         action_shape, _ = action_layout(self.action_space)
-        if actions.ndim < 3 or actions.shape[0] != memory.batch_size or tuple(actions.shape[3:]) != action_shape:
+        if (
+            actions.ndim < 3
+            or 0 in actions.shape
+            or actions.shape[0] != memory.batch_size
+            or tuple(actions.shape[3:]) != action_shape
+        ):
             expected = (memory.batch_size, "S", "horizon", *action_shape)
             raise ValueError(f"Actions of shape {tuple(actions.shape)} do not fit; give {expected}.")
         rows, sequences, place = distinct(actions.to(self.engine.model.device))

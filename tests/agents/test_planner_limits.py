@@ -22,7 +22,7 @@ from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_rl.spaces import space_to_json
 from support.counting import CountingEngine
 from support.planners import BOX, generators, make, small
-from support.small_models import BACKBONE, double_model, random_clip
+from support.small_models import BACKBONE, double_model, random_clip, untrained_checkpoint
 
 
 @pytest.mark.parametrize("name", PLANNERS)
@@ -45,8 +45,9 @@ def test_rows_at_a_time_bound_a_search_and_do_not_change_it(name):
 
 
 @pytest.mark.parametrize("name", PLANNERS)
-def test_a_planner_looks_beyond_the_end_of_a_dream(name, checkpoint):
+def test_a_planner_looks_beyond_the_end_of_a_dream(name, tmp_path):
     """Where a dream is cut is as unknown to the dynamics as a real environment's time limit."""
+    checkpoint = untrained_checkpoint(tmp_path, ends=0.0)
     config, _ = PLANNERS[name]
     policy = planner_policy(shared_engine(checkpoint).model, config(**small(name) | {"samples": 16}))
     env = gym.make("lssvwm/Dream-v0", checkpoint=checkpoint, horizon=2, denoise_steps=1)

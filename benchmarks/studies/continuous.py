@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -22,7 +22,14 @@ from gymnasium.vector import VectorEnv
 
 from lssvwm_bench.figures import markdown_table
 from lssvwm_rl.data.store import EpisodeStore
+from lssvwm_rl.model.config import BackboneConfig
 
+# Patches of 8x8 pixels: one of 16x16 has more places for a thin limb than `tiny` has numbers per token. The backbone is
+# smaller in turn, so that an update and a dreamt frame cost less than the preset's.
+BACKBONE = BackboneConfig(
+    width=64, blocks=(1, 2), scan_head_size=16, attention_head_size=16, condition_width=32, mlp_ratio=3
+)
+SIZES = {"grid": (4, 4), "backbone": BACKBONE, "head_width": 128}
 PLAYED = 25  # episodes side by side
 T_95 = 1.96  # standard errors on each side of a mean in a 95 % interval
 
@@ -35,7 +42,14 @@ class Args:
     out: Path = Path("runs/reacher")
     episodes: int = 400
     """Of the training data."""
-    updates: int = 1000
+    model: Literal["small", "tiny"] = "small"
+    """The sizes of this file, or the preset's as they are."""
+    rarity_power: float = 0.0
+    """Of the objective: how much more rare colours weigh in the frame losses."""
+    updates: int = 2000
+    batch: int = 16
+    span: int = 12
+    """Frames per clip; a frame shows nearly all there is to know, so clips may be short."""
     test_episodes: int = 100
     contenders: tuple[str, ...] = ("random", "shooting", "cem", "icem", "mppi", "dream-first", "dream-anywhere")
     """Names of planners, random, and dream-first and dream-anywhere, which is PPO trained in the dream."""
@@ -80,12 +94,17 @@ def trained(args: Args) -> Path:
     from lssvwm_envs.make import image_envs
     from lssvwm_rl.data.collect import collect
     from lssvwm_rl.training.config import TrainConfig
+    from lssvwm_rl.training.objective import ObjectiveConfig
     from lssvwm_rl.training.presets import model_config
     from lssvwm_rl.training.trainer import train
 
     store = collect(image_envs(args.env), Half, args.out / "data", args.episodes, num_envs=16, policy_name="half")
-    config = TrainConfig(steps=args.updates, learning_rate=1e-3, seed=args.seed, device="cpu", preview_every=0)
-    run = train(store, args.out / "world-model", model_config("tiny", store.header), config=config)
+    config = TrainConfig(
+        steps=args.updates, batch_size=args.batch, span=args.span, learning_rate=2e-3 if args.model == "small" else 1e-3,
+        seed=args.seed, device="cpu", preview_every=0,
+    )  # fmt: skip
+    model = model_config("tiny", store.header, **(SIZES if args.model == "small" else {}))
+    run = train(store, args.out / "world-model", model, ObjectiveConfig(rarity_power=args.rarity_power), config)
     draw_dreams(store, run, args.out / "dream.png")
     return run
 

@@ -46,14 +46,14 @@ class Args:
     """The sizes of this file, or the preset's as they are."""
     rarity_power: float = 0.0
     """Of the objective: how much more rare colours weigh in the frame losses."""
-    updates: int = 2000
+    updates: int = 1000
     batch: int = 16
     span: int = 12
     """Frames per clip; a frame shows nearly all there is to know, so clips may be short."""
     test_episodes: int = 100
     contenders: tuple[str, ...] = ("random", "shooting", "cem", "icem", "mppi", "dream-first", "dream-anywhere")
     """Names of planners, random, and dream-first and dream-anywhere, which is PPO trained in the dream."""
-    horizon: int = 4
+    horizon: int = 2
     """Steps that planners look ahead."""
     samples: int = 16
     """Sequences that planners try in a round, a quarter of which are elites."""

@@ -109,12 +109,13 @@ def trained(args: Args) -> Path:
     from lssvwm_rl.training.trainer import train
 
     store = collect(image_envs(args.env), Half, args.out / "data", args.episodes, num_envs=16, policy_name="half")
+    small = args.model == "small"
     config = TrainConfig(
-        steps=args.updates, batch_size=args.batch, span=args.span, learning_rate=2e-3 if args.model == "small" else 1e-3,
+        steps=args.updates, batch_size=args.batch, span=args.span, learning_rate=2e-3 if small else 1e-3,
         seed=args.seed, device="cpu", preview_every=0,
     )  # fmt: skip
-    model = model_config("tiny", store.header, **(SIZES if args.model == "small" else {}))
-    objective = ObjectiveConfig(rarity_power=args.rarity_power, recall_weight=0.0 if args.model == "small" else 4.0)
+    model = model_config("tiny", store.header, **(SIZES if small else {}))
+    objective = ObjectiveConfig(rarity_power=args.rarity_power, recall_weight=0.0 if small else 4.0)
     run = train(store, args.out / "world-model", model, objective, config)
     draw_dreams(store, run, args.out / "dream.png")
     return run

@@ -68,7 +68,8 @@ def feature_reward(
     Args:
         model: or the engine that runs it.
         goal: (H, W, C) uint8, a frame of the model.
-        memory: one row, of what was seen before the goal; features depend on it. Nothing if None.
+        memory: one row, of what was seen before the goal, for example the policy's own; features depend on it so much
+            that those of a goal alone say little. Nothing if None.
 
     Returns:
         As `pixel_reward`.

@@ -31,6 +31,12 @@ register(
     vector_entry_point="lssvwm_envs.dream.vector:DreamVectorEnv",
 )
 register(id="lssvwm/MiniGridRecall-v0", entry_point="lssvwm_envs.minigrid.recall:MiniGridRecall")
+register(
+    id="lssvwm/Reacher-v0",
+    entry_point="lssvwm_envs.reacher.env:ReacherEnv",
+    vector_entry_point="lssvwm_envs.reacher.vector:ReacherVectorEnv",
+)
+register(id="lssvwm/PixelPendulum-v0", entry_point="lssvwm_envs.pixel_pendulum:pixel_pendulum", max_episode_steps=200)
 for _size in (5, 7, 9, 11, 13, 15):
     for _variant, _extra_obs in (("", False), ("-ExtraObs", True)):
         register(

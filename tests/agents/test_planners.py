@@ -13,17 +13,13 @@ from gymnasium import spaces
 
 from lssvwm_agents.planning import (
     PLANNERS,
-    CEMConfig,
-    ICEMConfig,
-    MPPIConfig,
-    ShootingConfig,
     planner_policy,
 )
 from lssvwm_agents.planning.noise import coloured_noise
 from lssvwm_rl.spaces import space_to_json
+from support.planners import BOX, generators, make, small
 from support.small_models import BACKBONE, double_model, random_clip
 
-BOX = spaces.Box(-1, 1, (4,))
 ITERATIVE = ("cem", "icem", "mppi")
 
 
@@ -77,20 +73,6 @@ class Holes:
     def evaluate(self, memory, actions):
         returns = self.inner.evaluate(memory, actions)
         return returns.masked_fill(self.where(actions), self.value)
-
-
-def generators(n: int, first: int = 0) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(first + i) for i in range(n)]
-
-
-def make(name: str, space, **settings):
-    config, planner = PLANNERS[name]
-    return planner(config(**settings), space)
-
-
-def small(name: str) -> dict[str, int]:
-    """Settings with which a search is short."""
-    return {"horizon": 4, "samples": 64} | ({"elites": 8} if name in ("cem", "icem") else {})
 
 
 @pytest.mark.parametrize(
@@ -280,31 +262,3 @@ def test_any_config_makes_a_policy(name, space):
     actions, state = policy.predict(frames[:, 0].numpy())
     actions, _ = policy.predict(frames[:, 1].numpy(), state, np.array([False, True]))
     assert len(actions) == 2 and all(policy.action_space.contains(action) for action in actions)
-
-
-@pytest.mark.parametrize("name", PLANNERS)
-def test_other_spaces_are_refused(name):
-    with pytest.raises(ValueError, match="not supported"):
-        make(name, spaces.MultiBinary(3))
-
-
-@pytest.mark.parametrize(
-    ("config", "bad"),
-    [
-        *((config, {"horizon": 0}) for config in (CEMConfig, ICEMConfig, MPPIConfig, ShootingConfig)),
-        *((config, {"seconds": 0.0}) for config in (CEMConfig, ICEMConfig, MPPIConfig)),
-        (CEMConfig, {"min_std": 0.0}),
-        (CEMConfig, {"elites": 65}),
-        (ICEMConfig, {"elites": 33}),
-        (ICEMConfig, {"decay": 0.9}),
-        (ICEMConfig, {"keep": 0.0}),
-        (ICEMConfig, {"colour": -1.0}),
-        (ICEMConfig, {"init_std": 0.0}),
-        (MPPIConfig, {"temperature": 0.0}),
-        (MPPIConfig, {"std": 0.0}),
-        (ShootingConfig, {"std": 0.0}),
-    ],
-)
-def test_settings_out_of_range_are_refused(config, bad):
-    with pytest.raises(ValueError, match="must be|Need|cannot"):
-        config(**bad)

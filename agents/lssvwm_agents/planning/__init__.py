@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+from torch import Tensor
 
 from lssvwm_agents.planning.cem import CEM, CEMConfig, CEMPlan
 from lssvwm_agents.planning.dynamics import Dynamics, WorldModelDynamics, engine_of
@@ -12,6 +15,7 @@ from lssvwm_agents.planning.mppi import MPPI, MPPIConfig, MPPIPlan
 from lssvwm_agents.planning.planner import Plan, Planner
 from lssvwm_agents.planning.shooting import RandomShooting, ShootingConfig
 from lssvwm_rl.model.engine import Engine
+from lssvwm_rl.model.outputs import Imagined
 from lssvwm_rl.model.world_model import WorldModel
 
 __all__ = [
@@ -48,20 +52,27 @@ PLANNERS: dict[str, tuple[type[PlannerConfig], type[Planner[Any]]]] = {
 
 
 def planner_policy(
-    model: WorldModel | Engine, config: PlannerConfig | None = None, seed: int = 0
+    model: WorldModel | Engine,
+    config: PlannerConfig | None = None,
+    seed: int = 0,
+    reward: Callable[[Imagined], Tensor] | None = None,
 ) -> PlannerPolicy[Any]:
-    """A planner over the returns that the world model itself predicts.
+    """A planner over the returns that the world model itself predicts, or over those of another reward.
 
     Args:
         model: or the engine that runs it.
         config: which planner, and how it searches; `CEMConfig()` if None.
         seed: of the planner's and the dynamics' random numbers.
+        reward: what one dreamt step earns, (M,), for example `goals.pixel_goal(frame)`; the model's own if None.
 
     Raises:
-        ValueError: if the planner has no distribution over the model's actions.
+        ValueError: if no planner has such a config, or the planner no distribution over the model's actions.
     """
     config = CEMConfig() if config is None else config
     planners: dict[type[PlannerConfig], Any] = dict(PLANNERS.values())
+    if type(config) not in planners:
+        names = ", ".join(each.__name__ for each in planners)
+        raise ValueError(f"{config!r} is no planner's config; give one of {names}.")
     engine = engine_of(model)
-    dynamics = WorldModelDynamics(engine, seed=seed)
+    dynamics = WorldModelDynamics(engine, seed=seed, reward=reward)
     return PlannerPolicy(engine, planners[type(config)](config, dynamics.action_space), dynamics, seed)

@@ -1,4 +1,4 @@
-"""What users give to dreams, checked before anything changes: actions, options of a reset, contexts."""
+"""What users give to dreams, checked before anything changes: options of a reset, contexts."""
 
 from __future__ import annotations
 
@@ -12,24 +12,6 @@ from gymnasium import spaces
 from lssvwm_rl.data.store import Episode
 from lssvwm_rl.model.config import WorldModelConfig
 from lssvwm_rl.spaces import action_layout, space_from_json
-
-
-def check_actions(actions: Any, space: gym.Space) -> np.ndarray:
-    """Actions in the layout the model takes, of a single space or of one for N rows.
-
-    Raises:
-        gymnasium.error.InvalidAction: if they are not in the space; numbers of another type are taken for a Box.
-    """
-    try:
-        given = np.asarray(actions)
-    except ValueError:
-        given = np.array(None)  # rows of different lengths are in no space
-    if given.dtype.kind in "iuf" and space.dtype is not None and space.dtype.kind == "f":
-        given = given.astype(space.dtype)
-    whole = given.dtype.kind in "iub" or isinstance(space, spaces.Box)  # MultiDiscrete would take 1.5
-    if not whole or not space.contains(given if space.shape else actions):
-        raise gym.error.InvalidAction(f"Action {actions!r} is not in {space}; give one that is.")
-    return given
 
 
 def check_options(options: dict[str, Any] | None, known: Sequence[str]) -> dict[str, Any]:

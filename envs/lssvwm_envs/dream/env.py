@@ -9,7 +9,8 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from lssvwm_envs.dream.checks import check_actions, check_options
+from lssvwm_envs.checks import check_actions
+from lssvwm_envs.dream.checks import check_options
 from lssvwm_envs.dream.dreams import DreamConfig, Dreams, End
 from lssvwm_envs.dream.picture import check_render, draw
 from lssvwm_envs.dream.state import DreamState

@@ -13,7 +13,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from lssvwm_envs.dream.checks import check_actions, check_options
+from lssvwm_envs.checks import check_actions
+from lssvwm_envs.dream.checks import check_options
 from lssvwm_envs.dream.dreams import DreamConfig, Dreams, End
 from lssvwm_envs.dream.env import DreamEnv
 from lssvwm_envs.dream.picture import check_render, draw

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from lssvwm_envs.checks import check_render_mode
 from lssvwm_envs.memory_maze.kinematics import ACTIONS
 from lssvwm_envs.memory_maze.maze import MazeConfig, Mazes
 from lssvwm_envs.memory_maze.rows import MazeRows, observation_space
@@ -86,14 +87,3 @@ class MemoryMazeEnv(gym.Env):
     def surfaces(self) -> np.ndarray:
         """What every pixel shows, (H, W) int32, see `Mazes.surfaces`."""
         return self.mazes.surfaces()[0]
-
-
-def check_render_mode(render_mode: str | None) -> str | None:
-    """The render mode.
-
-    Raises:
-        ValueError: if there is no such mode.
-    """
-    if render_mode not in (None, "rgb_array"):
-        raise ValueError(f"There is no render mode {render_mode!r}; use 'rgb_array' or None.")
-    return render_mode

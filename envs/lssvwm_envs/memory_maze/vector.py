@@ -10,7 +10,8 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from lssvwm_envs.memory_maze.env import MemoryMazeEnv, check_render_mode
+from lssvwm_envs.checks import check_render_mode
+from lssvwm_envs.memory_maze.env import MemoryMazeEnv
 from lssvwm_envs.memory_maze.kinematics import ACTIONS
 from lssvwm_envs.memory_maze.maze import MazeConfig, Mazes
 from lssvwm_envs.memory_maze.rows import MazeRows, observation_space

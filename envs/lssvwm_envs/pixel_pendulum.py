@@ -1,0 +1,30 @@
+"""Gymnasium's Pendulum as small pictures: one frame shows the angle and the torque, but not the speed."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.wrappers import AddRenderObservation, TransformObservation
+
+OVERSAMPLED = 4  # pixels drawn per side of each one that is shown, as Pygame's edges are hard
+
+
+def pixel_pendulum(image_size: int = 32) -> gym.Env:
+    """`Pendulum-v1` without its time limit, whose observation is its picture (image_size, image_size, 3) uint8.
+
+    Raises:
+        ValueError: for less than 16 pixels.
+    """
+    if image_size < 16:
+        raise ValueError(f"Images of {image_size!r} pixels cannot be drawn; use at least 16.")
+    env = gym.make("Pendulum-v1", render_mode="rgb_array", max_episode_steps=-1)
+    env.unwrapped.screen_dim = OVERSAMPLED * image_size  # type: ignore[attr-defined]
+    space = gym.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
+    return TransformObservation(AddRenderObservation(env), _shrunk, space)
+
+
+def _shrunk(picture: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8, by means of squares of `OVERSAMPLED` pixels."""
+    height, width, channels = picture.shape
+    squares = picture.reshape(height // OVERSAMPLED, OVERSAMPLED, width // OVERSAMPLED, OVERSAMPLED, channels)
+    return np.rint(squares.mean(axis=(1, 3))).astype(np.uint8)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lssvwm_rl.model.heads import ContinuationHead, RewardHead
+from lssvwm_rl.model.heads import ContinuationHead, Focus, RewardHead
 
 KEPT = 8192  # frames
 DRAWN = 512  # frames per update
@@ -75,8 +75,13 @@ class Rehearsal:
         joined = fresh if before is None else Readings(*(torch.cat(p) for p in zip(before, fresh, strict=True)))
         self.kept = Readings(*(part[-self.limit :] for part in joined))
 
-    def update(self, rate: float, generator: torch.Generator) -> None:
-        """One update of the heads on a draw of what is kept; arguments as of `go`."""
+    def update(self, rate: float, generator: torch.Generator, drop: float = 0.0) -> None:
+        """One update of the heads on a draw of what is kept.
+
+        Args:
+            rate, generator: as of `go`.
+            drop: share of the standardised features that a head does not see, others in every draw (dropout).
+        """
         assert self.kept is not None
         chance = self.kept.losses + FLOOR * self.kept.losses.mean() + 1e-9
         reward, continuation = self.heads
@@ -85,7 +90,8 @@ class Rehearsal:
         rows = torch.multinomial(chance, DRAWN, replacement=True, generator=generator)
         drawn = Readings(*(part[rows] for part in self.kept))
         weight = chance.mean() / chance[rows]
-        loss = reward.loss(drawn.features, drawn.rewards) + continuation.loss(drawn.features, drawn.terminated)
+        seen = [_without_some(head, drawn.features, drop, generator) if drop else drawn.features for head in self.heads]
+        loss = reward.loss(seen[0], drawn.rewards) + continuation.loss(seen[1], drawn.terminated)
         self.optimizer.zero_grad()
         (weight * loss).mean().backward()
         if self.reduce is not None:
@@ -101,3 +107,12 @@ class Rehearsal:
         """Go on from what was saved."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.kept = Readings(**state["kept"]) if state["kept"] else None
+
+
+def _without_some(
+    head: RewardHead | ContinuationHead, features: Tensor, drop: float, generator: torch.Generator
+) -> Tensor:
+    """Dropout of what the head's focus makes of features: it is linear, so it can be done before."""
+    mean = head.focus.mean if isinstance(head.focus, Focus) else torch.zeros_like(features[0])
+    seen = torch.rand(features.shape, generator=generator, device=features.device) >= drop
+    return mean + (features - mean) * seen / (1 - drop)

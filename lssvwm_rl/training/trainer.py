@@ -92,7 +92,7 @@ def train(
     if run.done < 1:
         run.checkpoint()
     elif run.settled != run.step:
-        run.checkpoint(lambda m: settle_heads(m, store, train_episodes, config.seed))
+        run.checkpoint(lambda m: settle_heads(m, store, train_episodes, config.seed, held_out))
     if log is not None:
         log.close()
     return out

@@ -13,7 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from lssvwm_agents.policies import save_policy
-from lssvwm_envs.dream.dreams import End
+from lssvwm_envs.dream.config import End
 from lssvwm_envs.make import make_image_env
 from lssvwm_envs.sb3 import DreamVecEnv, GymVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
@@ -79,6 +79,10 @@ class DreamTrainConfig(PPOConfig):
     """Where the world model runs."""
     engine: str = "auto"
     """What runs it: auto, torch, compiled, native or native-bf16."""
+    doubt_limit: float | None = None
+    """Doubt in (0, 1] at which a dream is cut, for example 0.99; by default none is."""
+    doubt_penalty: float = 0.0
+    """Times the doubt in [0, 1] of each frame, it is subtracted from the reward."""
 
 
 IMAGE_PPO = PPOConfig(num_envs=8, rollout_steps=128, batch_size=512)
@@ -121,6 +125,8 @@ def train_in_dream(
         denoise_steps=config.denoise_steps,
         device=config.device,
         engine=config.engine,
+        doubt_limit=config.doubt_limit,
+        doubt_penalty=config.doubt_penalty,
     )
     model = _train("MlpPolicy", envs, config, progress, net_arch=list(config.hidden))
     if out is not None:

@@ -14,7 +14,8 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from lssvwm_envs.dream.checks import check_actions, check_options
-from lssvwm_envs.dream.dreams import DreamConfig, Dreams, End
+from lssvwm_envs.dream.config import DreamConfig, End
+from lssvwm_envs.dream.dreams import Dreams
 from lssvwm_envs.dream.env import DreamEnv
 from lssvwm_envs.dream.picture import check_render, draw
 from lssvwm_envs.dream.state import DreamState
@@ -56,6 +57,8 @@ class DreamVectorEnv(VectorEnv):
         start: str | float = "first",
         contexts: str | None = None,
         end: End = "threshold",
+        doubt_limit: float | None = None,
+        doubt_penalty: float = 0.0,
         compiled: bool | None = None,
     ):
         if not isinstance(num_envs, (int, np.integer)) or num_envs < 1:
@@ -71,6 +74,8 @@ class DreamVectorEnv(VectorEnv):
             start,
             contexts,
             end,
+            doubt_limit,
+            doubt_penalty,
             compiled,
         )
         self._dreams = Dreams(config, num_envs)
@@ -155,7 +160,8 @@ class DreamVectorEnv(VectorEnv):
         """What `DreamEnv.render` shows, for every row; None without a render mode."""
         if self.render_mode is None:
             return None
-        return tuple(draw(self.model, self._dreams.frames, self._dreams.memory if self.render_memory else None))
+        memory = self._dreams.memory if self.render_memory else None
+        return tuple(draw(self.model, self._dreams.frames, memory, self._dreams.doubted()))
 
     def get_state(self, row: int) -> DreamState:
         """Where a row is, as `DreamEnv.get_state`; single and vector environments take each other's states.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lssvwm_agents.planning.cem import CEM, CEMConfig, CEMPlan
+from lssvwm_agents.planning.curious import curious_policy
 from lssvwm_agents.planning.dynamics import Dynamics, WorldModelDynamics, engine_of
 from lssvwm_agents.planning.icem import ICEM, ICEMConfig, ICEMPlan
 from lssvwm_agents.planning.mpc import PlannerPolicy, PlannerState
@@ -34,6 +35,7 @@ __all__ = [
     "RandomShooting",
     "ShootingConfig",
     "WorldModelDynamics",
+    "curious_policy",
     "planner_policy",
 ]
 

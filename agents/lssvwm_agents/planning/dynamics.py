@@ -13,6 +13,7 @@ from torch import Tensor
 from lssvwm_agents.planning.prefixes import Tree, distinct, trees
 from lssvwm_rl.model.engine import Engine, engine_of
 from lssvwm_rl.model.memory import Memory
+from lssvwm_rl.model.outputs import Imagined
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.spaces import action_layout, space_from_json
 
@@ -58,6 +59,7 @@ class WorldModelDynamics:
         seed: int = 0,
         max_rows: int = 256,
         terminal_value: Callable[[Memory], Tensor] | None = None,
+        reward: Callable[[Imagined], Tensor] | None = None,
     ) -> None:
         """
         Args:
@@ -67,6 +69,7 @@ class WorldModelDynamics:
             max_rows: futures unrolled at a time, which bounds the memory used.
             terminal_value: returns (M,) to be expected from the M rows of a memory on, discounted as here. Added to
                 the rewards, weighted by the discount and the chance of being alive after the last step.
+            reward: what one dreamt step earns, (M,); the model's own reward if None.
         """
         if not 0 < discount <= 1:
             raise ValueError(f"The discount {discount} is outside (0, 1]; use for example 0.99.")
@@ -78,6 +81,7 @@ class WorldModelDynamics:
         self.seed = seed
         self.max_rows = max_rows
         self.terminal_value = terminal_value
+        self.reward = reward
         self.action_space = space_from_json(self.engine.model.config.action_space)
 
     @torch.no_grad()
@@ -89,7 +93,8 @@ class WorldModelDynamics:
             (B, S) in the dtype of the model's rewards.
 
         Raises:
-            ValueError: if `actions` do not fit the memory's rows or the action space, or terminal values the rows.
+            ValueError: if `actions` do not fit the memory's rows or the action space, or rewards or terminal values the
+                rows.
         """
         action_shape, _ = action_layout(self.action_space)
         if actions.ndim < 3 or actions.shape[0] != memory.batch_size or tuple(actions.shape[3:]) != action_shape:
@@ -114,10 +119,16 @@ class WorldModelDynamics:
             noise = self.engine.draw(generators)[noise_of[level.row]]
             step = self.engine.imagine(memory, level.action, noise, self.denoise_steps)
             # The reward for reaching the end counts; only what would follow it does not.
-            returns = returns + weight * step.reward
+            returns = returns + weight * (step.reward if self.reward is None else self._earned(step, self.reward))
             weight = weight * self.discount * (1 - step.terminated)
             memory = step.memory
         return returns if self.terminal_value is None else returns + weight * self._worth(memory, self.terminal_value)
+
+    def _earned(self, step: Imagined, reward: Callable[[Imagined], Tensor]) -> Tensor:
+        earned = reward(step)
+        if earned.shape != step.reward.shape:
+            raise ValueError(f"Rewards of shape {tuple(earned.shape)} are not {tuple(step.reward.shape)}, one a row.")
+        return earned.to(step.reward)
 
     def _worth(self, memory: Memory, terminal_value: Callable[[Memory], Tensor]) -> Tensor:
         values = terminal_value(memory)

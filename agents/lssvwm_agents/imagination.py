@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from torch import Tensor
 
 from lssvwm_agents.policies import TrainingCost, check_reads, data_steps, load_policy, save_policy
-from lssvwm_envs.dream.dreams import End
+from lssvwm_envs.dream.config import End
 from lssvwm_envs.make import make_image_env
 from lssvwm_envs.sb3 import DreamVecEnv, GymVecEnv, JoinedVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
@@ -97,6 +97,10 @@ class DreamTrainConfig(PPOConfig):
     """Where the world model runs."""
     engine: str = "auto"
     """What runs it: auto, torch, compiled, native or native-bf16."""
+    doubt_limit: float | None = None
+    """Doubt in (0, 1] at which a dream is cut, for example 0.99; by default none is."""
+    doubt_penalty: float = 0.0
+    """Times the doubt in [0, 1] of each frame, it is subtracted from the reward."""
     real_share: float = 0.0
     """Share of the rows that are real environments instead of dreams, with the world model beside them."""
 
@@ -194,6 +198,8 @@ def _dreams(checkpoint: str, config: DreamTrainConfig, num_envs: int) -> DreamVe
         denoise_steps=config.denoise_steps,
         device=config.device,
         engine=config.engine,
+        doubt_limit=config.doubt_limit,
+        doubt_penalty=config.doubt_penalty,
     )
 
 

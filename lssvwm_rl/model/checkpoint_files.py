@@ -10,6 +10,7 @@ ASSETS = Path(__file__).parents[1] / "assets"
 MODEL_CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 CONTEXTS = "contexts"  # an episode store of held-out episodes, which dreams start from
+DOUBT = "doubt.json"  # quantiles of doubt over held-out frames
 ENV_FILE = "env.json"  # EnvSpec of the environment that the data came from
 
 RENAMED_WEIGHTS = {"token_readout.": "token_features.", "readout_mlp.": "feature_mlp."}  # since format 2

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lssvwm_rl.files import write_text, written_whole
-from lssvwm_rl.model.checkpoint_files import MODEL_CONFIG, WEIGHTS, named_as_now
+from lssvwm_rl.model.checkpoint_files import DOUBT, MODEL_CONFIG, WEIGHTS, named_as_now
 from lssvwm_rl.model.config import WorldModelConfig
 
 
@@ -30,7 +30,9 @@ def read_checkpoint(folder: Path) -> tuple[WorldModelConfig, dict[str, Tensor]]:
 
 
 def write_checkpoint(folder: Path, config: WorldModelConfig, weights: Mapping[str, Tensor]) -> None:
-    """Write config.json and model.safetensors; each appears whole or not at all."""
+    """Write config.json and model.safetensors; each appears whole or not at all. A scale of doubt there is removed: it
+    was that of other weights."""
+    (folder / DOUBT).unlink(missing_ok=True)
     with written_whole(folder / WEIGHTS) as path:
         save_file({name: t.detach().cpu().contiguous() for name, t in weights.items()}, path)
     write_text(folder / MODEL_CONFIG, config.to_json())

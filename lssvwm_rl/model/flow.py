@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from lssvwm_rl.model.precision import at_least_fp32
+
 Noise = Sequence[torch.Generator] | Tensor
 """One generator per row, or what `WorldModel.draw_noise` made of them, which several calls may share."""
 
@@ -70,6 +72,11 @@ def euler_step(x: Tensor, predicted: Tensor, tau: Tensor, after: Tensor) -> Tens
     """From noise level tau to `after`, (*tau.shape, ...), along the velocity that the predicted clean frame gives."""
     ratio = ((after - tau) / tau).view(*tau.shape, *[1] * (x.ndim - tau.ndim))
     return x + ratio * (x - predicted)
+
+
+def movement(moved: Tensor) -> Tensor:
+    """How far rows (B, ...) moved by so much: the root mean square, (B,), in at least fp32."""
+    return at_least_fp32(moved).flatten(1).pow(2).mean(dim=1).sqrt()
 
 
 def embedded_noise(weight: Tensor) -> Tensor:

@@ -76,8 +76,9 @@ class NativeEngine(TorchEngine):
         drawn = self._draw(memory, noise)
         self._prepare(denoise_steps)  # which there cannot be for none
         inputs = self._following(memory, action, vector, denoise_steps)
-        after, prediction = self._commit(inputs, frame, drawn, denoise_steps)
-        return Imagined(frame, vector, prediction.reward, prediction.terminated, after)
+        doubt = torch.zeros(len(frame), dtype=self.model.dtype)
+        after, prediction = self._commit(inputs, frame, drawn, denoise_steps, doubt)
+        return Imagined(frame, vector, prediction.reward, prediction.terminated, after, doubt)
 
     @torch.no_grad()
     def denoise(
@@ -102,20 +103,23 @@ class NativeEngine(TorchEngine):
         check_clip(self.model.config, memory.batch_size, frames, actions)
         vector = self._vector(memory, actions[:, 0], None if vectors is None else vectors[:, 0])
         inputs = self._following(memory, actions[:, 0], vector, 0)
-        after, prediction = self._commit(inputs, frames[:, 0].contiguous(), None, 0)
+        after, prediction = self._commit(inputs, frames[:, 0].contiguous())
         return after, Prediction(*(field[:, None] for field in prediction))
 
     def _new_frames(self, memory: Memory) -> Tensor:
         return torch.empty(memory.batch_size, *self.model.config.frame_shape, dtype=torch.uint8)
 
-    def _commit(self, inputs: _Inputs, frame: Tensor, noise: Tensor | None, steps: int) -> tuple[Memory, Prediction]:
-        """Denoise into the frame, or read it if there are no steps, and commit it; predictions are (B, ...)."""
+    def _commit(
+        self, inputs: _Inputs, frame: Tensor, noise: Tensor | None = None, steps: int = 0, doubt: Tensor | None = None
+    ) -> tuple[Memory, Prediction]:
+        """Denoise into the frame and fill the doubt of it, or read it if there are no steps, and commit it; predictions
+        are (B, ...)."""
         before = inputs.memory
         layers = tuple(LayerMemory(*_like(layer)) for layer in before.layers)
         parts = _like(before.reservoir), _like(before.fast_weights)
         after = Memory(layers, torch.empty_like(before.features), before.frames + 1, *parts)
         reward, end = torch.empty(2, len(frame), dtype=self.model.dtype).unbind()
-        self._call(inputs, frame, noise, steps, after, reward, end)
+        self._call(inputs, frame, noise, steps, after, (reward, end, doubt))
         return after, Prediction(reward, end, after.features)
 
     def _following(self, memory: Memory, action: Tensor, vector: Tensor | None, steps: int) -> _Inputs:
@@ -141,15 +145,14 @@ class NativeEngine(TorchEngine):
         noise: Tensor | None,
         steps: int,
         after: Memory | None = None,
-        reward: Tensor | None = None,
-        end: Tensor | None = None,
+        said: tuple[Tensor | None, ...] = (None, None, None),
     ) -> None:
-        """The kernel; nothing is committed if there is no memory with reward and end to fill."""
+        """The kernel; nothing is committed if there is no memory with reward, end and perhaps doubt to fill."""
         packed, layers = self._packed, inputs.modulation if steps else inputs.modulation[-1:]  # of the commit alone
         before = inputs.memory
         net: list[Tensor | int | None] = [layers, inputs.final, inputs.rows, before.frames, noise, packed.noise]
         net += [inputs.ratios, inputs.taus, packed.position, inputs.shift, *packed.patches, frame, *packed.heads]
-        pointers = [*net, None if after is None else after.features, reward, end]
+        pointers = [*net, None if after is None else after.features, *said]
         for i, old in enumerate(before.layers):
             pointers += packed.layers[i]
             pointers.append(None if inputs.places is None else inputs.places[i])

@@ -25,3 +25,8 @@ class Imagined(NamedTuple):
     reward: Tensor  # (B,) float32
     terminated: Tensor  # (B,) float32 probability
     memory: Memory
+    doubt: Tensor
+    """(B,) float32, how far the last denoising pass moved the predicted frame: the root mean square, over tokens and
+    their width, of W x - W x', with W the weight of `patch_in`, x the committed patches and x' the clean patches that
+    the pass before the last one predicted. 0 where there was one pass, which says nothing. Its scale is the model's and
+    the number of passes', see `doubt.DoubtScale`."""

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lssvwm_rl.model.flow import movement
 from lssvwm_rl.model.memory import LayerMemory
 from lssvwm_rl.model.prepared import Following, Prepared, PreparedAttention, PreparedLayer, PreparedScan
 
@@ -66,20 +67,23 @@ class Dreamt(NamedTuple):
     terminated: Tensor
     reservoir: tuple[Tensor, ...]
     fast_weights: tuple[Tensor, ...]
+    doubt: Tensor
+    """(B,), see `Imagined`."""
 
 
 def denoise(weights: Prepared, inputs: Inputs) -> Tensor:
     """The frame (B, H, W, C) uint8 alone, with nothing committed."""
-    return _picture(weights, _denoised(weights, inputs, _begin(weights, inputs)), len(inputs.frames))
+    return _picture(weights, _denoised(weights, inputs, _begin(weights, inputs))[0], len(inputs.frames))
 
 
 def dream(weights: Prepared, inputs: Inputs) -> Dreamt:
     """One dreamt frame, committed as it is after its pixels are rounded."""
     model, B, n = weights.model, len(inputs.frames), weights.position.shape[0]
     passes = _begin(weights, inputs)
-    pixels = _denoised(weights, inputs, passes)
+    pixels, before = _denoised(weights, inputs, passes)
     clean = pixels / 127.5 - 1
-    tokens = (clean @ weights.embed).view(B, n, -1) + _position(weights, inputs)
+    embedded = (clean @ weights.embed).view(B, n, -1)
+    tokens = embedded + _position(weights, inputs)
     hidden, states = _run(weights, tokens, passes, _rows(weights, inputs.modulation[-1], inputs), write=True)
     grid, expected = (B, *model.config.grid, -1), inputs.following.expected
     written = model.recollection.write(expected, clean.view(grid), inputs.reservoir, inputs.fast_weights, dreamt=True)
@@ -92,13 +96,16 @@ def dream(weights: Prepared, inputs: Inputs) -> Dreamt:
         model.continuation_head(features),
         written.reservoir,
         written.fast_weights,
+        movement(embedded - (embedded if before is None else before)),
     )
 
 
-def _denoised(weights: Prepared, inputs: Inputs, passes: list[LayerPass]) -> Tensor:
-    """Pixels of patches (B*n, pixels), whole numbers of 0 to 255."""
+def _denoised(weights: Prepared, inputs: Inputs, passes: list[LayerPass]) -> tuple[Tensor, Tensor | None]:
+    """Pixels of patches (B*n, pixels), whole numbers of 0 to 255, and what the pass before the last one predicted, as
+    embedded patches (B, n, D); None if there was one pass."""
     picture = inputs.following.picture
     recalled = None if picture is None else picture @ weights.embed
+    predicted = None
     embedded = hidden = inputs.noise.flatten(1, 2) @ weights.noise
     position = _position(weights, inputs)
     for step, ratio in enumerate(weights.ratios):
@@ -112,7 +119,7 @@ def _denoised(weights: Prepared, inputs: Inputs, passes: list[LayerPass]) -> Ten
     pixels = torch.addmm(weights.decode_bias, hidden.flatten(0, 1), weights.decode)
     if picture is not None:
         pixels = pixels + weights.taus[-1] * picture.flatten(0, 1)
-    return pixels.add_(1).mul_(127.5).round_().clamp_(0, 255)
+    return pixels.add_(1).mul_(127.5).round_().clamp_(0, 255), predicted
 
 
 def _position(weights: Prepared, inputs: Inputs) -> Tensor:

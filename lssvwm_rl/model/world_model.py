@@ -15,7 +15,7 @@ from lssvwm_rl.model.checkpoint_weights import load_weights, read_checkpoint, wr
 from lssvwm_rl.model.checks import check_clip
 from lssvwm_rl.model.conditioning import ActionEmbedding, NoiseEmbedding, VectorEmbedding
 from lssvwm_rl.model.config import WorldModelConfig
-from lssvwm_rl.model.flow import FINEST, Noise, embedded_noise, euler_sample, steps_index
+from lssvwm_rl.model.flow import FINEST, Noise, embedded_noise, euler_sample, movement, steps_index
 from lssvwm_rl.model.heads import ContinuationHead, RewardHead, vector_head
 from lssvwm_rl.model.memory import LayerMemory, Memory
 from lssvwm_rl.model.outputs import Imagined, Prediction
@@ -153,18 +153,25 @@ class WorldModel(nn.Module):
         vector = self.next_vector(memory, action) if self.config.vector_size and vector is None else vector
         vectors = None if vector is None else vector[:, None]
         masks = self.backbone.masks(memory.frames)
-        frame = self.imagine_frame(memory, action, vectors, noise, denoise_steps, masks)
-        before = memory
+        passes = self.predictions(memory, action, vectors, noise, denoise_steps, masks)
+        before, frame = memory, self.patches.to_frames(passes[-1])
         memory, prediction = self.commit(before, frame[:, None], action[:, None], vectors, masks)
         if memory.fast_weights:  # these know a dreamt frame from a real one
             _, expected = self.recollection.expect(action, before.frames == 0, vector, before)
             x = self.patches.from_frames(frame, self.dtype)
             written = self.recollection.write(expected, x, before.reservoir, before.fast_weights, dreamt=True)
             memory = replace(memory, fast_weights=written.fast_weights)
-        return Imagined(frame, vector, prediction.reward[:, 0], prediction.terminated[:, 0], memory)
+        reward, end, doubt = prediction.reward[:, 0], prediction.terminated[:, 0], self._doubt(frame, passes)
+        return Imagined(frame, vector, reward, end, memory, doubt)
 
     @torch.no_grad()
     def imagine_frame(
+        self, memory: Memory, action: Tensor, vectors: Tensor | None, noise: Noise, denoise_steps: int = 4
+    ) -> Tensor:
+        """The frame of `imagine` (B, H, W, C) uint8, with the vectors (B, 1, V) given and nothing committed."""
+        return self.patches.to_frames(self.predictions(memory, action, vectors, noise, denoise_steps)[-1])
+
+    def predictions(
         self,
         memory: Memory,
         action: Tensor,
@@ -172,27 +179,34 @@ class WorldModel(nn.Module):
         noise: Noise,
         denoise_steps: int = 4,
         masks: Masks | None = None,
-    ) -> Tensor:
-        """The frame of `imagine` (B, H, W, C) uint8, with the vectors (B, 1, V) given and nothing committed."""
+    ) -> list[Tensor]:
+        """Clean patches (B, h, w, pixels) as each pass over the frame predicts them; the last are the frame itself."""
         drawn, steps, shift = self.draw_noise(noise), steps_index(denoise_steps), self.config.noise_shift
         if len(drawn) != memory.batch_size:
             raise ValueError(f"The noise of {len(drawn)} rows is not that of {memory.batch_size}; give each row one.")
         masks = self.backbone.masks(memory.frames) if masks is None else masks
-        weight = self.patch_in.weight
+        weight, predictions = self.patch_in.weight, list[Tensor]()
         vector = None if vectors is None else vectors[:, 0]
         recalled, _ = self.recollection.expect(action, memory.frames == 0, vector, memory)
         bias = self.patch_in.bias if recalled.tokens is None else self.patch_in.bias + recalled.tokens
 
         def denoise(embedded: Tensor, tau: Tensor) -> Tensor:
             predicted = self.denoise(embedded + bias, tau, steps, action, vectors, memory, masks)
-            return predicted if recalled.picture is None else predicted + tau.view(-1, 1, 1, 1) * recalled.picture
+            picture = recalled.picture
+            predictions.append(predicted if picture is None else predicted + tau.view(-1, 1, 1, 1) * picture)
+            return predictions[-1]
 
         if self.config.token_noise:  # the flow of embedded frames W x, without the bias
-            drawn, embed = drawn @ self.noise_factor(), lambda x: F.linear(x, weight)
-            x = euler_sample(denoise, drawn, denoise_steps, shift, embed)
+            euler_sample(denoise, drawn @ self.noise_factor(), denoise_steps, shift, lambda x: F.linear(x, weight))
         else:
-            x = euler_sample(lambda x, tau: denoise(F.linear(x, weight), tau), drawn, denoise_steps, shift)
-        return self.patches.to_frames(x)
+            euler_sample(lambda x, tau: denoise(F.linear(x, weight), tau), drawn, denoise_steps, shift)
+        return predictions
+
+    def _doubt(self, frame: Tensor, predictions: list[Tensor]) -> Tensor:
+        """`Imagined.doubt` (B,) of a frame (B, H, W, C) uint8 and what `predictions` gave of it."""
+        x = self.patches.from_frames(frame, self.dtype)
+        moved = x - (predictions[-2] if len(predictions) > 1 else x)
+        return movement(F.linear(moved, self.patch_in.weight))
 
     def draw_noise(self, generators: Noise) -> Tensor:
         """Standard normal noise of one frame per generator: (B, h, w, pixels), or (B, h, w, r) for `noise_factor`.

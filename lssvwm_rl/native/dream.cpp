@@ -3,62 +3,11 @@
 //
 // Between passes there are no pixels: an Euler step in token space needs the product of the two patch matrices alone,
 // and the last one makes the frame the last prediction itself (`model/prepared.py`).
-#include <algorithm>
 #include <type_traits>
 
-#include "fast_weights.h"
-#include "reservoir.h"
+#include "net.h"
 
 namespace {
-
-// Weights between noise and frame are panels of elements E, those of the heads of numbers R.
-template <class R, class E> struct Net {
-  // Conditions: level l, table row m: `layers` (levels, table_rows, layers, 3 parts, D), `final` (steps, table_rows, 2, D).
-  const R *layers, *final;
-  const int64_t *table, *frames;  // (rows): row of the table, frames committed before
-  const R* noise;                 // (rows, tokens, noise)
-  const E* noise_in;              // noise to tokens
-  const R *ratios, *taus;         // (steps) of the Euler steps, and the noise levels before them
-  const R *position, *shift;      // (tokens, D) with the bias of the patches; (rows, D) of the frames' vectors, or null
-  const E *compose, *pixels_out, *pixels_in;
-  const R *compose_bias, *pixels_bias;
-  uint8_t* image;  // (rows, H, W, channels): written, or read where there are no steps
-  const R *token_features, *token_bias, *mix, *mix_bias, *features, *features_bias;
-  const R *reward, *reward_bias, *bins_out, *bins_bias, *bins, *end, *end_bias, *end_out, *end_out_bias;
-  R *readout, *rewards, *ends;  // (rows, features + given), of which the latter are there; (rows), (rows)
-};
-constexpr int64_t NET_POINTERS = sizeof(Net<float, float>) / sizeof(void*);
-
-// Scratch of one group of rows; of blocks, heads and pairs every member of the team has its own.
-template <class R> struct Scratch {
-  R *x, *base, *normed, *wide, *mixed, *added, *pixels, *place, *shift, *block, *head;
-  int64_t block_size, head_size, pairs_size;
-  std::vector<R> memory;
-  std::vector<Pair> pairs;
-  ReservoirScratch<R> sums;
-  FastScratch<R> expected;
-  Scratch(const Sizes& s, const ReservoirSizes& reservoir, const FastSizes& fast, int64_t group, int64_t members,
-          int64_t largest, bool in_pairs)
-      : sums(s, reservoir, group), expected(s, fast, group) {
-    const int64_t m = group * s.tokens(), D = s.width;
-    block_size = BlockScratch<R>::size(s, largest) + 16, head_size = HeadScratch<R>::size(s) + 16;
-    const int64_t sizes[] = {m * D, m * D, m * D,
-                             m * std::max({s.projection(), 3 * D, s.hidden, s.head_width, s.bins}),
-                             m * std::max({s.inner(), D, s.per_token}), m * std::max({D, s.head_width, s.features}),
-                             m * s.pixels(), m * D, group * D, members * block_size, members * head_size};
-    R** parts[] = {&x, &base, &normed, &wide, &mixed, &added, &pixels, &place, &shift, &block, &head};
-    int64_t total = 0;
-    for (int64_t size : sizes) total += size + 16;
-    memory.resize(total);
-    R* at = memory.data();
-    for (int i = 0; i < 11; i++) {
-      *parts[i] = at;
-      at += sizes[i] + 16;
-    }
-    pairs_size = m * pair_count(std::max({D, s.inner(), s.hidden, s.noise, s.pixels()})) + 16;
-    if (in_pairs) pairs.resize(members * pairs_size);
-  }
-};
 
 // A group of rows on its way through the network, as one member of a team walks it.
 template <class R, class E> struct Walk {
@@ -214,9 +163,23 @@ template <class R, class E> struct Walk {
       const R* embedded = w.expected.embedded;
       if (fast.s.keys)
         SIMD for (int64_t i = team.begin(m) * D; i < team.end(m) * D; i++) w.base[i] -= recalled * embedded[i];
+      if (net.doubts && step + 2 == s.steps)
+        for (int64_t i = team.begin(m) * D; i < team.end(m) * D; i++)
+          w.before[i] = w.added[i] + (fast.s.keys ? net.taus[step] * embedded[i] : R(0));
     }
     multiply_all(m, s.pixels(), D, w.normed, net.pixels_out, net.pixels_bias, w.pixels);
     if (fast.s.keys) fast.draw(team, m, net.taus[s.steps - 1], w.pixels, w.expected);
+  }
+
+  // How far the last step moved the frame: from w.before, what the one before it had predicted, to w.base.
+  void doubt() const {
+    const int64_t numbers = s.tokens() * s.width;
+    for (int64_t r = team.begin(rows); r < team.end(rows); r++) {
+      const R *before = w.before + r * numbers, *after = w.base + r * numbers;
+      R sum = 0;
+      SIMD_SUM(sum) for (int64_t i = 0; i < numbers; i++) sum += (after[i] - before[i]) * (after[i] - before[i]);
+      net.doubts[row0 + r] = std::sqrt(sum / R(numbers));
+    }
   }
 
   // Between patches of a group in w.pixels and the image's grey levels: rounded and written, or read.
@@ -286,6 +249,7 @@ template <class R, class E> struct Walk {
     if (reservoir.s.scans) reservoir.take_in(team, row0, rows, w.pixels, net.readout, w.sums);
     if (fast.s.keys) fast.write(team, row0, rows, w.pixels, s.steps > 0, w.expected);
     multiply_all(tokens(), s.width, s.pixels(), w.pixels, net.pixels_in, nullptr, w.base);
+    if (net.doubts && s.steps > 1) doubt();
     place_tokens();
     pass(s.steps, true);
     read_heads();

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from lssvwm_rl.data.store import EpisodeStore, EpisodeWriter
 from lssvwm_rl.files import check_new, write_text, written_whole
-from lssvwm_rl.model.checkpoint_files import CONTEXTS, ENV_FILE, MODEL_CONFIG, WEIGHTS, resolve_checkpoint
+from lssvwm_rl.model.checkpoint_files import CONTEXTS, DOUBT, ENV_FILE, MODEL_CONFIG, WEIGHTS, resolve_checkpoint
 from lssvwm_rl.model.config import TRAINING_FIELDS
 
 CONFIG_FILE = "config.yaml"
@@ -148,7 +148,7 @@ def export(run: Path, out: Path) -> None:
     weights = {name: t.half() if t.is_floating_point() else t for name, t in load_file(run / WEIGHTS).items()}
     with written_whole(out) as partial:
         shutil.copytree(run / CONTEXTS, partial / CONTEXTS)
-        for name in (MODEL_CONFIG, CONFIG_FILE, CURVE_FILE, ENV_FILE):
+        for name in (MODEL_CONFIG, CONFIG_FILE, CURVE_FILE, DOUBT, ENV_FILE):
             if (run / name).is_file():
                 shutil.copyfile(run / name, partial / name)
         save_file(weights, partial / WEIGHTS)

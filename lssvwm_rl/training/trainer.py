@@ -21,6 +21,7 @@ from lssvwm_rl.data.clips import Batch, ClipSampler, StreamSampler, hold_out
 from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.model.checkpoint_files import named_as_now
 from lssvwm_rl.model.config import ModelConfig, WorldModelConfig
+from lssvwm_rl.model.doubt import write_scale
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.rates import gemm_rate
 from lssvwm_rl.model.world_model import WorldModel
@@ -95,6 +96,7 @@ def train(
         run.checkpoint(lambda m: settle_heads(m, store, train_episodes, config.seed, held_out))
     if log is not None:
         log.close()
+        write_scale(out, run.averaged)
     return out
 
 

@@ -70,6 +70,7 @@ def assert_steps_close(ours, theirs):
     assert (ours.frame.int() - theirs.frame.int()).abs().max() <= 1
     torch.testing.assert_close(ours.reward, theirs.reward, **CLOSE)
     torch.testing.assert_close(ours.terminated, theirs.terminated, **CLOSE)
+    torch.testing.assert_close(ours.doubt, theirs.doubt, **CLOSE)
     torch.testing.assert_close(ours.vector, theirs.vector, **CLOSE)
     assert_memories_close(ours.memory, theirs.memory, **CLOSE)
 

@@ -60,6 +60,7 @@ def test_frames_do_not_depend_on_the_number_of_threads(threads, count, bf16):
     threads(count)
     together = engine.imagine(memory, action, noise(5))
     assert torch.equal(alone.frame, together.frame) and torch.equal(alone.reward, together.reward)
+    assert torch.equal(alone.doubt, together.doubt)
     assert_same(alone.memory, together.memory)
 
 
@@ -72,6 +73,7 @@ def test_a_row_does_not_depend_on_its_neighbours(bf16):
         index = torch.tensor([row])
         alone = engine.imagine(memory.select(index), action[index], noise(7)[row : row + 1])
         assert torch.equal(alone.frame[0], batch.frame[row]) and torch.equal(alone.reward[0], batch.reward[row])
+        assert torch.equal(alone.doubt[0], batch.doubt[row])
         assert_same(alone.memory, batch.memory.select(index))
 
 
@@ -103,6 +105,7 @@ def test_any_sizes(head_size, heads, state_size, attention_size, window, grid, s
     assert (ours.frame.int() - reference.frame.int()).abs().max() <= 1
     torch.testing.assert_close(ours.reward, reference.reward, **CLOSE)
     torch.testing.assert_close(ours.terminated, reference.terminated, **CLOSE)
+    torch.testing.assert_close(ours.doubt, reference.doubt, **CLOSE)
     assert_memories_close(ours.memory, reference.memory, **CLOSE)
 
 

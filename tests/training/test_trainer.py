@@ -12,9 +12,10 @@ import yaml
 
 from lssvwm_rl.data.clips import StreamSampler, hold_out
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
-from lssvwm_rl.model.checkpoint_files import resolve_checkpoint
+from lssvwm_rl.model.checkpoint_files import CONTEXTS, DOUBT, resolve_checkpoint
 from lssvwm_rl.model.checkpoints import check_fits
 from lssvwm_rl.model.config import WorldModelConfig
+from lssvwm_rl.model.doubt import load_scale, measure_scale
 from lssvwm_rl.model.reservoir import ReservoirConfig
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.training.config import TrainConfig
@@ -61,6 +62,19 @@ def test_a_resumed_run_equals_one_without_a_break(store, tmp_path, reservoir):
     assert losses(resumed) == losses(whole) and len(set(losses(whole))) == 6
     for a, b in zip(*(WorldModel.from_pretrained(r).parameters() for r in (whole, resumed)), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_run_ends_with_the_scale_of_its_doubt_which_exports_keep(store, tmp_path):
+    run = train(store, tmp_path / "run", MODEL, None, dataclasses.replace(CONFIG, steps=2))
+    scale = load_scale(run, WorldModel.from_pretrained(run))
+    expected = measure_scale(WorldModel.from_pretrained(run), EpisodeStore(run / CONTEXTS))
+    assert (run / DOUBT).is_file() and scale is not None
+    torch.testing.assert_close(scale.quantiles, expected.quantiles, rtol=1e-3, atol=0)
+    export(run, tmp_path / "shared")
+    kept = (run / DOUBT).read_text()
+    assert (tmp_path / "shared" / DOUBT).read_text() == kept
+    train(store, run, MODEL, None, CONFIG)
+    assert (run / DOUBT).read_text() != kept, "the weights are others now"
 
 
 def test_a_reservoir_is_fitted_to_the_data_once_and_never_changes(store, tmp_path):

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from lssvwm_agents.planning.cem import CEM, CEMConfig, CEMPlan
+from lssvwm_agents.planning.curious import curious_policy
 from lssvwm_agents.planning.dynamics import Dynamics, WorldModelDynamics, engine_of
 from lssvwm_agents.planning.icem import ICEM, ICEMConfig, ICEMPlan
 from lssvwm_agents.planning.mpc import PlannerPolicy, PlannerState
@@ -38,6 +39,7 @@ __all__ = [
     "RandomShooting",
     "ShootingConfig",
     "WorldModelDynamics",
+    "curious_policy",
     "planner_policy",
 ]
 

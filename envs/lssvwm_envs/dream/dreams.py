@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -16,10 +15,11 @@ from torch import Tensor
 
 from lssvwm_envs.dream.beginnings import Beginning, observed
 from lssvwm_envs.dream.checks import check_context
+from lssvwm_envs.dream.config import DreamConfig
 from lssvwm_envs.dream.forks import stay_able_to_run
 from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.dream.state import DreamState
-from lssvwm_envs.observation import Observation, make_observation
+from lssvwm_envs.observation import make_observation
 from lssvwm_envs.rows import with_masks
 from lssvwm_rl.data.store import Episode, EpisodeStore
 from lssvwm_rl.model.checkpoints import check_fits, load_contexts
@@ -27,69 +27,7 @@ from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.spaces import space_from_json
 
 TERMINATED_ABOVE = 0.5  # probability of the end at which a dream ends
-STARTS = {"first": 0.0, "anywhere": 1.0}
-
-End = Literal["threshold", "sample"]
-
-
-@dataclass(frozen=True)
-class DreamConfig:
-    """How dreams are dreamt.
-
-    Raises:
-        ValueError: if a number is not whole or below 1, no checkpoint is named, there is no such start or end, or
-            `compiled` is given.
-    """
-
-    checkpoint: str | None
-    """Run folder, packaged name or hub id."""
-    context_length: int = 1
-    """Real frames observed at reset, from the beginning of a held-out episode; 1 starts where real episodes start."""
-    horizon: int = 256
-    """Dreamt steps until truncation."""
-    denoise_steps: int = 4
-    """Network passes per frame; more are slower and sharper."""
-    device: str = "cpu"
-    """Of the model."""
-    engine: str = "auto"
-    """What runs the model, see `engine.make_engine`: "auto" is the fastest whose frames are those of all engines;
-    "compiled", which it is on CUDA, needs a minute or more for the first step."""
-    observation: Observation = "image"
-    """What agents see: image, memory or both."""
-    start: str | float = "first"
-    """"first": after the first `context_length` frames of a real episode; "anywhere": after any number of them from
-    there on, all of which were observed; a number is the share of dreams that begin anywhere."""
-    contexts: str | None = None
-    """Store of the real episodes; None for the held-out ones that come with the checkpoint."""
-    end: End = "threshold"
-    """"threshold": a dream ends where the model gives its end more than probability 0.5; "sample": the end is drawn
-    with that probability, by the row's own random numbers."""
-    compiled: bool | None = None
-    """Not to be given any more."""
-
-    def __post_init__(self) -> None:
-        if self.checkpoint is None:
-            raise ValueError(
-                'A dream needs a world model; name one, as in gym.make("lssvwm/Dream-v0", checkpoint="runs/NAME").'
-            )
-        if self.compiled is not None:
-            raise ValueError(f'compiled={self.compiled!r} is now engine="{"compiled" if self.compiled else "auto"}".')
-        numbers = (self.context_length, self.horizon, self.denoise_steps)
-        if any(not isinstance(number, (int, np.integer)) or number < 1 for number in numbers):
-            raise ValueError(
-                "context_length, horizon and denoise_steps must be whole numbers of at least 1, got "
-                f"{self.context_length!r}, {self.horizon!r} and {self.denoise_steps!r}."
-            )
-        share = STARTS.get(self.start) if isinstance(self.start, str) else self.start
-        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
-            raise ValueError(f'A dream cannot start {self.start!r}; use "first", "anywhere" or a share from 0 to 1.')
-        if self.end not in get_args(End):
-            raise ValueError(f"A dream cannot end by {self.end!r}; use {' or '.join(get_args(End))}.")
-
-    @property
-    def anywhere(self) -> float:
-        """Share of dreams that begin anywhere in an episode."""
-        return STARTS[self.start] if isinstance(self.start, str) else float(self.start)
+DOUBTED_FROM = 0.99  # the border of pictures, where there is no limit
 
 
 class DreamStep(NamedTuple):
@@ -102,12 +40,15 @@ class DreamStep(NamedTuple):
     truncated: np.ndarray  # (N,) bool
     terminated_probability: Tensor  # (N,) float32
     vector: Tensor | None  # (N, V) float32
+    doubt: Tensor | None  # (N,) float32 in [0, 1]; None if it has no scale
+    doubtful: Tensor | None  # (N,) bool, which dreams were cut for their doubt; None without a limit
 
     @property
     def info(self) -> dict[str, Tensor]:
         """What environments put into their info."""
-        info = {"terminated_probability": self.terminated_probability}
-        return info if self.vector is None else {**info, "vector": self.vector}
+        info = {"terminated_probability": self.terminated_probability, "vector": self.vector}
+        info |= {"doubt": self.doubt, "doubtful": self.doubtful}
+        return {name: part for name, part in info.items() if part is not None}
 
 
 class Dreams:
@@ -123,10 +64,12 @@ class Dreams:
         ended: (N,) bool, rows whose dream has ended and waits for its reset.
         empty: (N,) bool, rows that have had no dream yet.
         generators: one per row, which draws its contexts and seeds its noise.
+        doubt: (N,) float32 in [0, 1] on the model's device, of the last frames; 0 for those that were not dreamt here,
+            or if it has no scale. Held here alone, too.
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
-        ValueError: if it is broken.
+        ValueError: if it is broken, or dreams are to depend on a doubt that has no scale.
     """
 
     def __init__(self, config: DreamConfig, count: int):
@@ -136,6 +79,8 @@ class Dreams:
         self.model: WorldModel = self.shared.model
         self.action_space = space_from_json(self.model.config.action_space)
         device = self.model.device
+        self._scale = self.shared.doubt_scale(config.denoise_steps, required=config.needs_doubt)
+        self.doubt = torch.zeros(count, device=device)
         self.memory = self.model.initial_memory(count)
         self.frames = torch.zeros(count, *self.model.config.frame_shape, dtype=torch.uint8, device=device)
         self.readout = self._read()
@@ -230,14 +175,27 @@ class Dreams:
         imagined = self.shared.engine.imagine(self.memory, actions, self._noise, self.config.denoise_steps)
         self.memory, self.frames, self.steps = imagined.memory, imagined.frame, self.steps + 1
         self.readout = self._read()
-        reward, truncated = imagined.reward, self.steps >= self.config.horizon
+        reward, truncated, doubtful = imagined.reward, self.steps >= self.config.horizon, None
+        doubt = None if self._scale is None else self._scale(imagined.doubt)
+        if doubt is not None:
+            self.doubt = doubt.clone()
+            reward = reward - self.config.doubt_penalty * doubt if self.config.doubt_penalty else reward
+            if self.config.doubt_limit is not None:
+                doubtful = doubt >= self.config.doubt_limit
+                truncated = truncated | doubtful.cpu().numpy()
         terminated = (imagined.terminated > self._ends_above()).cpu().numpy()
         if self.ended.any():
             stepped = ~self.ended
             reward = reward * torch.from_numpy(stepped).to(self.model.device)
             terminated, truncated = terminated & stepped, truncated & stepped
         self.ended = self.ended | terminated | truncated
-        return DreamStep(reward, terminated, truncated, imagined.terminated, imagined.vector)
+        said = imagined.terminated, imagined.vector, doubt, doubtful
+        return DreamStep(reward, terminated, truncated, *said)
+
+    def doubted(self) -> np.ndarray:
+        """(N,) bool, whose last frame has a doubt from the limit on, or from 0.99 on without a limit."""
+        limit = self.config.doubt_limit
+        return (self.doubt >= (DOUBTED_FROM if limit is None else limit)).cpu().numpy()
 
     def observe(self) -> Any:
         """What all rows see now, (N, ...) on the model's device; copies, so writing to them does no harm."""
@@ -326,6 +284,6 @@ class Dreams:
         self.frames[row].copy_(beginning.frame[0])
         if self.readout is not None:
             self.readout[row].copy_(beginning.readout[0])
-        self.steps[row] = steps
+        self.steps[row], self.doubt[row] = steps, 0
         self.ended, self.empty = self.ended.copy(), self.empty.copy()
         self.ended[row], self.empty[row] = ended, False

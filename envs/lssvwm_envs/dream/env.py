@@ -11,7 +11,8 @@ import torch
 
 from lssvwm_envs.checks import check_actions
 from lssvwm_envs.dream.checks import check_options
-from lssvwm_envs.dream.dreams import DreamConfig, Dreams, End
+from lssvwm_envs.dream.config import DreamConfig, End
+from lssvwm_envs.dream.dreams import Dreams
 from lssvwm_envs.dream.picture import check_render, draw
 from lssvwm_envs.dream.state import DreamState
 from lssvwm_envs.observation import Observation, observation_space
@@ -33,8 +34,15 @@ class DreamEnv(gym.Env):
     `horizon` steps, which are counted here so that a restored state keeps its horizon; what `gym.make` does with its
     own argument `max_episode_steps` would not.
 
+    `info["doubt"]` of each step is how unsure the model was of the frame, float32 in [0, 1]: the share of the
+    checkpoint's held-out frames that it dreams with less doubt (`doubt.DoubtScale`; a checkpoint that was written
+    without this scale has it measured here once per process, in seconds). There is none with one denoising pass, or
+    for a checkpoint without held-out episodes. With `doubt_limit`, a dream is truncated where its doubt reaches the
+    limit, and `info["doubtful"]` says whether it was. Pictures have a red border from the limit on, or from 0.99.
+
     Args:
-        checkpoint, context_length, horizon, denoise_steps, device, engine, start, contexts, end: see `DreamConfig`.
+        checkpoint, context_length, horizon, denoise_steps, device, engine, start, contexts, end, doubt_limit,
+            doubt_penalty: see `DreamConfig`.
         observation: "image" (H, W, C) uint8; "memory" (R',) float32 in [-1, 1], the readout, which has
             `model.readout_size` numbers; or "both".
         render_mode: "rgb_array" or None.
@@ -62,6 +70,8 @@ class DreamEnv(gym.Env):
         start: str | float = "first",
         contexts: str | None = None,
         end: End = "threshold",
+        doubt_limit: float | None = None,
+        doubt_penalty: float = 0.0,
         compiled: bool | None = None,
     ):
         config = DreamConfig(
@@ -75,6 +85,8 @@ class DreamEnv(gym.Env):
             start,
             contexts,
             end,
+            doubt_limit,
+            doubt_penalty,
             compiled,
         )
         self._dreams = Dreams(config, 1)
@@ -132,7 +144,8 @@ class DreamEnv(gym.Env):
         """The last frame as (H, W, 3) uint8, twice as wide with the memory, if the render mode is "rgb_array"."""
         if self.render_mode is None:
             return None
-        return draw(self.model, self._dreams.frames, self._dreams.memory if self.render_memory else None)[0]
+        memory = self._dreams.memory if self.render_memory else None
+        return draw(self.model, self._dreams.frames, memory, self._dreams.doubted())[0]
 
     def get_state(self) -> DreamState:
         """Where the dream is: given to `set_state`, the same actions give bit-identical frames.

@@ -9,8 +9,9 @@ from typing import Any
 
 from lssvwm_envs.dream.beginnings import Beginnings
 from lssvwm_envs.dream.forks import stay_able_to_run
-from lssvwm_rl.model.checkpoint_files import WEIGHTS, resolve_checkpoint
+from lssvwm_rl.model.checkpoint_files import CONTEXTS, WEIGHTS, resolve_checkpoint
 from lssvwm_rl.model.checkpoints import earlier_fingerprint, fingerprint, load_engine
+from lssvwm_rl.model.doubt import DoubtScale, load_scale
 from lssvwm_rl.model.engine import Engine
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.world_model import WorldModel
@@ -42,6 +43,7 @@ class SharedEngine:
     def __init__(self, folder: Path, engine: Engine):
         self.engine, self._folder = engine, folder
         self.beginnings = Beginnings(engine)
+        self._scales: dict[int, DoubtScale | None] = {}
 
     @property
     def model(self) -> WorldModel:
@@ -52,6 +54,22 @@ class SharedEngine:
     def fingerprint(self) -> str:
         """`checkpoints.fingerprint` of the model."""
         return fingerprint(self.model)
+
+    def doubt_scale(self, denoise_steps: int, required: bool = False) -> DoubtScale | None:
+        """The checkpoint's scale of doubt, on the model's device; see `doubt.load_scale`.
+
+        Raises:
+            ValueError: if its file is broken, or there is none though it is required.
+        """
+        if denoise_steps not in self._scales:
+            scale = load_scale(self._folder, self.model, denoise_steps)
+            self._scales[denoise_steps] = None if scale is None else scale.to(self.model.device)
+        if required and self._scales[denoise_steps] is None:
+            raise ValueError(
+                f"Checkpoint {self._folder} has no episodes to measure doubt with; leave doubt_limit and doubt_penalty "
+                f"out, or put an episode store at {self._folder / CONTEXTS}."
+            )
+        return self._scales[denoise_steps]
 
     def check_memory(self, memory: Memory, origin: str, rows: int) -> None:
         """Check the memory in a state before an environment goes on from it.

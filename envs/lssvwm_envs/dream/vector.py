@@ -15,7 +15,8 @@ from torch import Tensor
 
 from lssvwm_envs.checks import check_actions
 from lssvwm_envs.dream.checks import check_options
-from lssvwm_envs.dream.dreams import DreamConfig, Dreams, End
+from lssvwm_envs.dream.config import DreamConfig, End
+from lssvwm_envs.dream.dreams import Dreams
 from lssvwm_envs.dream.env import DreamEnv
 from lssvwm_envs.dream.picture import check_render, draw
 from lssvwm_envs.dream.state import DreamState
@@ -57,6 +58,8 @@ class DreamVectorEnv(VectorEnv):
         start: str | float = "first",
         contexts: str | None = None,
         end: End = "threshold",
+        doubt_limit: float | None = None,
+        doubt_penalty: float = 0.0,
         compiled: bool | None = None,
     ):
         if not isinstance(num_envs, (int, np.integer)) or num_envs < 1:
@@ -72,6 +75,8 @@ class DreamVectorEnv(VectorEnv):
             start,
             contexts,
             end,
+            doubt_limit,
+            doubt_penalty,
             compiled,
         )
         self._dreams = Dreams(config, num_envs)
@@ -156,7 +161,8 @@ class DreamVectorEnv(VectorEnv):
         """What `DreamEnv.render` shows, for every row; None without a render mode."""
         if self.render_mode is None:
             return None
-        return tuple(draw(self.model, self._dreams.frames, self._dreams.memory if self.render_memory else None))
+        memory = self._dreams.memory if self.render_memory else None
+        return tuple(draw(self.model, self._dreams.frames, memory, self._dreams.doubted()))
 
     def get_state(self, row: int) -> DreamState:
         """Where a row is, as `DreamEnv.get_state`; single and vector environments take each other's states.

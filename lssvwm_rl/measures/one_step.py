@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from lssvwm_rl.data.clips import clip_batch
+from lssvwm_rl.data.likeness import shares_off
 from lssvwm_rl.data.store import Episode
 from lssvwm_rl.data.visits import Visits
 from lssvwm_rl.model.engine import Engine, engine_of
 from lssvwm_rl.model.predict import observe_batch
 from lssvwm_rl.model.world_model import WorldModel
 
-OFF = 32  # of 255, in any channel: the pixel shows something else
 WRONG_ABOVE = 0.05  # share of pixels that are off: the frame shows another view
 GROUPS = (0, 1, 5, 20)  # fewest visits of each group; up to the next one
 
@@ -27,7 +27,7 @@ class OneStep:
     visits: np.ndarray
     """(N,) int64, how often the data had the view and the action."""
     off: np.ndarray
-    """(N,) float64, share of the dreamt frame's pixels that are off by more than `OFF` in some channel."""
+    """(N,) float64, share of the dreamt frame's pixels that are off by more than `likeness.OFF`."""
     reward_error: np.ndarray
     """(N,) float64, dreamt less real."""
     end_error: np.ndarray
@@ -87,10 +87,9 @@ def one_step(
     actions = np.stack([episode.actions[t] for episode, t in chosen])
     paid = np.array([episode.rewards[t] for episode, t in chosen], np.float64)
     ended = np.array([episode.terminated and t == len(episode) - 1 for episode, t in chosen])
-    differences = np.abs(frames.astype(np.int16) - real).max(axis=-1)
     return OneStep(
         visits=visits.of(before, actions),
-        off=(differences > OFF).mean(axis=(1, 2)),
+        off=shares_off(frames, real),
         reward_error=rewards - paid,
         end_error=ends - ended,
         place=place,

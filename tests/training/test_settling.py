@@ -11,7 +11,8 @@ import torch
 
 from lssvwm_rl.data.clips import clip_batch
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
-from lssvwm_rl.model.predict import observe_batch
+from lssvwm_rl.model.engine import make_engine
+from lssvwm_rl.model.predict import observe_batch, observe_episodes
 from lssvwm_rl.training import settling
 from lssvwm_rl.training.fit import fit_fixed
 from lssvwm_rl.training.settling import settle_heads
@@ -76,6 +77,22 @@ def test_new_heads_have_to_be_as_good_as_the_old_ones(store, monkeypatch):
     monkeypatch.undo()
     settle_heads(model, store, list(range(120)), seed=1, held_out=list(range(60, 120)))
     assert any(not torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_heads_learn_to_read_dreams_as_long_as_they_are_right(store, monkeypatch):
+    """An untrained model's dreams are never right, so it learns from them only if all are taken for right."""
+    episodes = [episode(kind, 2_000 + k) for kind in (NEVER, ALWAYS) for k in range(20)]
+    errors = {}
+    for wrong_above in (-1.0, 1.0):
+        monkeypatch.setattr(settling, "WRONG_ABOVE", wrong_above)
+        model = small_model(reservoir=RESERVOIR)
+        fit_fixed(model, store, range(len(store)))
+        settle_heads(model, store, list(range(len(store))), seed=0)
+        memory = observe_episodes(model, [each.cut(0, 3) for each in episodes])
+        actions, noise = torch.full((40,), 2), [torch.Generator().manual_seed(i) for i in range(40)]
+        reward = make_engine(model).imagine(memory, actions, noise).reward
+        errors[wrong_above] = (reward - torch.tensor([0.0] * 20 + [1.0] * 20)).abs().mean().item()
+    assert errors[1.0] < 0.6 * errors[-1.0], errors
 
 
 def test_nothing_but_heads_changes_and_the_same_seed_settles_alike(store):

@@ -12,7 +12,13 @@ from lssvwm_rl.files import write_text
 FOLDER = "phases"
 
 
-def claim(out: Path, settings: Mapping[str, Any], what: str, may_change: Collection[str] = ()) -> None:
+def claim(
+    out: Path,
+    settings: Mapping[str, Any],
+    what: str,
+    may_change: Collection[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> None:
     """Make the folder of some work, or check that it is a folder of the same work.
 
     Args:
@@ -20,6 +26,7 @@ def claim(out: Path, settings: Mapping[str, Any], what: str, may_change: Collect
         settings: JSON values.
         what: name of the work, for the error.
         may_change: settings that the same work may go on with when they have changed.
+        defaults: of settings that a folder of an older version does not name.
 
     Raises:
         ValueError: if `out` holds other things, or the same work with other settings.
@@ -27,7 +34,8 @@ def claim(out: Path, settings: Mapping[str, Any], what: str, may_change: Collect
     path = out / "config.json"
     text = json.dumps(dict(settings), indent=2)
     if path.is_file():
-        found, ours = _read(path, what), json.loads(text)
+        found = {**flat_settings(json.loads(json.dumps(dict(defaults or {})))), **flat_settings(_read(path, what))}
+        ours = flat_settings(json.loads(text))
         changed = [n for n in {**ours, **found} if n not in may_change and ours.get(n) != found.get(n)]
         if changed:
             name = changed[0]
@@ -55,6 +63,14 @@ def run_phase(out: Path, name: str, run: Callable[[], dict[str, Any]]) -> dict[s
         found = run()
         write_text(out / FOLDER / f"{name}.json", json.dumps(found, indent=2) + "\n")
     return found
+
+
+def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings in nested dicts as one dict, whose names have dots between the levels."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= flat_settings(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
 
 
 def _read(path: Path, what: str) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class DreamTrainConfig(PPOConfig):
     """Widths of the policy's and of the value function's layers."""
     context_length: int = 1
     """Real frames observed before each dream: 1 starts dreams where real episodes start."""
-    start: str | float = "first"
+    start: float | str = "first"
     """Where in real episodes dreams begin: first, anywhere, or the share that begins anywhere."""
     contexts: str | None = None
     """Store of the real episodes; by default the held-out ones that come with the checkpoint."""

@@ -16,6 +16,7 @@ from lssvwm_rl.data.store import EpisodeStore, EpisodeWriter
 from lssvwm_rl.files import check_new, write_text, written_whole
 from lssvwm_rl.model.checkpoint_files import CONTEXTS, DOUBT, ENV_FILE, MODEL_CONFIG, WEIGHTS, resolve_checkpoint
 from lssvwm_rl.model.config import TRAINING_FIELDS
+from lssvwm_rl.phases import flat_settings
 
 CONFIG_FILE = "config.yaml"
 CURVE_FILE = "learning_curve.csv"
@@ -63,8 +64,10 @@ def prepare(
     path = out / CONFIG_FILE
     if path.is_file():
         try:
-            found = {MOVED.get(name, name): value for name, value in _flat(yaml.safe_load(path.read_text())).items()}
-            differing = _differences({**_flat(_plain(defaults or {})), **found}, config)
+            found = {
+                MOVED.get(name, name): value for name, value in flat_settings(yaml.safe_load(path.read_text())).items()
+            }
+            differing = _differences({**flat_settings(_plain(defaults or {})), **found}, config)
         except (yaml.YAMLError, AttributeError, TypeError) as error:
             raise ValueError(f"{path} is broken ({error}); choose another --out.") from error
         if differing:
@@ -170,16 +173,9 @@ def steps_of_data(checkpoint: str | Path) -> int:
 
 
 def _differences(found: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    ours, theirs = _flat(_plain(config)), found
+    ours, theirs = flat_settings(_plain(config)), found
     names = [n for n in {**ours, **theirs} if n.split(".")[-1] not in RESUMABLE]
     return [(n, ours.get(n), theirs.get(n)) for n in names if ours.get(n) != theirs.get(n)]
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
 
 
 def _plain(value: Any) -> Any:

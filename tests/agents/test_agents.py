@@ -104,7 +104,15 @@ def test_real_and_dreamt_rows_train_together_and_are_told_apart(checkpoint):
 
 
 def test_every_setting_of_ppo_in_the_dream_is_an_option(checkpoint, tmp_path, capsys):
-    settings = {**TINY, "learning_rate": 0.01, "hidden": 8, "context_length": 2, "horizon": 4, "denoise_steps": 1}
+    settings = {
+        **TINY,
+        "learning_rate": 0.01,
+        "start": 0.5,
+        "hidden": 8,
+        "context_length": 2,
+        "horizon": 4,
+        "denoise_steps": 1,
+    }
     words = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     main(["agent", "train", "--checkpoint", checkpoint, "--out", str(tmp_path / "agent"), *words])
     assert load_policy(tmp_path / "agent").policy.net_arch == [8]

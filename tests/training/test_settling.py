@@ -32,6 +32,12 @@ def episode(kind: int, k: int) -> Episode:
     return Episode(frames, np.array([0, 1, 2]), np.array([0, 0, float(paid)], np.float32), True, False)
 
 
+@pytest.fixture(autouse=True)
+def fewer_updates(monkeypatch):
+    monkeypatch.setattr(settling, "UPDATES", 300)
+    monkeypatch.setattr(settling, "HALF", 150)
+
+
 @pytest.fixture
 def store(tmp_path) -> EpisodeStore:
     with EpisodeWriter(tmp_path / "store", StoreHeader((16, 16, 3), DISCRETE)) as writer:
@@ -71,10 +77,10 @@ def test_new_heads_have_to_be_as_good_as_the_old_ones(store, monkeypatch):
     fit_fixed(model, store, range(len(store)))
     settle_heads(model, store, list(range(60)), seed=0)
     before = copy.deepcopy(model.state_dict())
-    monkeypatch.setattr(settling, "UPDATES", 1)
-    settle_heads(model, store, list(range(60)), seed=1, held_out=list(range(60, 120)))
+    with monkeypatch.context() as patch:
+        patch.setattr(settling, "UPDATES", 1)
+        settle_heads(model, store, list(range(60)), seed=1, held_out=list(range(60, 120)))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    monkeypatch.undo()
     settle_heads(model, store, list(range(120)), seed=1, held_out=list(range(60, 120)))
     assert any(not torch.equal(before[name], value) for name, value in model.state_dict().items())
 

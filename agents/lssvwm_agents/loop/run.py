@@ -70,7 +70,7 @@ def loop(
     _check(place)
     tune_process()
     settings = {"env": env_id, "checkpoint": checkpoint, "data": None if data is None else str(data)}
-    claim(out, {**settings, **dataclasses.asdict(config)}, "loop", MAY_CHANGE)
+    claim(out, {**settings, **dataclasses.asdict(config)}, "loop", MAY_CHANGE, dataclasses.asdict(LoopConfig()))
     if config.explore_episodes:
         _phase(place, "explore", partial(phases.explore, place))
     random = _phase(place, "random", partial(phases.play_randomly, place))

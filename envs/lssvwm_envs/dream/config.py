@@ -39,7 +39,7 @@ class DreamConfig:
     "compiled", which it is on CUDA, needs a minute or more for the first step."""
     observation: Observation = "image"
     """What agents see: image, memory or both."""
-    start: str | float = "first"
+    start: float | str = "first"
     """"first": after the first `context_length` frames of a real episode; "anywhere": after any number of them from
     there on, all of which were observed; a number is the share of dreams that begin anywhere."""
     contexts: str | None = None

@@ -67,7 +67,7 @@ class DreamEnv(gym.Env):
         observation: Observation = "image",
         render_mode: str | None = None,
         render_memory: bool = False,
-        start: str | float = "first",
+        start: float | str = "first",
         contexts: str | None = None,
         end: End = "threshold",
         doubt_limit: float | None = None,

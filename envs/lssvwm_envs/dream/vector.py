@@ -55,7 +55,7 @@ class DreamVectorEnv(VectorEnv):
         render_mode: str | None = None,
         render_memory: bool = False,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
-        start: str | float = "first",
+        start: float | str = "first",
         contexts: str | None = None,
         end: End = "threshold",
         doubt_limit: float | None = None,

@@ -62,6 +62,12 @@ def test_it_goes_round_and_goes_on_where_it_was_interrupted(tmp_path, monkeypatc
     assert load_policy(out / "agent").checkpoint == str(out / f"round-{best.round}" / "world")
     with pytest.raises(ValueError, match="holds a loop with updates 1, not 7; repeat its command"):
         loop(ENV_ID, out, replace(SMALL, updates=7))
+    with pytest.raises(ValueError, match="with dreams.horizon 6, not 7"):
+        loop(ENV_ID, out, replace(SMALL, dreams=replace(DREAMS, horizon=7)))
+    settings = json.loads((out / "config.json").read_text())
+    del settings["dreams"]["doubt_penalty"]  # as a version wrote it that did not know of it
+    (out / "config.json").write_text(json.dumps(settings))
+    assert loop(ENV_ID, out, SMALL, say=said.append) == pieces
 
 
 @pytest.mark.slow

@@ -65,8 +65,8 @@ def test_what_can_be_known_is_known_and_chance_is_not_learnt_by_heart(store, mon
     for kind, least, most in ((NEVER, -0.1, 0.2), (ALWAYS, 0.8, 1.1)):
         reward, terminated = predicted(model, kind)
         assert least < reward[:, -1].min() and reward[:, -1].max() < most
-        assert reward[:, :-1].abs().max() < 0.1
-        assert terminated[:, -1].min() > 0.9 and terminated[:, :-1].max() < 0.1
+        assert reward[:, :-1].abs().max() < 0.2
+        assert terminated[:, -1].min() > 0.5 > terminated[:, :-1].max()
     unsure = {drop: predicted(settled(drop), BY_CHANCE)[0][:, -1] for drop in (0.0, 0.5)}
     assert unsure[0.5].std() < 0.8 * unsure[0.0].std()
 

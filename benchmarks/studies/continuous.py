@@ -56,6 +56,10 @@ class Args:
     """The sizes of this file, or the preset's as they are."""
     rarity_power: float = 0.0
     """Of the objective: how much more rare colours weigh in the frame losses."""
+    reward_weight: float = 0.05
+    """Of the objective: a reward that is another one at every step outweighs the frames by far."""
+    tau_floor: float = 0.5
+    """Of the objective: how nearly clean frames weigh."""
     updates: int = 1000
     batch: int = 16
     span: int = 12
@@ -115,7 +119,10 @@ def trained(args: Args) -> Path:
         seed=args.seed, device="cpu", preview_every=0,
     )  # fmt: skip
     model = model_config("tiny", store.header, **(SIZES if small else {}))
-    objective = ObjectiveConfig(rarity_power=args.rarity_power, recall_weight=0.0 if small else 4.0)
+    objective = ObjectiveConfig(
+        rarity_power=args.rarity_power, reward_weight=args.reward_weight, tau_floor=args.tau_floor,
+        recall_weight=0.0 if small else 4.0,
+    )  # fmt: skip
     run = train(store, args.out / "world-model", model, objective, config)
     draw_dreams(store, run, args.out / "dream.png")
     return run

@@ -60,9 +60,9 @@ class Args:
     """Of the objective: a reward that is another one at every step outweighs the frames by far."""
     tau_floor: float = 0.5
     """Of the objective: how nearly clean frames weigh."""
-    updates: int = 1000
-    batch: int = 16
-    span: int = 12
+    updates: int = 6000
+    batch: int = 8
+    span: int = 8
     """Frames per clip; a frame shows nearly all there is to know, so clips may be short."""
     test_episodes: int = 100
     contenders: tuple[str, ...] = ("random", "shooting", "cem", "icem", "mppi", "dream-first", "dream-anywhere")

@@ -69,13 +69,13 @@ class Args:
     """Names of planners, random, and dream-first and dream-anywhere, which is PPO trained in the dream."""
     horizon: int = 2
     """Steps that planners look ahead."""
-    samples: int = 16
+    samples: int = 32
     """Sequences that planners try in a round, a quarter of which are elites."""
     rounds: int = 2
     """Of planners; random shooting tries all in one."""
     engine: str = "auto"
     """What runs the planners' dreams, see `make_engine`."""
-    ppo_steps: int = 50_000
+    ppo_steps: int = 100_000
     """Dreamt steps of PPO."""
     denoise_steps: int = 1
     """Network passes per dreamt frame."""

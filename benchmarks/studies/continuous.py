@@ -56,22 +56,26 @@ class Args:
     """The sizes of this file, or the preset's as they are."""
     rarity_power: float = 0.0
     """Of the objective: how much more rare colours weigh in the frame losses."""
-    updates: int = 1000
-    batch: int = 16
-    span: int = 12
+    reward_weight: float = 0.05
+    """Of the objective: a reward that is another one at every step outweighs the frames by far."""
+    tau_floor: float = 0.5
+    """Of the objective: how nearly clean frames weigh."""
+    updates: int = 6000
+    batch: int = 8
+    span: int = 8
     """Frames per clip; a frame shows nearly all there is to know, so clips may be short."""
     test_episodes: int = 100
     contenders: tuple[str, ...] = ("random", "shooting", "cem", "icem", "mppi", "dream-first", "dream-anywhere")
     """Names of planners, random, and dream-first and dream-anywhere, which is PPO trained in the dream."""
     horizon: int = 2
     """Steps that planners look ahead."""
-    samples: int = 16
+    samples: int = 32
     """Sequences that planners try in a round, a quarter of which are elites."""
     rounds: int = 2
     """Of planners; random shooting tries all in one."""
     engine: str = "auto"
     """What runs the planners' dreams, see `make_engine`."""
-    ppo_steps: int = 50_000
+    ppo_steps: int = 100_000
     """Dreamt steps of PPO."""
     denoise_steps: int = 1
     """Network passes per dreamt frame."""
@@ -115,7 +119,10 @@ def trained(args: Args) -> Path:
         seed=args.seed, device="cpu", preview_every=0,
     )  # fmt: skip
     model = model_config("tiny", store.header, **(SIZES if small else {}))
-    objective = ObjectiveConfig(rarity_power=args.rarity_power, recall_weight=0.0 if small else 4.0)
+    objective = ObjectiveConfig(
+        rarity_power=args.rarity_power, reward_weight=args.reward_weight, tau_floor=args.tau_floor,
+        recall_weight=0.0 if small else 4.0,
+    )  # fmt: skip
     run = train(store, args.out / "world-model", model, objective, config)
     draw_dreams(store, run, args.out / "dream.png")
     return run

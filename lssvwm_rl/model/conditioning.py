@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lssvwm_rl.spaces import space_from_json
 
 OCTAVES = 4
+SAMPLED = 1024  # actions by which the size of a new embedding is measured
 
 
 class NoiseEmbedding(nn.Module):
@@ -51,9 +52,7 @@ class ActionEmbedding(nn.Module):
             inside = torch.tensor(bounded)
             self.register_buffer("centre", torch.where(inside, (low + high) / 2, 0.0), persistent=False)
             self.register_buffer("half_range", torch.where(inside, (high - low) / 2, 1.0), persistent=False)
-            self.embed: nn.Module = nn.Linear(len(low), width)
-            if not linear:
-                self.embed = nn.Sequential(self.embed, nn.SiLU(), nn.Linear(width, width))
+            self.embed: nn.Module = nn.Linear(len(low), width) if linear else _embed_numbers(len(low), width)
         else:
             sizes, starts = (
                 (space.nvec.tolist(), space.start.tolist())
@@ -81,6 +80,21 @@ class ActionEmbedding(nn.Module):
             valid = torch.where(none[..., None], -self.firsts + 0 * components, components) + self.firsts
             embedded = self.embed(valid).sum(dim=-2)
         return torch.where(none[..., None], self.null, embedded)
+
+
+@torch.no_grad()
+def _embed_numbers(size: int, width: int) -> nn.Sequential:
+    """An MLP of `size` numbers in [-1, 1] that tells actions as far apart as a table of Discrete actions does.
+
+    The entries of such a table have unit variance. PyTorch's default gives what an MLP makes of uniform numbers a
+    hundredth of it, and beside the noise level's the action is not heard.
+    """
+    enter, leave = nn.Linear(size, width), nn.Linear(width, width)
+    mlp = nn.Sequential(enter, nn.SiLU(), leave)
+    nn.init.normal_(enter.weight, std=math.sqrt(3 / size))  # numbers that are uniform in [-1, 1] vary by 1 / 3
+    leave.weight /= mlp(2 * torch.rand(SAMPLED, size) - 1).var(dim=0).mean().sqrt()
+    nn.init.zeros_(leave.bias)
+    return mlp
 
 
 class VectorEmbedding(nn.Module):

@@ -18,19 +18,20 @@ class FrameErrors:
     Args:
         clip: whose frames they are; padding has no part in how rare a colour is.
         power: of the rarity, see `noise.rarity_weight`.
+        floor: of the noise levels that errors are divided by, see `noise.velocity_loss`.
     """
 
-    def __init__(self, clip: Clip, power: float):
-        self._clip, self._power = clip, power
+    def __init__(self, clip: Clip, power: float, floor: float):
+        self._clip, self._power, self._floor = clip, power, floor
         self._kernels = native_kernels(clip.model.config.backbone.backend, clip.x, clip.batch.frames)
 
     def velocity_loss(self, predicted: Tensor, target: Tensor, tau: Tensor) -> Tensor:
         """(B, T), see `noise.velocity_loss`, from patches (B, T, h, w, pixels * C) and their targets."""
         # Only the clip's own patches are known to be its frames.
         if self._kernels is None or target is not self._clip.x or not self._fit(predicted):
-            return velocity_loss(predicted, target, tau, self._weight)
+            return velocity_loss(predicted, target, tau, self._weight, self._floor)
         error = pixel_error(self._kernels, predicted.flatten(0, 1), self._shown, self._roots)
-        return over_tau(error.view(tau.shape), tau)
+        return over_tau(error.view(tau.shape), tau, self._floor)
 
     def masked(self, rows: Tensor, steps: Tensor, visible: Tensor) -> Tensor:
         """Patches (M, h, w, pixels * C) of some frames, of which something is hidden.

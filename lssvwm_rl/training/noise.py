@@ -18,7 +18,6 @@ from lssvwm_rl.model.recollection import Recollected, Written
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.native.pixels import Shown, cut_patches
 
-TAU_FLOOR = 0.05
 MAX_RARITY = 30.0
 
 
@@ -95,23 +94,24 @@ def draw_noise(model: WorldModel, shape: Sequence[int], generator: torch.Generat
     return noise, at_least_fp32(model.patch_in(noise))
 
 
-def velocity_loss(predicted: Tensor, x: Tensor, tau: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean squared velocity error per frame, |x_hat - x|^2 / max(tau, 0.05)^2.
+def velocity_loss(predicted: Tensor, x: Tensor, tau: Tensor, weight: Tensor, floor: float) -> Tensor:
+    """Weighted mean squared velocity error per frame, |x_hat - x|^2 / max(tau, floor)^2.
 
     Args:
         predicted, x: (B, T, h, w, pixels * C).
         tau: (B, T).
         weight: (B, T, h, w, pixels).
+        floor: of the noise levels that errors are divided by, see `ObjectiveConfig.tau_floor`.
 
     Returns:
         (B, T).
     """
-    return over_tau(weighted_error(predicted, x, weight), tau)
+    return over_tau(weighted_error(predicted, x, weight), tau, floor)
 
 
-def over_tau(error: Tensor, tau: Tensor) -> Tensor:
+def over_tau(error: Tensor, tau: Tensor, floor: float) -> Tensor:
     """The squared error of velocities that squared errors of frames mean, both as tau, (B, T)."""
-    return error / tau.clamp(min=TAU_FLOOR).square()
+    return error / tau.clamp(min=floor).square()
 
 
 def weighted_error(predicted: Tensor, x: Tensor, weight: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lssvwm_rl.model.flow import FINEST, add_noise, euler_sample, steps_index
 from lssvwm_rl.model.patches import Patches
-from lssvwm_rl.training.noise import MAX_RARITY, TAU_FLOOR, rarity_weight, sample_tau, velocity_loss
+from lssvwm_rl.training.noise import MAX_RARITY, rarity_weight, sample_tau, velocity_loss
 from lssvwm_rl.training.prefix import prefix_tau
 from lssvwm_rl.training.shortcut import draw_shortcut, shortcut_target
 
@@ -67,10 +67,9 @@ def test_the_loss_is_the_squared_velocity_error():
     velocity = (noisy - predicted) / t
     expected = (velocity - (noise - x)).square().mean(dim=(2, 3, 4))
     ones = torch.ones(2, 3, 1, 2, 4)
-    torch.testing.assert_close(velocity_loss(predicted, x, tau, ones), expected, **EXACT)
-    nearly_clean = velocity_loss(predicted, x, torch.full_like(tau, 1e-6), ones)
-    floored = velocity_loss(predicted, x, torch.full_like(tau, TAU_FLOOR), ones)
-    torch.testing.assert_close(nearly_clean, floored, **EXACT)
+    torch.testing.assert_close(velocity_loss(predicted, x, tau, ones, 0.05), expected, **EXACT)
+    nearly_clean = velocity_loss(predicted, x, torch.full_like(tau, 1e-6), ones, 0.5)
+    torch.testing.assert_close(nearly_clean, (predicted - x).square().mean(dim=(2, 3, 4)) / 0.5**2, **EXACT)
 
 
 def test_shifted_levels_have_the_shifted_median():

@@ -32,7 +32,7 @@ def run(
         before = random_batch(model, [2, 2], 2, seed=3)
         memory, _ = model.observe(model.initial_memory(2), before.frames, before.actions, before.vectors)
         memory = model.initial_memory(2).where(torch.tensor([True, False]), memory)
-    objective = Objective(model, ObjectiveConfig(name=name), recompute)
+    objective = Objective(model, ObjectiveConfig(name=name, tau_floor=0.3), recompute)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         losses, after, _ = objective(batch, memory, torch.Generator().manual_seed(0))
     losses["total"].backward()

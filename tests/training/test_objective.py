@@ -114,6 +114,8 @@ def clip_slice(batch, piece):
 def test_settings_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match="Objective 'both'"):
         ObjectiveConfig(name="both")
+    with pytest.raises(ValueError, match="tau_floor must be above 0"):
+        ObjectiveConfig(tau_floor=0.0)
     with pytest.raises(ValueError, match="Shortcut training needs a clean stream"):
         Objective(small_model(shortcut=True), ObjectiveConfig(name="prefix"))
 

@@ -158,7 +158,7 @@ def test_a_run_of_version_0_1_goes_on(store, tmp_path):
     run = train(store, tmp_path / "run", MODEL, None, dataclasses.replace(CONFIG, steps=3))
     config = yaml.safe_load((run / CONFIG_FILE).read_text())
     asked = config.pop("objective")
-    del asked["noise_shift"]
+    del asked["noise_shift"], asked["tau_floor"]
     config["model"] |= {"readout_size": config["model"].pop("feature_size"), "objective": asked.pop("name"), **asked}
     (run / CONFIG_FILE).write_text(yaml.safe_dump(config))
     state = torch.load(run / "trainer" / "state.pt", weights_only=True)

@@ -19,6 +19,8 @@ from support.cues import cue_episodes
 from support.small_models import BACKBONE, DISCRETE
 
 SIZES = "--model.backbone.width 32 --model.backbone.blocks 1 --model.feature-size 12 --model.head-width 32"
+# Heads that settle on a reservoir remember after three updates.
+SIZES += " --model.reservoir.blocks"
 SETTINGS = "--batch-size 2 --span 8 --log-every 1 --preview-every 0 --measure-every 2 --device cpu"
 
 

@@ -25,7 +25,7 @@ from lssvwm_rl.model.predict import observe_batch, observe_episodes
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.training.rehearsal import Readings, Rehearsal
 
-FRAMES = 65_536  # that are read, of episodes spread over the store
+FRAMES = 32_768  # that are read, of episodes spread over the store
 ROWS = 128  # episodes read side by side
 UPDATES = 800
 HALF = UPDATES // 2  # after which the step size falls to 0

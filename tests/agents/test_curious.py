@@ -44,7 +44,7 @@ def test_without_another_reward_it_is_the_models(checkpoint):
     own = WorldModelDynamics(model).evaluate(memory, actions)
     assert torch.equal(own, WorldModelDynamics(model, reward=lambda step: step.reward).evaluate(memory, actions))
     wrong = WorldModelDynamics(model, reward=lambda step: step.reward[:, None])
-    with pytest.raises(ValueError, match=r"Rewards of shape \(2, 1\) are not \(2,\), one a row"):
+    with pytest.raises(ValueError, match=r"Rewards of shape \(2, 1\) are not \(2,\); give one for every row"):
         wrong.evaluate(memory, actions)
 
 

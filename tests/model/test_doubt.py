@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lssvwm_rl.data.store import EpisodeStore
@@ -59,6 +59,7 @@ def test_one_pass_has_no_doubt():
 rising = st.lists(st.floats(1e-3, 1), min_size=101, max_size=101).map(np.cumsum)
 
 
+@settings(deadline=None)
 @given(rising, st.lists(st.floats(-5, 120), min_size=2, max_size=30))
 def test_quantiles_are_those_of_linear_interpolation(quantiles, doubts):
     doubts = np.array([*doubts, *quantiles, np.inf])
@@ -67,6 +68,7 @@ def test_quantiles_are_those_of_linear_interpolation(quantiles, doubts):
     np.testing.assert_array_equal(found.numpy(), np.interp(doubts, quantiles, LEVELS).astype(np.float32))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 12), min_size=101, max_size=101).map(sorted),
     st.lists(st.floats(-1, 13, width=32), min_size=2, max_size=50).map(sorted),

@@ -46,4 +46,6 @@ class ArmEngine:
         angles = turned(angles, action.numpy())
         reward = torch.from_numpy(-distances(angles, targets))
         frame = torch.from_numpy(draw_arms(angles, targets, self.pixels))
-        return Imagined(frame, None, reward, torch.zeros_like(reward), arm_memory(angles, targets))
+        return Imagined(
+            frame, None, reward, torch.zeros_like(reward), arm_memory(angles, targets), torch.zeros_like(reward)
+        )

@@ -11,8 +11,8 @@ Beside the table, `dream.png` shows held-out episodes and below each the dream f
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -176,7 +176,7 @@ def contender(args: Args, name: str, run: Path) -> dict[str, Any]:
             seed=args.seed,
         )  # fmt: skip
         train_in_dream(str(run), train, folder)
-    around: Callable[[VectorEnv], VectorEnv] = lambda envs: VectorMemoryObservation(envs, str(run))  # noqa: E731
+    around = partial(VectorMemoryObservation, checkpoint=str(run))
     return {"policy": load_policy(folder), "wrap_vector": around, "deterministic": True}
 
 

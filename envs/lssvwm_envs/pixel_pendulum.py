@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 from gymnasium.wrappers import AddRenderObservation, TransformObservation
@@ -18,7 +20,8 @@ def pixel_pendulum(image_size: int = 32) -> gym.Env:
     if image_size < 16:
         raise ValueError(f"Images of {image_size!r} pixels cannot be drawn; use at least 16.")
     env = gym.make("Pendulum-v1", render_mode="rgb_array", max_episode_steps=-1)
-    env.unwrapped.screen_dim = OVERSAMPLED * image_size  # type: ignore[attr-defined]
+    pendulum: Any = env.unwrapped  # whose class the registry does not tell
+    pendulum.screen_dim = OVERSAMPLED * image_size
     space = gym.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
     return TransformObservation(AddRenderObservation(env), _shrunk, space)
 

@@ -116,4 +116,5 @@ def _steps(
         place = np.stack([numbers[there], np.full(there.sum(), t)], axis=1)
         dreamt = (part.cpu().numpy()[there] for part in (step.frame, step.reward, step.terminated))
         found.append((place, *dreamt))
-    return tuple(np.concatenate(part) for part in zip(*found, strict=True))  # type: ignore[return-value]
+    places, frames, rewards, ends = (np.concatenate(part) for part in zip(*found, strict=True))
+    return places, frames, rewards, ends

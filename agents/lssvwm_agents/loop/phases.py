@@ -213,7 +213,7 @@ def _gather(
     with make_image_env(place.env_id) as env:
         spec = None if env.spec is None else env.spec.to_json()
     first = (place.config.seed * 10_000 + block) * WORLDS_APART % len(SPLITS["train"])
-    out, done = place.out / name, 0
+    out = place.out / name
     done = len(EpisodeStore(out)) if (out / "header.json").is_file() else 0
     with progress_bar(name) as bar:
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,18 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
-from torch import Tensor
 
-from lssvwm_agents.policies import TrainingCost, check_reads, data_steps, load_policy, save_policy
+from lssvwm_agents.extractors import Standardised
+from lssvwm_agents.policies import SavedPolicy, TrainingCost, check_reads, data_steps, load_policy, save_policy
+from lssvwm_agents.remembering import standardise
 from lssvwm_envs.dream.config import End
+from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.make import make_image_env
 from lssvwm_envs.sb3 import DreamVecEnv, GymVecEnv, JoinedVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
+from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.files import check_new
-from lssvwm_rl.model.checkpoints import load_world_model
+from lssvwm_rl.model.checkpoints import load_contexts, load_world_model
 from lssvwm_rl.progress import Update
 from lssvwm_rl.training.cpu import tune_process
 
@@ -39,7 +41,7 @@ class PPOConfig:
     """Steps per environment between updates."""
     batch_size: int = 256
     """Minibatch size."""
-    epochs: int = 4
+    epochs: int = 10
     """Passes over each rollout."""
     learning_rate: float = 5e-4
     """Adam's step size."""
@@ -47,8 +49,8 @@ class PPOConfig:
     """Discount per step."""
     gae_lambda: float = 0.95
     """Smoothing of advantages."""
-    entropy: float = 0.01
-    """Weight of the entropy bonus."""
+    entropy: float = 0.03
+    """Weight of the entropy bonus. With 0.01 agents seldom learn to go back for what they need to know."""
     seed: int = 0
     """Seeds the networks, the environments and the actions."""
 
@@ -168,14 +170,20 @@ def train_in_dream(
     if out is not None:
         check_new(out)
     tune_process()
-    weights = None if start is None else _weights(start, checkpoint)
+    saved = None if start is None else _readable(start, checkpoint)
     rows: list[VecEnv] = [_dreams(checkpoint, config, config.num_envs - real_rows)]
     if real_env is not None:
         real = VectorMemoryObservation(_real_envs(real_env, real_rows), checkpoint, "memory", config.device)
         rows.append(GymVecEnv(real, config.seed))
     returns, began = returns or Returns(), time.perf_counter()
     heard = _Hear(returns, rows[0].num_envs, progress, config.total_steps)
-    model = _train("MlpPolicy", JoinedVecEnv(rows), config, heard, weights, net_arch=list(config.hidden))
+    envs = JoinedVecEnv(rows)
+    try:
+        watched = VecMonitor(envs)
+        model = _reader(watched, checkpoint, config) if saved is None else _goes_on(watched, saved, config)
+        model.learn(config.total_steps, heard)
+    finally:
+        envs.close()
     if out is not None:
         data, seconds = data_steps(checkpoint), time.perf_counter() - began
         real_steps = None if data is None else data + returns.real_steps
@@ -203,10 +211,10 @@ def _dreams(checkpoint: str, config: DreamTrainConfig, num_envs: int) -> DreamVe
     )
 
 
-def _weights(start: str | Path, checkpoint: str) -> dict[str, Tensor]:
+def _readable(start: str | Path, checkpoint: str) -> SavedPolicy:
     saved = load_policy(start)
     check_reads(saved, load_world_model(checkpoint), same_model=False)
-    return saved.policy.state_dict()
+    return saved
 
 
 def _real_envs(env_id: str, num_envs: int) -> VectorEnv:
@@ -214,26 +222,22 @@ def _real_envs(env_id: str, num_envs: int) -> VectorEnv:
     return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
-def _train(
-    policy: str,
-    envs: VecEnv,
-    config: PPOConfig,
-    heard: BaseCallback,
-    weights: Mapping[str, Tensor] | None = None,
-    **policy_kwargs: Any,
-) -> PPO:
-    try:
-        model = PPO(
-            policy,
-            VecMonitor(envs),
-            policy_kwargs=policy_kwargs,
-            **config.algorithm_kwargs(),
-        )
-        if weights is not None:
-            model.policy.load_state_dict(weights)
-        return model.learn(config.total_steps, heard)
-    finally:
-        envs.close()
+def _reader(envs: VecEnv, checkpoint: str, config: DreamTrainConfig) -> PPO:
+    """PPO on readouts, standardised as they are in the episodes that dreams begin in."""
+    kwargs = {"features_extractor_class": Standardised, "net_arch": list(config.hidden)}
+    model = PPO("MlpPolicy", envs, policy_kwargs=kwargs, **config.algorithm_kwargs())
+    contexts = load_contexts(checkpoint) if config.contexts is None else EpisodeStore(config.contexts)
+    standardise(model.policy, shared_engine(checkpoint, config.device, config.engine).engine, contexts)
+    return model
+
+
+def _goes_on(envs: VecEnv, saved: SavedPolicy, config: DreamTrainConfig) -> PPO:
+    """PPO with the layers and weights of a policy, whatever layers new ones have."""
+    names = ("net_arch", "activation_fn", "features_extractor_class", "features_extractor_kwargs")
+    kwargs = {name: getattr(saved.policy, name) for name in names}
+    model = PPO("MlpPolicy", envs, policy_kwargs=kwargs, **config.algorithm_kwargs())
+    model.policy.load_state_dict(saved.policy.state_dict())
+    return model
 
 
 class _Hear(BaseCallback):

@@ -9,17 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import PPO
 
 from lssvwm_agents.commands.agent import RENAMED
 from lssvwm_agents.evaluate import evaluate_policy
 from lssvwm_agents.imagination import DreamTrainConfig, Returns, train_in_dream
-from lssvwm_agents.policies import check_reads, load_policy
+from lssvwm_agents.policies import check_reads, load_policy, save_policy
 from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.make import make_image_env
+from lssvwm_envs.sb3 import DreamVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.cli import main
 from lssvwm_rl.data.splits import split_seed
-from lssvwm_rl.model.checkpoints import load_world_model
+from lssvwm_rl.model.checkpoints import load_contexts, load_world_model
+from lssvwm_rl.model.predict import observe_episodes
 from lssvwm_rl.training.run_folder import export
 
 ENV_ID = "MiniGrid-MemoryS7-v0"
@@ -85,6 +88,30 @@ def test_a_policy_belongs_to_one_world_model_and_can_go_on_in_another(checkpoint
     again = train_in_dream(checkpoint, none, start=tmp_path / "agent")
     ours, theirs = again.policy.state_dict(), saved.policy.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_policies_read_standardised_memories_and_keep_the_moments(checkpoint, tmp_path):
+    config = DreamTrainConfig(**{**TINY, "learning_rate": 0.0}, hidden=(16,), horizon=6)
+    train_in_dream(checkpoint, config, tmp_path / "agent")
+    engine, read = shared_engine(checkpoint).engine, []
+    for episode in load_contexts(checkpoint):  # alone, and each prefix anew
+        read += [observe_episodes(engine, [episode.cut(0, t)]).readout() for t in range(1, len(episode.frames) + 1)]
+    mean, deviation = torch.cat(read).double().mean(0), torch.cat(read).double().std(0, correction=0) + 0.01
+    kept = load_policy(tmp_path / "agent").policy.features_extractor
+    torch.testing.assert_close(kept.mean.double(), mean, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(kept.deviation.double(), deviation, atol=1e-4, rtol=1e-3)
+    seen = kept(torch.cat(read))
+    assert seen.mean(0).abs().max() < 0.1 and 0.1 < seen.std(0).median() < 1.1
+
+
+def test_a_policy_with_other_layers_goes_on_as_it_is(checkpoint, tmp_path):
+    config = DreamTrainConfig(**{**TINY, "learning_rate": 0.0}, hidden=(16,), horizon=6)
+    envs = DreamVecEnv(checkpoint, 2, observation="memory", horizon=6)
+    plain = PPO("MlpPolicy", envs, policy_kwargs={"net_arch": [8]})
+    save_policy(plain, tmp_path / "plain", checkpoint)
+    again = train_in_dream(checkpoint, config, start=tmp_path / "plain")
+    ours, theirs = again.policy.state_dict(), plain.policy.state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_real_and_dreamt_rows_train_together_and_are_told_apart(checkpoint):

@@ -47,6 +47,7 @@ def contenders(
     checkpoint: str | None = None,
     search: PlannerConfig | None = None,
     device: str = "cpu",
+    critic: str | None = None,
 ) -> dict[str, tuple[Contender, ...]]:
     """Who plays: "random", "oracle" where there is one, policies by their names, one per seed, and "planner".
 
@@ -59,6 +60,8 @@ def contenders(
         checkpoint: the world model whose memory policies read, if not the one that each was trained with.
         search: which planner, and how it searches; CEM if None.
         device: of the world models.
+        critic: folder of an agent of the planner's world model, whose value function judges what comes after its
+            horizon.
 
     Raises:
         FileNotFoundError: if there is no such policy or checkpoint.
@@ -83,7 +86,8 @@ def contenders(
     for name, folder, each in saved:
         found[name] = (*found.get(name, ()), _saved(each, folder, checkpoint, env, device))
     if planner is not None:
-        policy = planner_policy(_fitting_model(planner, env, device), search, seed)
+        judge = None if critic is None else load_policy(critic, device)
+        policy = planner_policy(_fitting_model(planner, env, device), search, seed, critic=judge)
         found[PLANNER] = (Contender(policy, source=planner, cost=TrainingCost(data_steps(planner))),)
     return found
 

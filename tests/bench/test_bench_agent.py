@@ -103,6 +103,14 @@ def test_who_knows_all_collects_more_than_who_knows_nothing():
     assert (oracle.lengths == 250).all()
 
 
+def test_a_planner_is_told_by_an_agent_what_comes_after_its_horizon(maze_checkpoint, policy):
+    plan = only(contenders(make(), planner=maze_checkpoint, critic=policy), "planner").policy
+    memory = plan.model.initial_memory(2)
+    values = plan.dynamics.terminal_value(memory)
+    assert torch.equal(values, load_policy(policy).policy.predict_values(memory.readout())[:, 0])
+    assert only(contenders(make(), planner=maze_checkpoint), "planner").policy.dynamics.terminal_value is None
+
+
 def test_the_replay_is_the_first_episode():
     oracle = only(contenders(make()), "oracle").policy
     result = evaluate_policy(oracle, lambda: make(max_steps=60), 3, num_envs=2, seed=4)
@@ -252,6 +260,8 @@ BAD = [
     (["--planner", "{tmp}/none"], "no checkpoint"),
     (["--planner", "{maze}", "--cem.elites", "99"], "99 elites cannot be taken from 64 samples"),
     (["--planner", "{maze}", "--search", "icem", "--cem.horizon", "3"], "cem do nothing with --search icem"),
+    (["--critic", "{policy}"], "does nothing without --planner CHECKPOINT"),
+    (["--planner", "{narrow}", "--critic", "{policy}", *SHORT], "use the world model it was trained with"),
     (["--planner", "{maze}", "--search", "astar"], "no search 'astar'; use one of cem, icem, mppi, shooting"),
     (["--search", "mppi"], "mppi do nothing without --planner CHECKPOINT"),
     (["--shooting.samples", "3"], "shooting do nothing without --planner CHECKPOINT"),

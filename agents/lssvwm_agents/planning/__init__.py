@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from lssvwm_agents.planning.cem import CEM, CEMConfig, CEMPlan
+from lssvwm_agents.planning.critic import critic_value
 from lssvwm_agents.planning.curious import curious_policy
 from lssvwm_agents.planning.dynamics import Dynamics, WorldModelDynamics, engine_of
 from lssvwm_agents.planning.icem import ICEM, ICEMConfig, ICEMPlan
@@ -15,6 +16,7 @@ from lssvwm_agents.planning.mpc import PlannerPolicy, PlannerState
 from lssvwm_agents.planning.mppi import MPPI, MPPIConfig, MPPIPlan
 from lssvwm_agents.planning.planner import Plan, Planner
 from lssvwm_agents.planning.shooting import RandomShooting, ShootingConfig
+from lssvwm_agents.policies import SavedPolicy
 from lssvwm_rl.model.engine import Engine
 from lssvwm_rl.model.outputs import Imagined
 from lssvwm_rl.model.world_model import WorldModel
@@ -39,6 +41,7 @@ __all__ = [
     "RandomShooting",
     "ShootingConfig",
     "WorldModelDynamics",
+    "critic_value",
     "curious_policy",
     "planner_policy",
 ]
@@ -58,6 +61,7 @@ def planner_policy(
     config: PlannerConfig | None = None,
     seed: int = 0,
     reward: Callable[[Imagined], Tensor] | None = None,
+    critic: SavedPolicy | None = None,
 ) -> PlannerPolicy[Any]:
     """A planner over the returns that the world model itself predicts, or over those of another reward.
 
@@ -66,9 +70,11 @@ def planner_policy(
         config: which planner, and how it searches; `CEMConfig()` if None.
         seed: of the planner's and the dynamics' random numbers.
         reward: what one dreamt step earns, (M,), for example `goals.pixel_goal(frame)`; the model's own if None.
+        critic: agent that was trained with this model; its value function judges what comes after the horizon.
 
     Raises:
-        ValueError: if no planner has such a config, or the planner no distribution over the model's actions.
+        ValueError: if no planner has such a config, the planner no distribution over the model's actions, or the
+            critic was trained with another model.
     """
     config = CEMConfig() if config is None else config
     planners: dict[type[PlannerConfig], Any] = dict(PLANNERS.values())
@@ -76,5 +82,6 @@ def planner_policy(
         names = ", ".join(each.__name__ for each in planners)
         raise ValueError(f"{config!r} is no planner's config; give one of {names}.")
     engine = engine_of(model)
-    dynamics = WorldModelDynamics(engine, seed=seed, reward=reward)
+    value = None if critic is None else critic_value(critic, engine.model)
+    dynamics = WorldModelDynamics(engine, seed=seed, terminal_value=value, reward=reward)
     return PlannerPolicy(engine, planners[type(config)](config, dynamics.action_space), dynamics, seed)

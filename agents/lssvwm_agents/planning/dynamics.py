@@ -43,12 +43,7 @@ class WorldModelDynamics:
     rounding of sums, a row does not depend on its neighbours, and the next real step draws new noise. Therefore
     candidates that begin with the same actions have the same future so far, which is unrolled once.
 
-    What comes after the last step can be told by a critic, for example that of a saved policy (`load_policy`), which
-    reads what agents in the dream read:
-
-        saved = load_policy("runs/agent")
-        check_reads(saved, model)
-        WorldModelDynamics(model, terminal_value=lambda memory: saved.policy.predict_values(memory.readout())[:, 0])
+    What comes after the last step can be told by a critic, for example that of a saved policy, see `critic_value`.
     """
 
     def __init__(

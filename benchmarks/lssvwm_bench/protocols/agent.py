@@ -46,6 +46,8 @@ class AgentBench:
     of the same agent. A policy that reads the memory of a world model has it beside the environment."""
     planner: str | None = None
     """Folder, packaged name or hub id of a world model; also play by searching in it."""
+    critic: str | None = None
+    """Folder of an agent of the planner's world model, whose value function judges what comes after the horizon."""
     checkpoint: str | None = None
     """World model whose memory policies read instead of the one they were trained with, for example after moving it."""
     deterministic: bool = False
@@ -79,7 +81,9 @@ class AgentBench:
         """
         search, make = self.chosen_search(), partial(make_image_env, self.env, **self._env_kwargs())
         with make() as env:
-            playing = contenders(env, self.seed, self.policy, self.planner, self.checkpoint, search, self.device)
+            playing = contenders(
+                env, self.seed, self.policy, self.planner, self.checkpoint, search, self.device, self.critic
+            )
             can_render = "rgb_array" in env.metadata.get("render_modes", ())
         if ORACLE not in playing:
             say(f"{self.env} is neither a native maze nor MiniGrid-Memory: the oracle is left out.")
@@ -126,6 +130,10 @@ class AgentBench:
             raise ValueError(
                 f"Settings of the search {min(chosen, default=self.search)} do nothing without --planner CHECKPOINT, "
                 "the world model to search in."
+            )
+        if self.planner is None and self.critic is not None:
+            raise ValueError(
+                f"The critic {self.critic} does nothing without --planner CHECKPOINT, the world model to search in."
             )
         if others := chosen - {self.search}:
             raise ValueError(f"Settings of {min(others)} do nothing with --search {self.search}; leave them out.")

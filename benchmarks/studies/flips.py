@@ -3,7 +3,8 @@
 python benchmarks/studies/flips.py --data STORE --still-action 6 [--checkpoint minigrid-memory] [--moments 600]
 
 Dreams begin at random moments of real episodes, follow the real actions for `--lead` steps and then repeat an action
-that changes nothing. A moment counts as guessed if the led frames depend on the noise, in dreams of 4 passes and temperature 1.
+that changes nothing. A moment counts as guessed if the led frames depend on the noise, in dreams of 4 passes and
+temperature 1.
 """
 
 from __future__ import annotations

@@ -47,6 +47,10 @@ BAD = [
     (["agent", "train", "--checkpoint", "{tmp}/none", "--out", "{tmp}/agent"], "no checkpoint"),
     (["agent", "train", "--checkpoint", "{checkpoint}", "--out", "{tmp}/agent", "--num-envs", "0"], "at least 1"),
     (["agent", "train", "--checkpoint", "{checkpoint}", "--out", "{checkpoint}"], "exists already"),
+    (
+        ["agent", "train", "--checkpoint", "{checkpoint}", "--out", "{tmp}/agent", "--temperature", "-1"],
+        "A temperature of -1.0",
+    ),
     (["quickstart", "--checkpoint", "{tmp}/none", "--out", "{tmp}/q"], "no checkpoint"),
 ]
 

@@ -103,6 +103,8 @@ class DreamTrainConfig(PPOConfig):
     """Doubt in (0, 1] at which a dream is cut, for example 0.99; by default none is."""
     doubt_penalty: float = 0.0
     """Times the doubt in [0, 1] of each frame, it is subtracted from the reward."""
+    temperature: float = 1.0
+    """Times the noise of dreamt frames; with 0, a memory and an action always lead to the same frame."""
     real_share: float = 0.0
     """Share of the rows that are real environments instead of dreams, with the world model beside them."""
 
@@ -208,6 +210,7 @@ def _dreams(checkpoint: str, config: DreamTrainConfig, num_envs: int) -> DreamVe
         engine=config.engine,
         doubt_limit=config.doubt_limit,
         doubt_penalty=config.doubt_penalty,
+        temperature=config.temperature,
     )
 
 

@@ -69,6 +69,7 @@ def roll_out(
     denoise_steps: int = 4,
     vectors: Tensor | None = None,
     real: Tensor | None = None,
+    temperature: float = 1.0,
 ) -> np.ndarray:
     """Frames that follow a memory.
 
@@ -80,6 +81,7 @@ def roll_out(
         vectors: (B, F, V) of the frames that are predicted; the model predicts them itself if None.
         real: (B, F, H, W, C) uint8, with which the memory goes on (teacher-forced; a model that has vectors needs them
             then); it goes on with the predictions if None (free-running).
+        temperature: times the noise.
 
     Returns:
         (B, F, H, W, C) uint8.
@@ -90,13 +92,13 @@ def roll_out(
         raise ValueError(f"The model has vectors of {vector_size} numbers; give the frames' vectors.")
     predicted = np.empty((B, F, *engine.model.config.frame_shape), np.uint8)
     for t in range(F):
-        action = actions[:, t].to(device)
+        action, noise = actions[:, t].to(device), engine.draw(generators) * temperature
         vector = None if vectors is None else vectors[:, t].to(device)
         if real is None:
-            step = engine.imagine(memory, action, generators, denoise_steps, vector)
+            step = engine.imagine(memory, action, noise, denoise_steps, vector)
             frame, memory = step.frame, step.memory
         else:
-            frame = engine.denoise(memory, action, generators, denoise_steps, vector)
+            frame = engine.denoise(memory, action, noise, denoise_steps, vector)
             seen, given = real[:, t : t + 1].to(device), None if vector is None else vector[:, None]
             memory, _ = engine.observe(memory, seen, action[:, None], given)
         predicted[:, t] = frame.cpu().numpy()

@@ -139,6 +139,7 @@ def test_every_setting_of_ppo_in_the_dream_is_an_option(checkpoint, tmp_path, ca
         "context_length": 2,
         "horizon": 4,
         "denoise_steps": 1,
+        "temperature": 0.5,
     }
     words = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     main(["agent", "train", "--checkpoint", checkpoint, "--out", str(tmp_path / "agent"), *words])

@@ -53,6 +53,10 @@ SETTINGS = [
     ({"denoise_steps": 0}, "denoise_steps must be .* at least 1, got 1, 256 and 0"),
     ({"denoise_steps": 1.5}, "got 1, 256 and 1.5"),
     ({"context_length": -1}, "context_length.* at least 1, got -1, 256 and 4"),
+    *(
+        ({"temperature": temperature}, f"A temperature of {temperature!r} is no number of at least 0; use 1")
+        for temperature in (-0.1, float("nan"), float("inf"), "1", None, True)
+    ),
     ({"engine": "fast"}, "'fast'.*auto.*torch.*compiled.*native"),
     ({"compiled": True}, 'compiled=True is now engine="compiled"'),
     ({"compiled": False}, 'compiled=False is now engine="auto"'),

@@ -118,6 +118,22 @@ def test_teacher_forcing_needs_the_vectors_of_a_model_that_has_some():
         roll_out(model, model.initial_memory(1), torch.zeros(1, 1, dtype=torch.int64), [torch.Generator()], real=real)
 
 
+@pytest.mark.parametrize("forced", [False, True])
+def test_without_noise_seeds_do_not_matter_and_times_one_is_as_it_was(forced):
+    model = kind_of("block_ssm")
+    memory, actions = model.initial_memory(2), torch.tensor([[1, 2, 0], [1, 2, 0]])
+    real = torch.from_numpy(EPISODES[0].frames[None, :3]).expand(2, -1, -1, -1, -1) if forced else None
+
+    def rolled(*temperature: float) -> np.ndarray:
+        noise = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+        return roll_out(model, memory, actions, noise, 2, None, real, *temperature)
+
+    cold, usual = rolled(0.0), rolled()
+    np.testing.assert_array_equal(cold[0], cold[1])
+    assert (usual[0] != usual[1]).any() and (rolled(0.5) != usual).any()
+    np.testing.assert_array_equal(rolled(1.0), usual)
+
+
 @pytest.mark.parametrize("kind", ["block_ssm", "window", "causal"])
 def test_the_first_frame_is_the_same_in_both_modes_and_free_frames_are_the_dream(kind):
     model = kind_of(kind)

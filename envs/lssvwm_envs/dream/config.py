@@ -21,7 +21,8 @@ class DreamConfig:
 
     Raises:
         ValueError: if a number is not whole or below 1, no checkpoint is named, there is no such start or end, doubt
-            is limited or penalised by an impossible number or without a second pass, or `compiled` is given.
+            is limited or penalised by an impossible number or without a second pass, the temperature is no number of
+            at least 0, or `compiled` is given.
     """
 
     checkpoint: str | None
@@ -52,6 +53,9 @@ class DreamConfig:
     held-out frames, 1 more than of any. None lets dreams go on, whatever their doubt."""
     doubt_penalty: float = 0.0
     """Times the doubt in [0, 1] of each frame, it is subtracted from the reward."""
+    temperature: float = 1.0
+    """Times the noise that each frame is made of; 1 is as in training. With 0, a memory and an action always lead to
+    the same frame, whatever the seed. Random numbers are drawn alike, and doubt keeps its scale, at any temperature."""
     compiled: bool | None = None
     """Not to be given any more."""
 
@@ -74,6 +78,11 @@ class DreamConfig:
         if self.end not in get_args(End):
             raise ValueError(f"A dream cannot end by {self.end!r}; use {' or '.join(get_args(End))}.")
         self._check_doubt()
+        if not _is_number(self.temperature) or not 0 <= self.temperature < math.inf:
+            raise ValueError(
+                f"A temperature of {self.temperature!r} is no number of at least 0; use 1 for noise as in training, or "
+                "0 for none."
+            )
 
     @property
     def anywhere(self) -> float:

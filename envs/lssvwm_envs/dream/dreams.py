@@ -172,16 +172,18 @@ class Dreams:
         Rows that have ended take part, so that the batch keeps its shape; what they dream is of no account.
         """
         stay_able_to_run()
-        imagined = self.shared.engine.imagine(self.memory, actions, self._noise, self.config.denoise_steps)
+        engine, config = self.shared.engine, self.config
+        noise = engine.draw(self._noise) * config.temperature
+        imagined = engine.imagine(self.memory, actions, noise, config.denoise_steps)
         self.memory, self.frames, self.steps = imagined.memory, imagined.frame, self.steps + 1
         self.readout = self._read()
-        reward, truncated, doubtful = imagined.reward, self.steps >= self.config.horizon, None
+        reward, truncated, doubtful = imagined.reward, self.steps >= config.horizon, None
         doubt = None if self._scale is None else self._scale(imagined.doubt)
         if doubt is not None:
             self.doubt = doubt.clone()
-            reward = reward - self.config.doubt_penalty * doubt if self.config.doubt_penalty else reward
-            if self.config.doubt_limit is not None:
-                doubtful = doubt >= self.config.doubt_limit
+            reward = reward - config.doubt_penalty * doubt if config.doubt_penalty else reward
+            if config.doubt_limit is not None:
+                doubtful = doubt >= config.doubt_limit
                 truncated = truncated | doubtful.cpu().numpy()
         terminated = (imagined.terminated > self._ends_above()).cpu().numpy()
         if self.ended.any():

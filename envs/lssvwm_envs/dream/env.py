@@ -42,7 +42,7 @@ class DreamEnv(gym.Env):
 
     Args:
         checkpoint, context_length, horizon, denoise_steps, device, engine, start, contexts, end, doubt_limit,
-            doubt_penalty: see `DreamConfig`.
+            doubt_penalty, temperature: see `DreamConfig`.
         observation: "image" (H, W, C) uint8; "memory" (R',) float32 in [-1, 1], the readout, which has
             `model.readout_size` numbers; or "both".
         render_mode: "rgb_array" or None.
@@ -72,6 +72,7 @@ class DreamEnv(gym.Env):
         end: End = "threshold",
         doubt_limit: float | None = None,
         doubt_penalty: float = 0.0,
+        temperature: float = 1.0,
         compiled: bool | None = None,
     ):
         config = DreamConfig(
@@ -87,6 +88,7 @@ class DreamEnv(gym.Env):
             end,
             doubt_limit,
             doubt_penalty,
+            temperature,
             compiled,
         )
         self._dreams = Dreams(config, 1)

@@ -60,6 +60,7 @@ class DreamVectorEnv(VectorEnv):
         end: End = "threshold",
         doubt_limit: float | None = None,
         doubt_penalty: float = 0.0,
+        temperature: float = 1.0,
         compiled: bool | None = None,
     ):
         if not isinstance(num_envs, (int, np.integer)) or num_envs < 1:
@@ -77,6 +78,7 @@ class DreamVectorEnv(VectorEnv):
             end,
             doubt_limit,
             doubt_penalty,
+            temperature,
             compiled,
         )
         self._dreams = Dreams(config, num_envs)

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from lssvwm_agents.planning.dynamics import WorldModelDynamics
+from lssvwm_envs.dream.config import DreamConfig
+from lssvwm_envs.dream.dreams import Dreams
 from lssvwm_envs.dream.env import DreamEnv
-from lssvwm_envs.dream.vector import DreamVectorEnv
 from lssvwm_rl.model.checkpoints import load_engine
 from lssvwm_rl.model.heads import BINS, LIMIT, symlog, two_hot
 from lssvwm_rl.model.world_model import WorldModel
@@ -43,17 +44,18 @@ def coin(untrained, tmp_path) -> Callable[..., str]:
     return make
 
 
-def returns(checkpoint: str, **settings) -> tuple[np.ndarray, np.ndarray]:
-    """Rewards (HORIZON, ROWS) and whether each step was a row's end; of steps after that nothing is paid."""
-    envs = DreamVectorEnv(checkpoint, ROWS, horizon=HORIZON, denoise_steps=1, autoreset_mode="Disabled", **settings)
-    envs.reset(seed=0)
-    steps = [envs.step(np.zeros(ROWS, np.int64)) for _ in range(HORIZON)]
-    return np.stack([step[1] for step in steps]), np.stack([step[2] for step in steps])
+def paid(checkpoint: str, **settings) -> tuple[np.ndarray, np.ndarray]:
+    """Rewards (HORIZON, ROWS) and whether each step was a row's end; steps after that are none and pay nothing."""
+    dreams = Dreams(DreamConfig(checkpoint, horizon=HORIZON, denoise_steps=1, **settings), ROWS)
+    dreams.reseed(np.ones(ROWS, bool), 0)
+    dreams.begin(np.ones(ROWS, bool))
+    steps = [dreams.step(torch.zeros(ROWS, dtype=torch.int64)) for _ in range(HORIZON)]
+    return np.stack([step.reward.numpy() for step in steps]), np.stack([step.terminated for step in steps])
 
 
 @pytest.mark.parametrize("engine", ["torch", "auto"])
 def test_a_drawn_end_is_paid_when_it_is_there_and_never_before(coin, engine):
-    rewards, ended = returns(coin(CHANCE), end="sample", engine=engine)
+    rewards, ended = paid(coin(CHANCE), end="sample", engine=engine)
     np.testing.assert_allclose(rewards, ended, atol=ROUNDED)
     assert rewards.sum(axis=0).max() < 1 + ROUNDED and ended.any(axis=0).mean() > 0.9
     deviation = np.sqrt(CHANCE * (1 - CHANCE) / ROWS)
@@ -61,10 +63,10 @@ def test_a_drawn_end_is_paid_when_it_is_there_and_never_before(coin, engine):
 
 
 def test_an_end_by_the_threshold_is_paid_in_full_and_one_that_is_not_reached_not_at_all(coin):
-    rewards, ended = returns(coin(0.6))
+    rewards, ended = paid(coin(0.6))
     assert ended[0].all() and not ended[1:].any()
     np.testing.assert_allclose(rewards, ended, atol=ROUNDED)
-    rewards, ended = returns(coin(CHANCE))
+    rewards, ended = paid(coin(CHANCE))
     assert not ended.any() and np.abs(rewards).max() < ROUNDED
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
 
 ASSETS = Path(__file__).parents[1] / "assets"
 MODEL_CONFIG = "config.json"
@@ -12,9 +10,6 @@ WEIGHTS = "model.safetensors"
 CONTEXTS = "contexts"  # an episode store of held-out episodes, which dreams start from
 DOUBT = "doubt.json"  # quantiles of doubt over held-out frames
 ENV_FILE = "env.json"  # EnvSpec of the environment that the data came from
-
-RENAMED_WEIGHTS = {"token_readout.": "token_features.", "readout_mlp.": "feature_mlp."}  # since format 2
-T = TypeVar("T")
 
 
 def resolve_checkpoint(name: str | Path) -> Path:
@@ -47,13 +42,3 @@ def resolve_checkpoint(name: str | Path) -> Path:
         f"There is no checkpoint {str(name)!r}; give a run folder made by `lssvwm train`"
         + (f" or one of {', '.join(packages)}." if packages else ".")
     )
-
-
-def named_as_now(weights: Mapping[str, T]) -> dict[str, T]:
-    """Weights of a world model by the names they have today, whatever version saved them."""
-    renamed = {}
-    for name, weight in weights.items():
-        for old, new in RENAMED_WEIGHTS.items():
-            name = name.replace(old, new)
-        renamed[name] = weight
-    return renamed

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lssvwm_rl.files import write_text, written_whole
-from lssvwm_rl.model.checkpoint_files import DOUBT, MODEL_CONFIG, WEIGHTS, named_as_now
+from lssvwm_rl.model.checkpoint_files import DOUBT, MODEL_CONFIG, WEIGHTS
 from lssvwm_rl.model.config import WorldModelConfig
+
+RENAMED = {"token_readout.": "token_features.", "readout_mlp.": "feature_mlp."}  # since format 2
+ENDED, BESIDE_IT = "reward_head.ended", "reward_head.mlp.0.bias"  # `RewardHead.ended`, and what has its shape
 
 
 def read_checkpoint(folder: Path) -> tuple[WorldModelConfig, dict[str, Tensor]]:
@@ -21,12 +25,27 @@ def read_checkpoint(folder: Path) -> tuple[WorldModelConfig, dict[str, Tensor]]:
         ValueError: if it is broken.
     """
     try:
-        return WorldModelConfig.from_json((folder / MODEL_CONFIG).read_text()), named_as_now(
-            load_file(folder / WEIGHTS)
-        )
+        config = WorldModelConfig.from_json((folder / MODEL_CONFIG).read_text())
+        return config, weights_as_now(load_file(folder / WEIGHTS))
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"Checkpoint {folder} is not whole ({reason}); train or download it again.") from error
+
+
+def weights_as_now(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a world model, or of one in a module, as this version names them, whatever version saved them.
+
+    Those of versions whose reward head was not told whether the frame ended the episode get zeros, with which it says
+    what it said.
+    """
+    found = {}
+    for name, weight in weights.items():
+        for old, new in RENAMED.items():
+            name = name.replace(old, new)
+        found[name] = weight
+    for name in [name for name in found if name.endswith(BESIDE_IT)]:
+        found.setdefault(name.removesuffix(BESIDE_IT) + ENDED, torch.zeros_like(found[name]))
+    return found
 
 
 def write_checkpoint(folder: Path, config: WorldModelConfig, weights: Mapping[str, Tensor]) -> None:

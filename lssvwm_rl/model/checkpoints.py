@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.model.checkpoint_files import CONTEXTS, MODEL_CONFIG, WEIGHTS, resolve_checkpoint
+from lssvwm_rl.model.checkpoint_weights import ENDED
 from lssvwm_rl.model.config import WorldModelConfig
 from lssvwm_rl.model.engine import Engine, make_engine
 from lssvwm_rl.model.world_model import WorldModel
@@ -40,7 +41,8 @@ def load_engine(name: str | Path, device: str = "cpu", engine: str = "auto") -> 
 
 
 def fingerprint(model: WorldModel, exported: bool = False) -> str:
-    """Short hash of a model's config and weights: the same wherever and whenever the checkpoint is loaded.
+    """Short hash of a model's config and weights: the same wherever and whenever the checkpoint is loaded, and by
+    whatever version of this library.
 
     Args:
         exported: of the weights in half precision, so that a run and what was exported of it have the same.
@@ -48,6 +50,8 @@ def fingerprint(model: WorldModel, exported: bool = False) -> str:
     weights = model.state_dict()
     if exported:
         weights = {name: t.half() if t.is_floating_point() else t for name, t in weights.items()}
+    if not weights[ENDED].any():  # which earlier versions did not have
+        del weights[ENDED]
     return _hash(model.config.to_json(), weights)
 
 

@@ -57,9 +57,13 @@ class _Head(nn.Module):
         self.focus = Focus(first.in_features) if focus else nn.Identity()
         self.mlp = nn.Sequential(first, nn.SiLU(), last)
 
-    def logits(self, features: Tensor) -> Tensor:
-        """(..., R) -> (..., logits), at least fp32."""
-        return at_least_fp32(self.mlp(self.focus(features)))
+    def hidden(self, features: Tensor) -> Tensor:
+        """(..., R) -> (..., width), of the hidden layer before its activation."""
+        return self.mlp[0](self.focus(features))
+
+    def outputs(self, hidden: Tensor) -> Tensor:
+        """(..., width) -> (..., logits), at least fp32."""
+        return at_least_fp32(self.mlp[2](self.mlp[1](hidden)))
 
     @torch.no_grad()
     def first_layer(self) -> tuple[Tensor, Tensor]:
@@ -74,6 +78,10 @@ class _Head(nn.Module):
 class RewardHead(_Head):
     """Reward as a distribution over symlog-spaced bins, trained on two-hot targets (Hafner et al. 2023, 2301.04104).
 
+    It is told whether the frame ended the episode, which is often what pays: logits(SiLU(W f + b + e `ended`)) of
+    features f, with e 1 where it ended and else 0, and a learnt vector `ended`, zero at first. So a dream pays for its
+    end once, when it ends, and not a part of it at every frame that may be the last one.
+
     Args:
         feature_size: R, features that it reads.
         width: of the MLP's hidden layer.
@@ -86,16 +94,31 @@ class RewardHead(_Head):
         nn.init.zeros_(logits.weight)
         nn.init.zeros_(logits.bias)
         super().__init__(nn.Linear(feature_size, width), logits, focus)
+        self.ended = nn.Parameter(torch.zeros(width))
         self.bins: Tensor
         self.register_buffer("bins", torch.linspace(-LIMIT, LIMIT, BINS), persistent=False)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Expected reward (...,), at least fp32, from features (..., R)."""
-        return symexp((self.logits(features).softmax(dim=-1) * self.bins).sum(dim=-1))
+    def forward(self, features: Tensor, ended: Tensor) -> Tensor:
+        """Expected reward (...,), at least fp32, from features (..., R) of frames that `ended` (...,), bool or float,
+        the episode or not."""
+        return self._expected(self.logits(features, ended))
 
-    def loss(self, features: Tensor, rewards: Tensor) -> Tensor:
-        """Cross entropy (...,) against the two-hot encoding of rewards (...,)."""
-        logits = self.logits(features)
+    def both(self, features: Tensor) -> Tensor:
+        """Expected rewards (..., 2), at least fp32: if the episode goes on, and if it ended with the frame."""
+        hidden = self.hidden(features)
+        # Two products of one shape, not one of both: without an effect of the end both rewards are the same bits.
+        return torch.stack([self._expected(self.outputs(h)) for h in (hidden, hidden + self.ended)], dim=-1)
+
+    def logits(self, features: Tensor, ended: Tensor) -> Tensor:
+        """(..., BINS), at least fp32; arguments as of `forward`."""
+        return self.outputs(self.hidden(features) + ended[..., None] * self.ended)
+
+    def _expected(self, logits: Tensor) -> Tensor:
+        return symexp((logits.softmax(dim=-1) * self.bins).sum(dim=-1))
+
+    def loss(self, features: Tensor, rewards: Tensor, ended: Tensor) -> Tensor:
+        """Cross entropy (...,) against the two-hot encoding of rewards (...,); the rest as of `forward`."""
+        logits = self.logits(features, ended)
         target = two_hot(symlog(rewards.to(logits.dtype)), LIMIT, BINS)
         return -(target * logits.log_softmax(dim=-1)).sum(dim=-1)
 
@@ -111,12 +134,22 @@ class ContinuationHead(_Head):
 
     def forward(self, features: Tensor) -> Tensor:
         """Probabilities (...,), at least fp32, from features (..., R)."""
-        return self.logits(features).squeeze(-1).sigmoid()
+        return self.logits(features).sigmoid()
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(..., R) -> (...,), at least fp32."""
+        return self.outputs(self.hidden(features)).squeeze(-1)
 
     def loss(self, features: Tensor, terminated: Tensor) -> Tensor:
         """Binary cross entropy (...,) against terminated (...,) bool."""
-        logits = self.logits(features).squeeze(-1)
+        logits = self.logits(features)
         return F.binary_cross_entropy_with_logits(logits, terminated.to(logits.dtype), reduction="none")
+
+
+def expected_reward(rewards: Tensor, terminated: Tensor) -> Tensor:
+    """(1 - p) r_0 + p r_1 (...,), of `RewardHead.both` (..., 2) and the probability p (...,) of the end."""
+    goes_on, ended = rewards.unbind(-1)
+    return goes_on + terminated * (ended - goes_on)  # exactly r_0 where both are
 
 
 def symlog(x: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ class NativeEngine(TorchEngine):
         inputs = self._following(memory, action, vector, denoise_steps)
         doubt = torch.zeros(len(frame), dtype=self.model.dtype)
         after, prediction = self._commit(inputs, frame, drawn, denoise_steps, doubt)
-        return Imagined(frame, vector, prediction.reward, prediction.terminated, after, doubt)
+        return Imagined(frame, vector, prediction.rewards, prediction.terminated, after, doubt)
 
     @torch.no_grad()
     def denoise(
@@ -118,9 +118,9 @@ class NativeEngine(TorchEngine):
         layers = tuple(LayerMemory(*_like(layer)) for layer in before.layers)
         parts = _like(before.reservoir), _like(before.fast_weights)
         after = Memory(layers, torch.empty_like(before.features), before.frames + 1, *parts)
-        reward, end = torch.empty(2, len(frame), dtype=self.model.dtype).unbind()
-        self._call(inputs, frame, noise, steps, after, (reward, end, doubt))
-        return after, Prediction(reward, end, after.features)
+        rewards, end = (torch.empty(len(frame), *size, dtype=self.model.dtype) for size in ((2,), ()))
+        self._call(inputs, frame, noise, steps, after, (rewards, end, doubt))
+        return after, Prediction(rewards, end, after.features)
 
     def _following(self, memory: Memory, action: Tensor, vector: Tensor | None, steps: int) -> _Inputs:
         """What the kernel needs of the frame that follows a memory, to denoise it in so many steps and commit it."""
@@ -147,7 +147,7 @@ class NativeEngine(TorchEngine):
         after: Memory | None = None,
         said: tuple[Tensor | None, ...] = (None, None, None),
     ) -> None:
-        """The kernel; nothing is committed if there is no memory with reward, end and perhaps doubt to fill."""
+        """The kernel; nothing is committed if there is no memory with rewards, end and perhaps doubt to fill."""
         packed, layers = self._packed, inputs.modulation if steps else inputs.modulation[-1:]  # of the commit alone
         before = inputs.memory
         net: list[Tensor | int | None] = [layers, inputs.final, inputs.rows, before.frames, noise, packed.noise]
@@ -262,7 +262,8 @@ def _pack(prepared: Prepared, kernels: Kernels, products: torch.dtype) -> _Packe
 
     def head(head: RewardHead | ContinuationHead) -> tuple[Tensor, ...]:
         weight, bias = head.first_layer()
-        return pack(weight.t(), weight.dtype), bias, *linears(head.mlp[2])
+        told = (head.ended.detach().clone(),) if isinstance(head, RewardHead) else ()
+        return pack(weight.t(), weight.dtype), bias, *told, *linears(head.mlp[2])
 
     kept: list[Tensor] = []
 

@@ -62,8 +62,9 @@ class Dreamt(NamedTuple):
     layers: tuple[LayerMemory, ...]
     """After it."""
     features: Tensor
-    """(B, R), and the next two (B,), what heads read from it."""
-    reward: Tensor
+    """(B, R)."""
+    rewards: Tensor
+    """(B, 2), and the next (B,), see `Imagined`."""
     terminated: Tensor
     reservoir: tuple[Tensor, ...]
     fast_weights: tuple[Tensor, ...]
@@ -92,7 +93,7 @@ def dream(weights: Prepared, inputs: Inputs) -> Dreamt:
         _picture(weights, pixels, B),
         _committed(inputs.layers, passes, states, n),
         features,
-        model.reward_head(features),
+        model.reward_head.both(features),
         model.continuation_head(features),
         written.reservoir,
         written.fast_weights,

@@ -47,7 +47,7 @@ class TorchEngine:
         prepared = self._prepare(denoise_steps)
         dreamt = self._dream(prepared, self._inputs(prepared, memory, action, noise, vector))
         after = Memory(dreamt.layers, dreamt.features, memory.frames + 1, dreamt.reservoir, dreamt.fast_weights)
-        return Imagined(dreamt.frame, vector, dreamt.reward, dreamt.terminated, after, dreamt.doubt)
+        return Imagined(dreamt.frame, vector, dreamt.rewards, dreamt.terminated, after, dreamt.doubt)
 
     @torch.no_grad()
     def denoise(

@@ -127,7 +127,7 @@ class WorldModel(nn.Module):
         tokens = self.patch_in(x) if recalled.tokens is None else self.patch_in(x) + recalled.tokens
         hidden, _, layers = self.run(tokens[:, :, None], tau, actions, vectors, memory, masks=masks)
         features = self.features_of(hidden[:, :, 0], written.reads)
-        prediction = Prediction(self.reward_head(features), self.continuation_head(features), features)
+        prediction = Prediction(self.reward_head.both(features), self.continuation_head(features), features)
         seen = memory.frames + frames.shape[1]
         return Memory(layers, features[:, -1], seen, written.reservoir, written.fast_weights), prediction
 
@@ -161,8 +161,8 @@ class WorldModel(nn.Module):
             x = self.patches.from_frames(frame, self.dtype)
             written = self.recollection.write(expected, x, before.reservoir, before.fast_weights, dreamt=True)
             memory = replace(memory, fast_weights=written.fast_weights)
-        reward, end, doubt = prediction.reward[:, 0], prediction.terminated[:, 0], self._doubt(frame, passes)
-        return Imagined(frame, vector, reward, end, memory, doubt)
+        rewards, end, doubt = prediction.rewards[:, 0], prediction.terminated[:, 0], self._doubt(frame, passes)
+        return Imagined(frame, vector, rewards, end, memory, doubt)
 
     @torch.no_grad()
     def imagine_frame(

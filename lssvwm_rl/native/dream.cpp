@@ -201,7 +201,7 @@ template <class R, class E> struct Walk {
     team.wait();
   }
 
-  // Features, reward and probability of the end, from the hidden tokens in w.x.
+  // Features, rewards and probability of the end, from the hidden tokens in w.x.
   void read_heads() const {
     const int64_t n = s.tokens(), D = s.width, m = tokens(), F = s.per_token, Q = s.head_width;
     const int64_t own = s.features, size = own + s.given;
@@ -218,9 +218,17 @@ template <class R, class E> struct Walk {
       for (int64_t i = 0; i < own; i++) features[r * size + i] = std::tanh(features[r * size + i]);
     }
     team.wait();
-    multiply_all(rows, Q, size, features, net.reward, net.reward_bias, w.added, Then::silu);
-    multiply_all(rows, s.bins, Q, w.added, net.bins_out, net.bins_bias, w.wide);
-    for (int64_t r = team.begin(rows); r < team.end(rows); r++) net.rewards[row0 + r] = expected(w.wide + r * s.bins);
+    multiply_all(rows, Q, size, features, net.reward, net.reward_bias, w.wide);
+    for (int64_t r = team.begin(rows); r < team.end(rows); r++) {
+      const R* from = w.wide + r * Q;
+      R *goes_on = w.added + 2 * r * Q, *ended = goes_on + Q;
+      SIMD for (int64_t i = 0; i < Q; i++) goes_on[i] = from[i] * sigmoid(from[i]);
+      SIMD for (int64_t i = 0; i < Q; i++) ended[i] = (from[i] + net.ended[i]) * sigmoid(from[i] + net.ended[i]);
+    }
+    team.wait();
+    multiply_all(2 * rows, s.bins, Q, w.added, net.bins_out, net.bins_bias, w.wide);
+    for (int64_t r = team.begin(2 * rows); r < team.end(2 * rows); r++)
+      net.rewards[2 * row0 + r] = expected(w.wide + r * s.bins);
     team.wait();
     multiply_all(rows, Q, size, features, net.end, net.end_bias, w.added, Then::silu);
     multiply_all(rows, 1, Q, w.added, net.end_out, net.end_out_bias, w.wide);

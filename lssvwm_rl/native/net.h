@@ -20,8 +20,8 @@ template <class R, class E> struct Net {
   const R *compose_bias, *pixels_bias;
   uint8_t* image;  // (rows, H, W, channels): written, or read where there are no steps
   const R *token_features, *token_bias, *mix, *mix_bias, *features, *features_bias;
-  const R *reward, *reward_bias, *bins_out, *bins_bias, *bins, *end, *end_bias, *end_out, *end_out_bias;
-  R *readout, *rewards, *ends;  // (rows, features + given), of which the latter are there; (rows), (rows)
+  const R *reward, *reward_bias, *ended, *bins_out, *bins_bias, *bins, *end, *end_bias, *end_out, *end_out_bias;
+  R *readout, *rewards, *ends;  // (rows, features + given), of which the latter are there; (rows, goes on or ended), (rows)
   R* doubts;                    // (rows), or null: how far the last of several steps moved the frame
 };
 constexpr int64_t NET_POINTERS = sizeof(Net<float, float>) / sizeof(void*);
@@ -40,8 +40,9 @@ template <class R> struct Scratch {
     const int64_t m = group * s.tokens(), D = s.width;
     block_size = BlockScratch<R>::size(s, largest) + 16, head_size = HeadScratch<R>::size(s) + 16;
     const int64_t sizes[] = {m * D, m * D, s.steps > 1 ? m * D : 0, m * D,
-                             m * std::max({s.projection(), 3 * D, s.hidden, s.head_width, s.bins}),
-                             m * std::max({s.inner(), D, s.per_token}), m * std::max({D, s.head_width, s.features}),
+                             std::max(m * std::max({s.projection(), 3 * D, s.hidden, s.head_width}), 2 * group * s.bins),
+                             m * std::max({s.inner(), D, s.per_token}),
+                             std::max(m * std::max(D, s.features), 2 * group * s.head_width),
                              m * s.pixels(), m * D, group * D, members * block_size, members * head_size};
     R** parts[] = {&x, &base, &before, &normed, &wide, &mixed, &added, &pixels, &place, &shift, &block, &head};
     int64_t total = 0;

@@ -157,7 +157,7 @@ class Objective(nn.Module):
     ) -> tuple[dict[str, Tensor], Readings | None]:
         model, config, batch = self.model, self.config, clip.batch
         errors = FrameErrors(clip, config.rarity_power, config.tau_floor)
-        reward = model.reward_head.loss(features, batch.rewards)
+        reward = model.reward_head.loss(features, batch.rewards, batch.terminated)
         continuation = model.continuation_head.loss(features, batch.terminated)
         losses = {
             "frame": masked_mean(errors.velocity_loss(predicted, noised.target, noised.tau[:, :, 0]), noised.denoised),

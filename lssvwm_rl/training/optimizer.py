@@ -40,6 +40,17 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ada
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=True)
 
 
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], new: nn.Parameter) -> None:
+    """Go on from an optimizer's state, also from one of a version that did not have the parameter `new` yet."""
+    ours, theirs = optimizer.param_groups, state["param_groups"]
+    known = sum(len(group["params"]) for group in theirs)
+    if sum(len(group["params"]) for group in ours) == known + 1:
+        theirs = [dict(group, params=iter(group["params"])) for group in theirs]
+        for own, group in zip(ours, theirs, strict=True):  # a number that has no state is that of one without a past
+            group["params"] = [known if p is new else next(group["params"]) for p in own["params"]]
+    optimizer.load_state_dict({**state, "param_groups": theirs})
+
+
 def learning_rate(config: OptimizerConfig, step: int, done: float) -> float:
     """Linear warm-up, constant, linear to zero in the last part; `done` is the share of the training in [0, 1]."""
     warm = min(1.0, (step + 1) / max(1, config.warmup))

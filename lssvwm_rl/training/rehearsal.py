@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lssvwm_rl.model.heads import ContinuationHead, Focus, RewardHead
+from lssvwm_rl.training.optimizer import load_optimizer
 
 KEPT = 8192  # frames
 DRAWN = 512  # frames per update
@@ -91,7 +92,7 @@ class Rehearsal:
         drawn = Readings(*(part[rows] for part in self.kept))
         weight = chance.mean() / chance[rows]
         seen = [_without_some(head, drawn.features, drop, generator) if drop else drawn.features for head in self.heads]
-        loss = reward.loss(seen[0], drawn.rewards) + continuation.loss(seen[1], drawn.terminated)
+        loss = reward.loss(seen[0], drawn.rewards, drawn.terminated) + continuation.loss(seen[1], drawn.terminated)
         self.optimizer.zero_grad()
         (weight * loss).mean().backward()
         if self.reduce is not None:
@@ -105,7 +106,7 @@ class Rehearsal:
 
     def load_state_dict(self, state: dict) -> None:
         """Go on from what was saved."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self.optimizer, state["optimizer"], self.heads[0].ended)
         self.kept = Readings(**state["kept"]) if state["kept"] else None
 
 

@@ -70,6 +70,7 @@ def _renew(model: WorldModel, seed: int) -> None:
         torch.manual_seed(seed)
         reward, continuation = RewardHead(features, width), ContinuationHead(features, width)
     model.reward_head.mlp.load_state_dict(reward.mlp.state_dict())
+    torch.nn.init.zeros_(model.reward_head.ended)
     model.continuation_head.mlp.load_state_dict(continuation.mlp.state_dict())
 
 
@@ -124,4 +125,5 @@ def _readings(model: WorldModel, features: Tensor, rewards: Tensor, terminated: 
 
 @torch.no_grad()
 def _losses(model: WorldModel, features: Tensor, rewards: Tensor, terminated: Tensor) -> Tensor:
-    return model.reward_head.loss(features, rewards) + model.continuation_head.loss(features, terminated)
+    reward = model.reward_head.loss(features, rewards, terminated)
+    return reward + model.continuation_head.loss(features, terminated)

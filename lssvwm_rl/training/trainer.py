@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lssvwm_rl.data.clips import Batch, ClipSampler, StreamSampler, hold_out
 from lssvwm_rl.data.store import EpisodeStore
-from lssvwm_rl.model.checkpoint_files import named_as_now
+from lssvwm_rl.model.checkpoint_weights import weights_as_now
 from lssvwm_rl.model.config import ModelConfig, WorldModelConfig
 from lssvwm_rl.model.doubt import write_scale
 from lssvwm_rl.model.memory import Memory
@@ -31,7 +31,7 @@ from lssvwm_rl.training.cpu import tune_process
 from lssvwm_rl.training.fit import fit_fixed
 from lssvwm_rl.training.log import Log, Progress
 from lssvwm_rl.training.objective import Objective, ObjectiveConfig, check_objective
-from lssvwm_rl.training.optimizer import learning_rate, make_average, make_optimizer
+from lssvwm_rl.training.optimizer import learning_rate, load_optimizer, make_average, make_optimizer
 from lssvwm_rl.training.precision import resolve_precision
 from lssvwm_rl.training.rehearsal import Readings, Rehearsal
 from lssvwm_rl.training.settling import settle_heads
@@ -143,9 +143,9 @@ class _Run:
         self.step, self.seconds, self.memory = 0, 0.0, None
         self.settled = -1  # the step after which weights for inference were settled
         if state is not None:
-            self.model.load_state_dict(named_as_now(state["model"]))
-            self.ema.load_state_dict(named_as_now(state["ema"]))
-            optimizer.load_state_dict(state["optimizer"])
+            self.model.load_state_dict(weights_as_now(state["model"]))
+            self.ema.load_state_dict(weights_as_now(state["ema"]))
+            load_optimizer(optimizer, state["optimizer"], self.model.reward_head.ended)
             if "rehearsal" in state:
                 self.rehearsal.load_state_dict(state["rehearsal"])
             self.step, self.seconds, self.settled = state["step"], state["seconds"], state.get("settled", -1)

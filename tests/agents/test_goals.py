@@ -45,7 +45,7 @@ def test_the_nearer_the_cheaper_where_it_is_blurred():
     turns = np.linspace(0, 2.8, 15)
     arms = draw_arms(np.stack([turns, 0 * turns], axis=1), np.repeat(TARGET, 15, axis=0), 32)
     step = Imagined(
-        torch.from_numpy(arms), None, torch.zeros(15, dtype=torch.float64), torch.zeros(15), None, torch.zeros(15)
+        torch.from_numpy(arms), None, torch.zeros(15, 2, dtype=torch.float64), torch.zeros(15), None, torch.zeros(15)
     )
     sharp, blurred = (pixel_reward(arms[0], blur)(step) for blur in (0.0, 4.0))
     assert sharp[0] == blurred[0] == 0
@@ -56,7 +56,7 @@ def test_the_nearer_the_cheaper_where_it_is_blurred():
 def test_pixels_by_hand(blur):
     frames = np.random.default_rng(0).integers(0, 256, (3, 6, 5, 3), dtype=np.uint8)
     step = Imagined(
-        torch.from_numpy(frames), None, torch.zeros(3, dtype=torch.float64), torch.zeros(3), None, torch.zeros(3)
+        torch.from_numpy(frames), None, torch.zeros(3, 2, dtype=torch.float64), torch.zeros(3), None, torch.zeros(3)
     )
     expected = []
     for frame in frames / 255:
@@ -78,7 +78,7 @@ def test_features_are_those_of_the_goal_after_a_memory():
     memory, _ = model.observe(model.initial_memory(2), frames, actions)
     one = memory.select(torch.tensor([0]))
     after, _ = model.observe(memory, frames[:, :1], torch.zeros(2, 1, 2))
-    step = Imagined(frames[:, 0], None, torch.zeros(2), torch.zeros(2), after, torch.zeros(2))
+    step = Imagined(frames[:, 0], None, torch.zeros(2, 2), torch.zeros(2), after, torch.zeros(2))
     rewards = feature_reward(model, frames[0, 0].numpy(), one)(step)
     expected = -(after.features[1] - after.features[0]).square().mean().item()
     assert abs(rewards[0].item()) < 1e-20 and rewards[1].item() == pytest.approx(expected, rel=1e-9)
@@ -125,7 +125,7 @@ def test_bad_goals_are_refused():
             pixel_reward(bad)
     with pytest.raises(ValueError, match="A blur of -1 pixels"):
         pixel_reward(goal, blur=-1)
-    step = Imagined(frames[:, 0], None, torch.zeros(2), torch.zeros(2), None, torch.zeros(2))
+    step = Imagined(frames[:, 0], None, torch.zeros(2, 2), torch.zeros(2), None, torch.zeros(2))
     with pytest.raises(ValueError, match=r"The goal \(8, 16, 3\) is no frame \(16, 16, 3\); resize it"):
         pixel_reward(goal[:8])(step)
     with pytest.raises(ValueError, match=r"The goal \(8, 16, 3\) is no frame \(16, 16, 3\); resize it"):

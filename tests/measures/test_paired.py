@@ -71,7 +71,9 @@ class Toy:
         if self.keeps is None:
             tensors["keys.0"] = marks[:, -1:].reshape(-1, 1, 1, 1, 1).expand_as(memory.layers[0].keys)
         reward = (torch.where(believed == 0, 0.3, (believed - LOW) / (HIGH - LOW)))[:, None].expand_as(marks)
-        return Memory.from_tensors(tensors), Prediction(reward, torch.ones_like(reward), memory.features)
+        return Memory.from_tensors(tensors), Prediction(
+            reward[..., None].expand(-1, -1, 2), torch.ones_like(reward), memory.features
+        )
 
     def denoise(self, memory, action, noise, denoise_steps=4, vector=None):
         frames = torch.stack([torch.randint(0, 256, SHAPE, generator=g, dtype=torch.uint8) for g in noise])

@@ -7,10 +7,13 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from lssvwm_rl.model.checkpoint_files import MODEL_CONFIG, resolve_checkpoint
+from lssvwm_rl.model.checkpoint_files import MODEL_CONFIG, WEIGHTS, resolve_checkpoint
 from lssvwm_rl.model.checkpoints import earlier_fingerprint, fingerprint
 from lssvwm_rl.model.config import TRAINING_FIELDS, WorldModelConfig
+from lssvwm_rl.model.engine import make_engine
+from lssvwm_rl.model.heads import symexp
 from lssvwm_rl.model.world_model import WorldModel
 from support.small_models import BACKBONE, random_clip, small_config, small_model
 
@@ -63,3 +66,55 @@ def test_only_checkpoints_of_format_1_have_an_earlier_fingerprint(tmp_path):
     assert earlier is not None and earlier != fingerprint(model)
     assert earlier_fingerprint(tmp_path) is None
     assert fingerprint(WorldModel.from_pretrained(tmp_path)) == fingerprint(model)
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    """A model whose rewards do not know of ends, and its checkpoint as versions wrote it that had no such rewards."""
+    model = small_model()
+    torch.nn.init.zeros_(model.reward_head.ended)
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / WEIGHTS)
+    del weights["reward_head.ended"]
+    save_file(weights, tmp_path / WEIGHTS)
+    return model, tmp_path
+
+
+@pytest.mark.filterwarnings("ignore:Engine .* cannot run here:RuntimeWarning")
+@pytest.mark.parametrize("name", ["torch", "native", "native-bf16"])
+def test_a_checkpoint_without_rewards_of_ends_says_what_it_said(earlier, name):
+    model, loaded = earlier[0], WorldModel.from_pretrained(earlier[1])
+    frames, actions, _ = random_clip(model)
+    memory, prediction = loaded.observe(loaded.initial_memory(2), frames, actions)
+    head = model.reward_head
+    before = symexp((head.mlp(prediction.features).softmax(dim=-1) * head.bins).sum(dim=-1))
+    assert torch.equal(prediction.reward, before) and before.std() > 0.1
+    noise = [torch.Generator().manual_seed(i) for i in range(2)]
+    step = make_engine(loaded, name).imagine(memory, actions[:, 0], noise)
+    assert torch.equal(step.reward, step.rewards[:, 0]) and torch.equal(step.reward, step.rewards[:, 1])
+    said = symexp((head.mlp(step.memory.features).softmax(dim=-1) * head.bins).sum(dim=-1))
+    torch.testing.assert_close(step.reward, said, rtol=1e-4, atol=1e-4)
+
+
+def test_but_for_that_all_weights_have_to_be_there(earlier):
+    _, folder = earlier
+    weights = load_file(folder / WEIGHTS)
+    bias = weights.pop("continuation_head.mlp.0.bias")
+    save_file(weights, folder / WEIGHTS)
+    with pytest.raises(ValueError, match="not those of its config.json"):
+        WorldModel.from_pretrained(folder)
+    save_file(
+        {**weights, "continuation_head.mlp.0.bias": bias, "reward_head.ended": bias[:4].clone()}, folder / WEIGHTS
+    )
+    with pytest.raises(ValueError, match="not those of its config.json"):
+        WorldModel.from_pretrained(folder)
+
+
+def test_fingerprints_are_those_of_versions_without_rewards_of_ends(earlier):
+    """States and policies name them."""
+    shipped = WorldModel.from_pretrained("minigrid-memory")
+    assert (fingerprint(shipped), fingerprint(shipped, exported=True)) == ("b84503791b6e7a17", "81d7e8482a493d1c")
+    model, folder = earlier
+    assert fingerprint(WorldModel.from_pretrained(folder)) == fingerprint(model)
+    torch.nn.init.ones_(model.reward_head.ended)
+    assert fingerprint(WorldModel.from_pretrained(folder)) != fingerprint(model)

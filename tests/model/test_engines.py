@@ -68,7 +68,7 @@ def random_actions(model, rows: int, seed: int = 0) -> torch.Tensor:
 
 def assert_steps_close(ours, theirs):
     assert (ours.frame.int() - theirs.frame.int()).abs().max() <= 1
-    torch.testing.assert_close(ours.reward, theirs.reward, **CLOSE)
+    torch.testing.assert_close(ours.rewards, theirs.rewards, **CLOSE)
     torch.testing.assert_close(ours.terminated, theirs.terminated, **CLOSE)
     torch.testing.assert_close(ours.doubt, theirs.doubt, **CLOSE)
     torch.testing.assert_close(ours.vector, theirs.vector, **CLOSE)

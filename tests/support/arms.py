@@ -46,6 +46,5 @@ class ArmEngine:
         angles = turned(angles, action.numpy())
         reward = torch.from_numpy(-distances(angles, targets))
         frame = torch.from_numpy(draw_arms(angles, targets, self.pixels))
-        return Imagined(
-            frame, None, reward, torch.zeros_like(reward), arm_memory(angles, targets), torch.zeros_like(reward)
-        )
+        rewards, none = reward[:, None].expand(-1, 2), torch.zeros_like(reward)
+        return Imagined(frame, None, rewards, none, arm_memory(angles, targets), none)

@@ -64,7 +64,8 @@ class CueEngine:
         cue = torch.where(memory.frames == 0, red - blue, memory.features[:, 0]) * self.remembers
         features = torch.zeros_like(memory.features).index_copy(1, torch.tensor([0]), cue[:, None])
         last = (frames[:, :, 0, 0] == 255).all(dim=-1).float()
-        prediction = Prediction(last * (cue[:, None] + 1) / 2, last, features[:, None].expand(-1, frames.shape[1], -1))
+        rewards = (last * (cue[:, None] + 1) / 2)[..., None].expand(-1, -1, 2)
+        prediction = Prediction(rewards, last, features[:, None].expand(-1, frames.shape[1], -1))
         return dataclasses.replace(memory, features=features, frames=memory.frames + frames.shape[1]), prediction
 
     def denoise(

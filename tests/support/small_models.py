@@ -55,7 +55,8 @@ def awake(module: nn.Module, seed: int = 0) -> nn.Module:
     """Random weights everywhere: zero-initialised gates would hide every mistake behind them."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, parameter in module.named_parameters():
+        # The newest weight last: with the numbers that the others have, small models' dreams end now and then.
+        for name, parameter in sorted(module.named_parameters(), key=lambda named: named[0].endswith("ended")):
             if name.endswith(("A_log", "dt_bias")):
                 continue  # random values there would make decays of no interest
             noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)

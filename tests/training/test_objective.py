@@ -35,6 +35,7 @@ from support.small_models import (
 def test_loss_ignores_padding_and_reaches_every_weight(objective, shortcut, vector_size):
     model = double_model(shortcut=shortcut, vector_size=vector_size)
     batch, asked = random_batch(model, [8, 5], 8), Objective(model, ObjectiveConfig(name=objective, recall_pairs=4))
+    batch = dataclasses.replace(batch, terminated=torch.arange(8).expand(2, 8) % 2 == 0)
     losses, *_ = asked(batch, None, torch.Generator().manual_seed(0))
     garbled = dataclasses.replace(
         batch,

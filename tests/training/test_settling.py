@@ -103,6 +103,15 @@ def test_heads_learn_to_read_dreams_as_long_as_they_are_right(store, monkeypatch
     assert errors[1.0] < 0.6 * errors[-1.0], errors
 
 
+def test_new_heads_know_nothing_of_what_the_old_ones_had_learnt_of_ends():
+    one, other = (small_model(reservoir=SMALL_RESERVOIR) for _ in range(2))
+    awake(one.reward_head, seed=7)
+    for model in (one, other):
+        settling._renew(model, seed=0)
+    assert not one.reward_head.ended.any()
+    assert all(torch.equal(p, q) for p, q in zip(one.parameters(), other.parameters(), strict=True))
+
+
 def test_nothing_but_heads_changes_and_the_same_seed_settles_alike(store, fewer_updates):
     one, other = (small_model(reservoir=SMALL_RESERVOIR) for _ in range(2))
     before = copy.deepcopy(one.state_dict())

@@ -21,6 +21,7 @@ from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.training.config import TrainConfig
 from lssvwm_rl.training.fit import fit_fixed
 from lssvwm_rl.training.objective import ObjectiveConfig
+from lssvwm_rl.training.optimizer import load_optimizer
 from lssvwm_rl.training.run_folder import CONFIG_FILE, export, steps_of_data
 from lssvwm_rl.training.trainer import train
 from support.small_models import BACKBONE, DISCRETE, SMALL_RESERVOIR, awake
@@ -172,6 +173,48 @@ def test_a_run_of_version_0_1_goes_on(store, tmp_path):
     (run / CONFIG_FILE).write_text(yaml.safe_dump(config))
     with pytest.raises(ValueError, match="objective.recall_weight 2.0, not 4.0"):
         train(store, run, MODEL, None, CONFIG)
+
+
+def without(state: dict, k: int) -> dict:
+    """An optimizer's state without the parameter of number k."""
+    kept = {i - (i > k): part for i, part in state["state"].items() if i != k}
+    groups = [{**g, "params": [i - (i > k) for i in g["params"] if i != k]} for g in state["param_groups"]]
+    return {"state": kept, "param_groups": groups}
+
+
+@pytest.mark.parametrize("reservoir", [ReservoirConfig(), SMALL_RESERVOIR])
+def test_a_run_of_a_version_whose_rewards_knew_of_no_ends_goes_on(store, tmp_path, reservoir):
+    model, name = dataclasses.replace(MODEL, reservoir=reservoir), "reward_head.ended"
+    whole = train(store, tmp_path / "whole", model, None, CONFIG)
+    run = train(store, tmp_path / "run", model, None, dataclasses.replace(CONFIG, steps=1))
+    state = torch.load(run / "trainer" / "state.pt", weights_only=True)
+    shapes = sorted(WorldModel(model).named_parameters(), key=lambda named: named[1].ndim < 2)
+    state["optimizer"] = without(state["optimizer"], [named for named, _ in shapes].index(name))
+    del state["model"][name], state["ema"][f"module.{name}"]
+    if reservoir.blocks:
+        state["rehearsal"]["optimizer"] = without(state["rehearsal"]["optimizer"], 0)
+    torch.save(state, run / "trainer" / "state.pt")
+    ours, theirs = ([float(x) for x in losses(path)] for path in (whole, train(store, run, model, None, CONFIG)))
+    assert theirs == pytest.approx(ours, rel=1e-3)  # the first update leaves `ended` nearly at zero
+    assert WorldModel.from_pretrained(run).get_parameter(name).any()
+
+
+def test_an_optimizer_goes_on_with_a_parameter_more():
+    def moved(known: list[torch.Tensor], new: torch.Tensor | None) -> list[torch.Tensor]:
+        optimizer = torch.optim.AdamW([{"params": known[:1]}, {"params": known[1:]}], lr=0.1)
+        for k in range(4):
+            if k == 2 and new is not None:
+                state = optimizer.state_dict()
+                optimizer = torch.optim.AdamW([{"params": known[:1]}, {"params": [known[1], new, known[2]]}], lr=0.1)
+                load_optimizer(optimizer, state, new)
+            for i, parameter in enumerate(known):
+                parameter.grad = torch.full_like(parameter, float((i + 1) ** k))
+            optimizer.step()
+        return known
+
+    plain, joined = ([torch.nn.Parameter(torch.ones(2 + i)) for i in range(3)] for _ in range(2))
+    new = torch.nn.Parameter(torch.zeros(7))
+    assert all(torch.equal(a, b) for a, b in zip(moved(plain, None), moved(joined, new), strict=True))
 
 
 def test_the_precision_of_a_run_is_what_it_computes_in(store, tmp_path):

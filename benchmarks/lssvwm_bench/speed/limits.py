@@ -74,6 +74,7 @@ def frame_flops(model: WorldModel) -> float:
     mixing += 2 * sizes.state_size * sizes.expand * sizes.width if scan else 0
     layer_work = _linear(layers) - modulation + mixing * len(sizes.blocks)
     heads = _linear(model.feature_mlp) + _linear(model.reward_head) + _linear(model.continuation_head)
+    heads += _linear(model.reward_head.mlp[2])  # of frames that end the episode and of those that do not
     return 2 * (tokens * (PASSES * layer_work + pixels + _linear(model.token_features)) + heads)
 
 

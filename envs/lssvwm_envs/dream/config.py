@@ -47,7 +47,8 @@ class DreamConfig:
     """Store of the real episodes; None for the held-out ones that come with the checkpoint."""
     end: End = "threshold"
     """"threshold": a dream ends where the model gives its end more than probability 0.5; "sample": the end is drawn
-    with that probability, by the row's own random numbers."""
+    with that probability, by the row's own random numbers. The reward is that of a frame that ended the episode or of
+    one that did not, as it was decided."""
     doubt_limit: float | None = None
     """Doubt in (0, 1] at which a dream is truncated: 0.99 is that of the most doubtful hundredth of the checkpoint's
     held-out frames, 1 more than of any. None lets dreams go on, whatever their doubt."""

@@ -35,7 +35,7 @@ class DreamStep(NamedTuple):
     device, arrays on the host, which counts the steps.
     """
 
-    reward: Tensor  # (N,) float32
+    reward: Tensor  # (N,) float32, for the frame as it was decided to be, the last one or not; less what doubt costs
     terminated: np.ndarray  # (N,) bool
     truncated: np.ndarray  # (N,) bool
     terminated_probability: Tensor  # (N,) float32
@@ -177,7 +177,9 @@ class Dreams:
         imagined = engine.imagine(self.memory, actions, noise, config.denoise_steps)
         self.memory, self.frames, self.steps = imagined.memory, imagined.frame, self.steps + 1
         self.readout = self._read()
-        reward, truncated, doubtful = imagined.reward, self.steps >= config.horizon, None
+        ends = imagined.terminated > self._ends_above()
+        reward = torch.where(ends, imagined.rewards[:, 1], imagined.rewards[:, 0])
+        truncated, doubtful = self.steps >= config.horizon, None
         doubt = None if self._scale is None else self._scale(imagined.doubt)
         if doubt is not None:
             self.doubt = doubt.clone()
@@ -185,7 +187,7 @@ class Dreams:
             if config.doubt_limit is not None:
                 doubtful = doubt >= config.doubt_limit
                 truncated = truncated | doubtful.cpu().numpy()
-        terminated = (imagined.terminated > self._ends_above()).cpu().numpy()
+        terminated = ends.cpu().numpy()
         if self.ended.any():
             stepped = ~self.ended
             reward = reward * torch.from_numpy(stepped).to(self.model.device)

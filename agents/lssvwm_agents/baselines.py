@@ -22,19 +22,16 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecMonitor
 
 from lssvwm_agents import policies
-from lssvwm_agents.extractors import PatchFeatures, Standardised
+from lssvwm_agents.extractors import PatchFeatures
 from lssvwm_agents.imagination import PPOConfig
 from lssvwm_agents.policies import TrainingCost, data_steps, save_policy
 from lssvwm_agents.recurrent import recurrent_ppo
-from lssvwm_agents.remembering import standardise
-from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.make import make_image_env
 from lssvwm_envs.sb3 import GymVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.cli import json_value
 from lssvwm_rl.data.splits import SPLITS, split_seed
 from lssvwm_rl.files import remove, write_text
-from lssvwm_rl.model.checkpoints import load_contexts
 from lssvwm_rl.progress import Update
 from lssvwm_rl.training.cpu import tune_process
 from lssvwm_rl.training.run_folder import Curve, load_state, save_state
@@ -144,10 +141,8 @@ def _environments(config: BaselineConfig) -> VecEnv:
 
 def _algorithm(config: BaselineConfig, envs: VecEnv) -> OnPolicyAlgorithm:
     settings = config.algorithm_kwargs()
-    if config.checkpoint is not None:
-        model = PPO("MlpPolicy", envs, policy_kwargs={"features_extractor_class": Standardised}, **settings)
-        standardise(model.policy, shared_engine(config.checkpoint).engine, load_contexts(config.checkpoint))
-        return model
+    if config.kind == "memory":
+        return PPO("MlpPolicy", envs, **settings)
     dictionary = isinstance(envs.observation_space, spaces.Dict)
     policy: dict[str, Any] = {}
     if config.network == "patches":

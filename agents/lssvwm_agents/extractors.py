@@ -1,4 +1,4 @@
-"""Convolutional networks in front of Stable-Baselines3 policies, by names that a saved policy can hold."""
+"""What stands in front of Stable-Baselines3 policies, by names that a saved policy can hold."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 SIDES = ((8, 40), (4, 20))
 """(side of a patch, least side of an image), in pixels, the first that fits."""
+FURTHEST = 10.0
+LEAST_DEVIATION = 0.01
 
 
 class PatchFeatures(BaseFeaturesExtractor):
@@ -43,7 +45,35 @@ class PatchFeatures(BaseFeaturesExtractor):
         return torch.cat(found, dim=1)
 
 
-EXTRACTORS: dict[str, type[BaseFeaturesExtractor]] = {"patches": PatchFeatures}
+class Standardised(BaseFeaturesExtractor):
+    """Numbers minus their means, over their deviations, both fixed and kept with the policy.
+
+    What decides is a small part of a memory's readout: a network tells it from a few minibatches of standardised numbers,
+    and needs several times as many raw ones (docs/benchmarks.md, "What PPO on a memory needs").
+
+    Args:
+        observation_space: R numbers.
+    """
+
+    def __init__(self, observation_space: gym.Space) -> None:
+        (size,) = observation_space.shape or ()
+        super().__init__(observation_space, size)
+        self.mean: Tensor
+        self.deviation: Tensor
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("deviation", torch.ones(size))
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """(B, R) -> (B, R), at most `FURTHEST` deviations from the mean."""
+        return ((observations - self.mean) / self.deviation).clamp(-FURTHEST, FURTHEST)
+
+    def measure(self, observations: Tensor) -> None:
+        """Take the moments of observations (M, R)."""
+        self.mean.copy_(observations.mean(dim=0))
+        self.deviation.copy_(observations.std(dim=0, correction=0) + LEAST_DEVIATION)
+
+
+EXTRACTORS: dict[str, type[BaseFeaturesExtractor]] = {"patches": PatchFeatures, "standardised": Standardised}
 """Name -> what it stands for, beside those that Stable-Baselines3 takes by itself."""
 
 

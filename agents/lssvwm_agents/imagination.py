@@ -14,13 +14,17 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
+from lssvwm_agents.extractors import Standardised
 from lssvwm_agents.policies import SavedPolicy, TrainingCost, check_reads, data_steps, load_policy, save_policy
+from lssvwm_agents.remembering import standardise
 from lssvwm_envs.dream.config import End
+from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.make import make_image_env
 from lssvwm_envs.sb3 import DreamVecEnv, GymVecEnv, JoinedVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
+from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.files import check_new
-from lssvwm_rl.model.checkpoints import load_world_model
+from lssvwm_rl.model.checkpoints import load_contexts, load_world_model
 from lssvwm_rl.progress import Update
 from lssvwm_rl.training.cpu import tune_process
 
@@ -177,7 +181,8 @@ def train_in_dream(
     heard = _Hear(returns, rows[0].num_envs, progress, config.total_steps)
     envs = JoinedVecEnv(rows)
     try:
-        model = _ppo(VecMonitor(envs), config, saved)
+        watched = VecMonitor(envs)
+        model = _reader(watched, checkpoint, config) if saved is None else _goes_on(watched, saved, config)
         model.learn(config.total_steps, heard)
     finally:
         envs.close()
@@ -220,15 +225,21 @@ def _real_envs(env_id: str, num_envs: int) -> VectorEnv:
     return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
-def _ppo(envs: VecEnv, config: DreamTrainConfig, saved: SavedPolicy | None) -> PPO:
-    """A new one, or one with the layers and weights of a policy, whatever layers new ones have."""
-    kwargs: dict[str, Any] = {"net_arch": list(config.hidden)}
-    if saved is not None:
-        names = ("net_arch", "activation_fn", "features_extractor_class", "features_extractor_kwargs")
-        kwargs = {name: getattr(saved.policy, name) for name in names}
+def _reader(envs: VecEnv, checkpoint: str, config: DreamTrainConfig) -> PPO:
+    """PPO on readouts, standardised as they are in the episodes that dreams begin in."""
+    kwargs = {"features_extractor_class": Standardised, "net_arch": list(config.hidden)}
     model = PPO("MlpPolicy", envs, policy_kwargs=kwargs, **config.algorithm_kwargs())
-    if saved is not None:
-        model.policy.load_state_dict(saved.policy.state_dict())
+    contexts = load_contexts(checkpoint) if config.contexts is None else EpisodeStore(config.contexts)
+    standardise(model.policy, shared_engine(checkpoint, config.device, config.engine).engine, contexts)
+    return model
+
+
+def _goes_on(envs: VecEnv, saved: SavedPolicy, config: DreamTrainConfig) -> PPO:
+    """PPO with the layers and weights of a policy, whatever layers new ones have."""
+    names = ("net_arch", "activation_fn", "features_extractor_class", "features_extractor_kwargs")
+    kwargs = {name: getattr(saved.policy, name) for name in names}
+    model = PPO("MlpPolicy", envs, policy_kwargs=kwargs, **config.algorithm_kwargs())
+    model.policy.load_state_dict(saved.policy.state_dict())
     return model
 
 

@@ -1,19 +1,26 @@
-"""A policy that reads memories, as one that reads frames: it plays where nothing is put around the environment."""
+"""Reading memories: a policy that does as one that reads frames, and what there is to read in real episodes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from stable_baselines3.common.policies import ActorCriticPolicy
 
+from lssvwm_agents.extractors import Standardised
 from lssvwm_agents.planning.mpc import fitting_frames
+from lssvwm_rl.data.clips import clip_batch
+from lssvwm_rl.data.store import Episode, EpisodeStore
 from lssvwm_rl.model.engine import Engine, engine_of
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.policy import Policy
 from lssvwm_rl.spaces import action_layout, space_from_json
+
+MEASURED = 128  # episodes
 
 
 @dataclass(frozen=True)
@@ -69,3 +76,25 @@ class RememberingPolicy:
         readout = memory.readout().float().cpu().numpy()
         actions, _ = self.policy.predict(readout, None, None, deterministic)
         return actions, Remembered(memory, np.asarray(actions))
+
+
+@torch.no_grad()
+def readouts(model: WorldModel | Engine, episodes: Sequence[Episode]) -> torch.Tensor:
+    """What policies read after every real frame of some episodes, (frames of all of them, R') float32."""
+    engine = engine_of(model)
+    batch = clip_batch(episodes, max(len(episode.frames) for episode in episodes)).to(engine.model.device)
+    memory, parts = engine.model.initial_memory(len(episodes)), []
+    for t in range(batch.mask.shape[1]):
+        vectors = None if batch.vectors is None else batch.vectors[:, t : t + 1]
+        memory, _ = engine.observe(memory, batch.frames[:, t : t + 1], batch.actions[:, t : t + 1], vectors)
+        parts.append(memory.readout()[batch.mask[:, t]].float())
+    return torch.cat(parts)
+
+
+def standardise(policy: ActorCriticPolicy, model: WorldModel | Engine, store: EpisodeStore) -> None:
+    """Fix what a new policy's extractor subtracts and divides by, from episodes spread over a store."""
+    chosen = np.unique(np.linspace(0, len(store) - 1, MEASURED).astype(int))
+    extractor = policy.features_extractor
+    if not isinstance(extractor, Standardised):
+        raise ValueError(f"A policy behind {type(extractor).__name__} has no moments to fix; use Standardised.")
+    extractor.measure(readouts(model, [store[int(i)] for i in chosen]))

@@ -21,7 +21,8 @@ from lssvwm_envs.sb3 import DreamVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.cli import main
 from lssvwm_rl.data.splits import split_seed
-from lssvwm_rl.model.checkpoints import load_world_model
+from lssvwm_rl.model.checkpoints import load_contexts, load_world_model
+from lssvwm_rl.model.predict import observe_episodes
 from lssvwm_rl.training.run_folder import export
 
 ENV_ID = "MiniGrid-MemoryS7-v0"
@@ -87,6 +88,20 @@ def test_a_policy_belongs_to_one_world_model_and_can_go_on_in_another(checkpoint
     again = train_in_dream(checkpoint, none, start=tmp_path / "agent")
     ours, theirs = again.policy.state_dict(), saved.policy.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_policies_read_standardised_memories_and_keep_the_moments(checkpoint, tmp_path):
+    config = DreamTrainConfig(**{**TINY, "learning_rate": 0.0}, hidden=(16,), horizon=6)
+    train_in_dream(checkpoint, config, tmp_path / "agent")
+    engine, read = shared_engine(checkpoint).engine, []
+    for episode in load_contexts(checkpoint):  # alone, and each prefix anew
+        read += [observe_episodes(engine, [episode.cut(0, t)]).readout() for t in range(1, len(episode.frames) + 1)]
+    mean, deviation = torch.cat(read).double().mean(0), torch.cat(read).double().std(0, correction=0) + 0.01
+    kept = load_policy(tmp_path / "agent").policy.features_extractor
+    torch.testing.assert_close(kept.mean.double(), mean, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(kept.deviation.double(), deviation, atol=1e-4, rtol=1e-3)
+    seen = kept(torch.cat(read))
+    assert seen.mean(0).abs().max() < 0.1 and 0.1 < seen.std(0).median() < 1.1
 
 
 def test_a_policy_with_other_layers_goes_on_as_it_is(checkpoint, tmp_path):

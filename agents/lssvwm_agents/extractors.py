@@ -48,8 +48,8 @@ class PatchFeatures(BaseFeaturesExtractor):
 class Standardised(BaseFeaturesExtractor):
     """Numbers minus their means, over their deviations, both fixed and kept with the policy.
 
-    What decides is a small part of a memory's readout: a network tells it from a few minibatches of standardised numbers,
-    and needs several times as many raw ones (docs/benchmarks.md, "What PPO on a memory needs").
+    What decides is a small part of a memory's readout: a network tells it from a few minibatches of standardised
+    numbers, and needs several times as many raw ones (docs/benchmarks.md, "What PPO on a memory needs").
 
     Args:
         observation_space: R numbers.

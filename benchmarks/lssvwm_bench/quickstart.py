@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -48,6 +49,8 @@ IMAGE_PPO: dict[str, Any] = {
     "learning_rate": 5e-4,
 }
 """Settings of the baseline on images."""
+LOOP = "minigrid-loop"
+"""Checkpoint of the last round of a loop, which comes with its agent and with what all of its pieces came to."""
 TEST_SEED, PLAY_SEED = 2_000_000, 3_000_000  # of the test split
 
 
@@ -256,11 +259,14 @@ def _play(out: Path, config: QuickstartConfig) -> dict[str, Any]:
     with make_image_env(config.env) as env:
         random = RandomPolicy(env.action_space, PLAY_SEED)
     wrap = partial(VectorMemoryObservation, checkpoint=config.checkpoint)
+    loop, inside = resolve_checkpoint(LOOP), partial(VectorMemoryObservation, checkpoint=LOOP)
     torch.manual_seed(PLAY_SEED)  # Stable-Baselines3's stochastic policies draw from torch's global generator
     episodes = config.play_episodes
     return {
         "random": _evaluate(random, config, episodes, "random").to_json(),
         "dream_agent": _evaluate(load_policy(out / "agent"), config, episodes, "dream agent", wrap).to_json(),
+        "loop_agent": _evaluate(load_policy(loop / "agent"), config, episodes, "loop agent", inside).to_json(),
+        "loop_pieces": json.loads((loop / "pieces.json").read_text()),
         "ppo_images_no_memory": _evaluate(load_policy(out / "image-agent"), config, episodes, "image agent").to_json(),
     }
 

@@ -21,6 +21,7 @@ from lssvwm_envs.sb3 import DreamVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.cli import main
 from lssvwm_rl.data.splits import split_seed
+from lssvwm_rl.model.checkpoint_files import resolve_checkpoint
 from lssvwm_rl.model.checkpoints import load_contexts, load_world_model
 from lssvwm_rl.model.predict import observe_episodes
 from lssvwm_rl.training.run_folder import export
@@ -128,6 +129,16 @@ def test_real_and_dreamt_rows_train_together_and_are_told_apart(checkpoint):
             train_in_dream(checkpoint, **{"config": config, **broken})
     with pytest.raises(ValueError, match="share of real rows"):
         DreamTrainConfig(real_share=1.0)
+
+
+def test_the_agent_of_the_shipped_loop_holds_in_reality():
+    saved = load_policy(resolve_checkpoint("minigrid-loop") / "agent")
+    check_reads(saved, load_world_model("minigrid-loop"))
+    assert saved.checkpoint == "minigrid-loop" and saved.cost.real_steps == 101_907
+    torch.manual_seed(0)
+    wrap = partial(VectorMemoryObservation, checkpoint="minigrid-loop")
+    result = evaluate_policy(saved, lambda: make_image_env(ENV_ID), 25, num_envs=25, seed=500, wrap_vector=wrap)
+    assert result.success_rate >= 0.96  # 400 of 400 were right; a guess is worth 0.5
 
 
 def test_every_setting_of_ppo_in_the_dream_is_an_option(checkpoint, tmp_path, capsys):

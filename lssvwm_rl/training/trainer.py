@@ -50,6 +50,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     on_progress: Callable[[Progress], None] | None = None,
     weights: str | Path | None = None,
+    seen: int | None = None,
 ) -> Path:
     """Train a world model; what `out` has already is continued.
 
@@ -58,6 +59,7 @@ def train(
     Args:
         objective, config: the defaults if None.
         weights: checkpoint of the same sizes whose weights a new run starts from, for example to go on with other data.
+        seen: real steps that these weights were trained on and that are not in the store; by default all of theirs.
 
     Returns:
         The run folder, whose EMA weights `WorldModel.from_pretrained` reads at any time.
@@ -76,7 +78,7 @@ def train(
     fabric = _fabric(config)
     fabric.launch()
     if fabric.is_global_zero:
-        about = {**_data_of(store, weights), **_settings(model_config, objective, config)}
+        about = {**_data_of(store, weights, seen), **_settings(model_config, objective, config)}
         # Defaults of settings that a run of an older version does not name.
         defaults = {"weights": None, **_settings(ModelConfig(), ObjectiveConfig(), TrainConfig())}
         run_folder.prepare(out, about, store, held_out, defaults)
@@ -252,8 +254,10 @@ def _go_on(
         run.checkpoint_if_due()
 
 
-def _data_of(store: EpisodeStore, weights: str | Path | None) -> dict[str, Any]:
-    steps = int(store.lengths.sum()) + (0 if weights is None else run_folder.steps_of_data(weights))
+def _data_of(store: EpisodeStore, weights: str | Path | None, seen: int | None) -> dict[str, Any]:
+    if seen is None:
+        seen = 0 if weights is None else run_folder.steps_of_data(weights)
+    steps = int(store.lengths.sum()) + seen
     about = {"data": str(store.path), "episodes_of_data": len(store), "steps_of_data": steps}
     return {**about, "weights": None if weights is None else str(weights)}
 

@@ -53,13 +53,14 @@ def small_config(**changes) -> WorldModelConfig:
 
 def awake(module: nn.Module, seed: int = 0) -> nn.Module:
     """Random weights everywhere: zero-initialised gates would hide every mistake behind them."""
-    generator = torch.Generator().manual_seed(seed)
+    generator, other = (torch.Generator().manual_seed(s) for s in (seed, seed + 1))
     with torch.no_grad():
-        # The newest weight last: with the numbers that the others have, small models' dreams end now and then.
-        for name, parameter in sorted(module.named_parameters(), key=lambda named: named[0].endswith("ended")):
+        for name, parameter in module.named_parameters():
             if name.endswith(("A_log", "dt_bias")):
                 continue  # random values there would make decays of no interest
-            noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+            # With the numbers that all others have, small models' dreams end now and then, and amplify little.
+            draws = other if name.endswith("ended") else generator
+            noise = torch.randn(parameter.shape, generator=draws, dtype=parameter.dtype)
             parameter.add_(0.3 * noise if parameter.ndim < 2 else noise / parameter.shape[-1] ** 0.5)
         for name, buffer in module.named_buffers():
             if name.endswith(("focus.mean", "focus.variance", "read_mean", "read_scale", "encode_bias")):

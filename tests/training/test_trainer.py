@@ -122,6 +122,10 @@ def test_a_run_can_start_from_other_weights(store, tmp_path):
     for a, b in zip(*(WorldModel.from_pretrained(run).parameters() for run in (first, second)), strict=True):
         torch.testing.assert_close(a, b)
     assert steps_of_data(second) == 2 * steps_of_data(first) == 2 * int(store.lengths.sum())
+    again = train(
+        store, tmp_path / "e", MODEL, None, config, weights=first, seen=7
+    )  # a store that holds the first one's
+    assert steps_of_data(again) == 7 + int(store.lengths.sum())
     moved = train(store, tmp_path / "d", dataclasses.replace(MODEL, noise_shift=1.0), None, config, weights=first)
     assert WorldModel.from_pretrained(moved).config.noise_shift == 1.0, "which shapes no weights"
     for other in ({"feature_size": 16}, {"shortcut": True}):

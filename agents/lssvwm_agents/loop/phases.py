@@ -36,6 +36,7 @@ from lssvwm_rl.progress import progress_bar
 from lssvwm_rl.spaces import space_from_json
 from lssvwm_rl.training.log import Progress
 from lssvwm_rl.training.presets import PRESETS, model_config
+from lssvwm_rl.training.run_folder import steps_of_data
 from lssvwm_rl.training.trainer import train
 
 WORLDS_APART = 100_000  # of the train split, between the first worlds of two stores
@@ -138,7 +139,9 @@ def fit(place: Place, number: int) -> dict[str, Any]:
             reached = at.fraction
             bar(at.step, at.steps, f"loss {at.loss:.3f}  {at.updates_per_second:.2f} updates/s")
 
-        train(store, place.world(number), model, config=settings, on_progress=show, weights=weights)
+        # The store holds what earlier rounds learnt from, too.
+        before = steps_of_data(place.checkpoint) if place.checkpoint else 0
+        train(store, place.world(number), model, config=settings, on_progress=show, weights=weights, seen=before)
     if reached < 1:  # a signal ended the training, which keeps what it has
         raise KeyboardInterrupt
     return {"updates": settings.steps}

@@ -17,6 +17,7 @@ from lssvwm_agents.loop.outcome import best_of, parted
 from lssvwm_agents.policies import load_policy
 from lssvwm_rl.cli import main
 from lssvwm_rl.data.store import EpisodeStore
+from lssvwm_rl.training.run_folder import steps_of_data
 
 ENV_ID = "MiniGrid-MemoryS7-v0"
 DREAMS = DreamTrainConfig(total_steps=64, num_envs=4, rollout_steps=8, batch_size=32, horizon=6, start=0.5)
@@ -52,6 +53,7 @@ def test_it_goes_round_and_goes_on_where_it_was_interrupted(tmp_path, monkeypatc
     steps = [int(EpisodeStore(out / name).lengths.sum()) for name in names]
     assert [p.real_steps for p in pieces] == [sum(steps[:3]), sum(steps)]
     assert len(EpisodeStore(out / "round-2" / "data")) == 12 + 2 + 2 + 2
+    assert steps_of_data(out / "round-2" / "world") == sum(steps[:4])  # nothing is counted twice
     played = EpisodeStore(out / "round-2" / "played-1")
     returns = np.array([episode.rewards.sum() for episode in played])
     assert pieces[1].real_return == pytest.approx(returns.mean()) and pieces[1].success == (returns > 0).mean()
@@ -82,9 +84,8 @@ def test_a_killed_process_goes_on(tmp_path, checkpoint):
     words += ["--dreams.rollout-steps", "8", "--dreams.horizon", "6", "--dreams.total-steps", "64"]
     program = (
         "import os, signal\nfrom lssvwm_agents import imagination\nfrom lssvwm_rl.cli import main\n"
-        "train = imagination._train\n"
-        "def killed(*args, **kwargs):\n    train(*args, **kwargs)\n    os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"imagination._train = killed\nmain(['agent', 'loop', '--out', '{tmp_path}/killed', *{words!r}])"
+        "def killed(*args, **kwargs):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"imagination.save_policy = killed\nmain(['agent', 'loop', '--out', '{tmp_path}/killed', *{words!r}])"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == -9
     assert not (tmp_path / "killed" / "round-1" / "agent-1").exists()

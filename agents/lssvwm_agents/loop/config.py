@@ -25,7 +25,7 @@ class LoopConfig:
     """Sizes of the world model, and settings of its training."""
     explorer: str = "explore"
     """Who plays before there is an agent: a name that `lssvwm collect --policy` knows."""
-    explore_episodes: int = 1_500
+    explore_episodes: int = 2_500
     """Real episodes of the explorer, once; 0 if data are given."""
     random_episodes: int = 50
     """Real episodes of random actions, once: an agent that is worse than they are starts afresh."""

@@ -41,7 +41,7 @@ class PPOConfig:
     """Steps per environment between updates."""
     batch_size: int = 256
     """Minibatch size."""
-    epochs: int = 10
+    epochs: int = 4
     """Passes over each rollout."""
     learning_rate: float = 5e-4
     """Adam's step size."""
@@ -81,6 +81,8 @@ class DreamTrainConfig(PPOConfig):
     """Dreams that run together; a network call for many rows costs little more than for few."""
     rollout_steps: int = 32
     """Steps per dream between updates."""
+    epochs: int = 10
+    """Passes over each rollout: a gradient of so small a policy costs little beside a dreamt step."""
     hidden: tuple[int, ...] = (128, 128)
     """Widths of the policy's and of the value function's layers."""
     context_length: int = 1

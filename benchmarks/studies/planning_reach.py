@@ -77,7 +77,7 @@ def main(args: Args) -> None:
         won, seconds = np.array([result[0] for result in results]), np.array([result[1] for result in results])
         low, high = wilson_interval(int(won.sum()), len(won))
         rows.append([name, f"{won.mean():.2f} ({low:.2f} to {high:.2f})", f"{1e3 * seconds.mean():.0f}"])
-    print(f"{args.checkpoint}, {len(episodes)} episodes, taken over {args.left} steps before their end, {args.horizon}")
+    print(f"{args.checkpoint}, {len(episodes)} episodes, taken over {args.left} steps before their end")
     print(markdown_table(["search", "success (95 %)", "ms per decision"], rows))
 
 

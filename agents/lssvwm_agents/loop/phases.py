@@ -153,7 +153,7 @@ def dream(place: Place, number: int, piece: int, start: Path | None) -> dict[str
     remove(out)  # of an interrupted phase
     # Another seed for every piece: it decides the dreams as well as the first weights.
     seed = (config.seed * 1_000 + number) * 100 + piece
-    settings = dataclasses.replace(config.dreams, contexts=str(place.store(number)), seed=seed)
+    settings = dataclasses.replace(config.dreams, contexts=str(_begun_in(place, number, piece)), seed=seed)
     returns = Returns()
     with progress_bar(f"dreaming {number}.{piece}") as bar:
         real_env = place.env_id if settings.real_share else None
@@ -229,6 +229,18 @@ def _gather(
         return gather(
             vector_keys=place.config.vector, env_spec=spec, policy_name=policy_name, on_episode=count, shard_episodes=64
         )
+
+
+def _begun_in(place: Place, number: int, piece: int) -> Path:
+    """The real episodes that dreams of a piece begin in: all data of the round, and what the agent has played since,
+    so that it learns to go on from where it has got to."""
+    played = [place.played(number, earlier) for earlier in range(1, piece)]
+    if not played:
+        return place.store(number)
+    contexts = place.out / f"round-{number}" / "contexts"
+    remove(contexts)  # of the piece before
+    join_stores([place.store(number), *played], contexts)
+    return contexts
 
 
 def _returns(store: EpisodeStore) -> np.ndarray:

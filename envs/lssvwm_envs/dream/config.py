@@ -41,8 +41,8 @@ class DreamConfig:
     observation: Observation = "image"
     """What agents see: image, memory or both."""
     start: float | str = "first"
-    """"first": after the first `context_length` frames of a real episode; "anywhere": after any number of them from
-    there on, all of which were observed; a number is the share of dreams that begin anywhere."""
+    """"first": after the first `context_length` frames of a real episode; "anywhere": there or at any later moment,
+    all alike, of any episode, with all frames before it observed; a number is the share that begins anywhere."""
     contexts: str | None = None
     """Store of the real episodes; None for the held-out ones that come with the checkpoint."""
     end: End = "threshold"

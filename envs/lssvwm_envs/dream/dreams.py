@@ -261,12 +261,18 @@ class Dreams:
 
     def _draw_context(self, generator: np.random.Generator) -> tuple[int, int]:
         """An episode, and how many of its frames are observed; at least one step of it was not seen then."""
-        episode, share = int(generator.integers(len(self.contexts))), self.config.anywhere
-        most = int(self.contexts.lengths[episode])
-        first = min(self.config.context_length, most)
+        share, first = self.config.anywhere, self.config.context_length
         if not share or (share < 1 and generator.random() >= share):
-            return episode, first
-        return episode, int(generator.integers(first, most + 1))
+            episode = int(generator.integers(len(self.contexts)))
+            return episode, min(first, int(self.contexts.lengths[episode]))
+        moment = int(generator.integers(self._moments[-1]))
+        episode = int(np.searchsorted(self._moments, moment, side="right"))
+        return episode, int(self.contexts.lengths[episode]) + 1 - (int(self._moments[episode]) - moment)
+
+    @functools.cached_property
+    def _moments(self) -> np.ndarray:
+        """(N,) int64, the moments of all contexts up to each, after which a dream can begin."""
+        return np.cumsum(np.maximum(self.contexts.lengths - self.config.context_length, 0) + 1)
 
     def _beginning(self, episode: int, length: int) -> Beginning:
         return self.shared.beginnings.after(self.contexts, self._contexts_version, episode, length)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ import pytest
 from lssvwm_agents.imagination import DreamTrainConfig
 from lssvwm_agents.loop import LoopConfig, Piece, loop, phases
 from lssvwm_agents.loop.outcome import best_of, parted
+from lssvwm_agents.loop.phases import Place
 from lssvwm_agents.policies import load_policy
 from lssvwm_rl.cli import main
-from lssvwm_rl.data.store import EpisodeStore
+from lssvwm_rl.data.store import EpisodeStore, EpisodeWriter
+from lssvwm_rl.model.checkpoints import load_contexts
 from lssvwm_rl.training.run_folder import steps_of_data
 
 ENV_ID = "MiniGrid-MemoryS7-v0"
@@ -96,6 +99,31 @@ def test_a_killed_process_goes_on(tmp_path, checkpoint):
     played = EpisodeStore(tmp_path / "whole" / "round-1" / "data").lengths.sum()
     last = json.loads((tmp_path / "whole" / "pieces.json").read_text())[-1]
     assert last["real_steps"] > 1_000 + played
+
+
+def test_dreams_of_later_pieces_begin_in_what_was_played_since_too(tmp_path, checkpoint, monkeypatch):
+    place = Place(tmp_path, ENV_ID, SMALL)
+    contexts = load_contexts(checkpoint)
+    episodes, header = [contexts[0].cut(0, frames) for frames in range(2, 7)], contexts.header
+    for folder, part in (
+        (place.store(1), episodes[:3]),
+        (place.played(1, 1), [episodes[3]]),
+        (place.played(1, 2), [episodes[4]]),
+    ):
+        with EpisodeWriter(folder, header) as writer:
+            for episode in part:
+                writer.add(episode)
+    begun = []
+
+    def trained(world, settings, *args):
+        begun.append(EpisodeStore(settings.contexts))
+        return SimpleNamespace(num_timesteps=0)
+
+    monkeypatch.setattr(phases, "train_in_dream", trained)
+    for piece in (1, 2, 3, 3):  # the last one as after a kill
+        phases.dream(place, 1, piece, None)
+    assert [len(store) for store in begun] == [3, 4, 5, 5]
+    assert all((a.frames == b.frames).all() for a, b in zip(begun[-1], episodes, strict=True))
 
 
 def test_a_round_ends_when_reality_parts_from_the_dream():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import chisquare
 
 from lssvwm_envs.dream.env import DreamEnv
 from lssvwm_envs.dream.vector import DreamVectorEnv
@@ -52,11 +54,22 @@ def test_rows_of_a_vector_begin_as_single_environments_do(untrained, start):
         assert bits(observation) == bits(row_of(observations, i))
 
 
+def test_dreams_that_begin_anywhere_begin_at_every_moment_alike(untrained):
+    """However long its episode is: every one of them is drawn, and none much more often than others."""
+    env = DreamEnv(untrained(), **{**SETTINGS, "context_length": 2}, start="anywhere")
+    env.reset(seed=0)
+    dreams, rng = env._dreams, np.random.default_rng(0)
+    moments = [(k, t) for k, length in enumerate(env.contexts.lengths) for t in range(min(2, length), length + 1)]
+    drawn = Counter(dreams._draw_context(rng) for _ in range(50 * len(moments)))
+    assert set(drawn) == set(moments)
+    assert chisquare([drawn[moment] for moment in moments]).pvalue > 1e-4
+
+
 def test_a_share_of_dreams_begins_anywhere(untrained):
     envs = DreamVectorEnv(untrained(), 200, **{**SETTINGS, "context_length": 1}, start=0.5)
     _, info = envs.reset(seed=0)
-    lengths = load_contexts(untrained()).lengths[info["context_episode"]]
-    expected = 0.5 * np.mean(1 - 1 / lengths)  # of those that begin anywhere some begin at the first frame
+    lengths = load_contexts(untrained()).lengths
+    expected = 0.5 * (1 - len(lengths) / lengths.sum())  # of those that begin anywhere some begin at the first frame
     assert np.mean(info["context_frames"] > 1) == pytest.approx(expected, abs=0.12)  # 3.5 standard deviations
     first, drawn = (DreamVectorEnv(untrained(), 9, **SETTINGS, start=start) for start in ("first", 0.0))
     assert bits(list(first.reset(seed=3))) == bits(list(drawn.reset(seed=3)))

@@ -23,24 +23,29 @@ from lssvwm_rl.model.world_model import WorldModel
 OBSERVED = 32  # frames observed at a time, which bounds the activations of long contexts
 
 
-def observe_batch(model: WorldModel | Engine, batch: Batch, frames: int | None = None) -> tuple[Memory, Prediction]:
-    """Observe real frames from an empty memory, `OBSERVED` at a time.
+def observe_batch(
+    model: WorldModel | Engine, batch: Batch, frames: int | None = None, memory: Memory | None = None
+) -> tuple[Memory, Prediction]:
+    """Observe real frames, `OBSERVED` at a time.
 
     Args:
         batch: B clips on any device; without vectors, a model that has some predicts them.
         frames: T, how many of each clip; all if None. Padding is observed like frames: no prediction before it depends
             on it, but the memory after it does.
+        memory: what has seen the first frame of each clip, and what was before; empty, with nothing seen, if None.
 
     Returns:
-        The memory after frame T, and what the heads read from each frame, (B, T), on the model's device.
+        The memory after frame T, and what the heads read from each frame that was observed, (B, T) or (B, T - 1), on
+        the model's device.
 
     Raises:
         ValueError: if the batch does not fit the model.
     """
     frames = batch.mask.shape[1] if frames is None else frames
     whole = _model(model)
-    memory, parts = whole.initial_memory(len(batch.mask)), []
-    for start in range(0, frames, OBSERVED):
+    seen, parts = int(memory is not None), []
+    memory = whole.initial_memory(len(batch.mask)) if memory is None else memory
+    for start in range(seen, frames, OBSERVED):
         chunk = slice(start, min(frames, start + OBSERVED))
         vectors = None if batch.vectors is None else batch.vectors[:, chunk].to(whole.device)
         images, actions = batch.frames[:, chunk].to(whole.device), batch.actions[:, chunk].to(whole.device)

@@ -25,8 +25,9 @@ from lssvwm_envs.make import make_image_env
 from lssvwm_envs.rows import row_of
 from lssvwm_envs.wrappers import MemoryObservation
 from lssvwm_rl.data.episode import StoreHeader
-from lssvwm_rl.data.store import EpisodeWriter
+from lssvwm_rl.data.store import EpisodeStore, EpisodeWriter
 from lssvwm_rl.model.checkpoints import load_contexts
+from lssvwm_rl.model.predict import OBSERVED, observe_episodes
 from support.programs import bits
 from support.rows import KINDS, MODES, SETTINGS, examples
 
@@ -102,6 +103,28 @@ def test_the_ones_used_last_are_kept_within_a_bound(untrained, kept, asked):
         returned[key] = found
         expected = [*[each for each in expected if each != key], key][-max(kept, 1) :]
     assert int(found.memory.frames) == key[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("limit", [0, 2**30])
+def test_long_histories_go_on_from_what_was_kept(untrained, kind, limit, tmp_path):
+    """To the bit as if all frames were observed at once, in whatever order the beginnings are asked for."""
+    engine, rng = shared_engine(untrained(kind)).engine, np.random.default_rng(0)
+    short, steps = load_contexts(untrained(kind))[0], 3 * OBSERVED
+    long = replace(
+        short,
+        frames=rng.integers(0, 256, (steps + 1, *short.frames.shape[1:]), np.uint8),
+        actions=np.resize(short.actions, (steps, *short.actions.shape[1:])),
+        rewards=np.zeros(steps, np.float32),
+        vectors=None if short.vectors is None else np.resize(short.vectors, (steps + 1, short.vectors.shape[1])),
+    )
+    with EpisodeWriter(tmp_path / "long", load_contexts(untrained(kind)).header) as writer:
+        writer.add(long)
+    beginnings, store = Beginnings(engine, limit), EpisodeStore(tmp_path / "long")
+    for length in (2 * OBSERVED + 5, OBSERVED, 3 * OBSERVED, OBSERVED + 1, 3):
+        found, wanted = beginnings.after(store, ("", 0), 0, length), observe_episodes(engine, [long.cut(0, length)])
+        assert bits(found.memory.tensors()) == bits(wanted.tensors())
+        assert np.array_equal(found.frame[0].numpy(), long.frames[length - 1])
 
 
 def test_other_contexts_of_the_same_model_are_observed_anew(untrained, tmp_path):

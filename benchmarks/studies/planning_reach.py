@@ -9,7 +9,7 @@ The store's episodes have seeds (`lssvwm collect` keeps them), and their environ
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import tyro
 
-from lssvwm_agents.planning import PLANNERS, PlannerPolicy, WorldModelDynamics, critic_value
+from lssvwm_agents.planning import PLANNERS, PlannerPolicy, PlannerState, WorldModelDynamics, critic_value
 from lssvwm_agents.policies import load_policy
 from lssvwm_bench.figures import markdown_table
 from lssvwm_envs.make import make_image_env
@@ -73,12 +73,16 @@ def main(args: Args) -> None:
     rows = []
     for name in args.searches:
         policy = planner(engine, name, args)
-        results = [go_on(policy, episode, args) for episode in episodes]
-        won, seconds = np.array([result[0] for result in results]), np.array([result[1] for result in results])
+        won, ended, seconds = np.array([go_on(policy, episode, args) for episode in episodes]).T
         low, high = wilson_interval(int(won.sum()), len(won))
-        rows.append([name, f"{won.mean():.2f} ({low:.2f} to {high:.2f})", f"{1e3 * seconds.mean():.0f}"])
+        shares = [
+            f"{won.mean():.2f} ({low:.2f} to {high:.2f})",
+            f"{(ended - won).mean():.2f}",
+            f"{1 - ended.mean():.2f}",
+        ]
+        rows.append([name, *shares, f"{1e3 * seconds.mean():.0f}"])
     print(f"{args.checkpoint}, {len(episodes)} episodes, taken over {args.left} steps before their end")
-    print(markdown_table(["search", "success (95 %)", "ms per decision"], rows))
+    print(markdown_table(["search", "success (95 %)", "wrong end", "no end", "ms per decision"], rows))
 
 
 def planner(engine: Engine, name: str, args: Args) -> PlannerPolicy[Any]:
@@ -93,25 +97,24 @@ def planner(engine: Engine, name: str, args: Args) -> PlannerPolicy[Any]:
     return PlannerPolicy(engine, make(config(**settings), dynamics.action_space), dynamics)
 
 
-def go_on(policy: PlannerPolicy[Any], episode: Episode, args: Args) -> tuple[bool, float]:
-    """Play an episode's beginning as it was, and the rest by a planner: whether it succeeds, and seconds a decision."""
+def go_on(policy: PlannerPolicy[Any], episode: Episode, args: Args) -> tuple[bool, bool, float]:
+    """Play an episode's beginning as it was, and the rest by a planner: whether it succeeds, whether it ends within the
+    limit, and seconds a decision."""
     with make_image_env(args.env) as env:
         taken = len(episode) - args.left
-        key, observation = image_key(env.observation_space), replay(env, episode, taken)
-        state, start = policy.predict(episode.frames[:1])[1], np.array([args.wiped])
+        key, observation, state = image_key(env.observation_space), replay(env, episode, taken), None
         if not args.wiped:  # the state of a planner that has seen all frames but the present one
-            memory = observe_episodes(policy.engine, [episode.cut(0, taken)])
-            state = replace(state, memory=memory, actions=torch.from_numpy(episode.actions[taken - 1 : taken]))
-        spent, reward = [], 0.0
+            memory, last = observe_episodes(policy.engine, [episode.cut(0, taken)]), episode.actions[taken - 1 : taken]
+            state = PlannerState(memory, torch.from_numpy(last), policy.planner.prior(1), calls=0)
+        spent, reward, terminated = [], 0.0, False
         for _ in range(args.limit):
             began = time.perf_counter()
-            action, state = policy.predict(image_of(observation, key)[None], state, start)
+            action, state = policy.predict(image_of(observation, key)[None], state)
             spent.append(time.perf_counter() - began)
-            start = np.zeros(1, bool)
             observation, reward, terminated, truncated, _ = env.step(action[0])
             if terminated or truncated:
                 break
-        return float(reward) > 0, float(np.mean(spent))
+        return float(reward) > 0, terminated, float(np.mean(spent))
 
 
 def replay(env: gym.Env, episode: Episode, steps: int) -> Any:

@@ -146,7 +146,7 @@ class Shard:
 
     @functools.cached_property
     def _opened(self) -> dict[str, Any]:
-        """What is open of each array: that of frames, and all rows of the others, which are small beside them."""
+        """What was asked for so far: the array of frames, and all rows of the others, which are small beside them."""
         return {}
 
     def _rows(self, name: str, start: int, stop: int) -> np.ndarray:
@@ -154,11 +154,12 @@ class Shard:
             if name not in self._opened:
                 array = _array(self.group, name)
                 self._opened[name] = array if name == "frames" else array[:]
-            return np.array(self._opened[name][start:stop])
+            rows = self._opened[name][start:stop]
         except Exception as error:
             raise ValueError(
                 f"Shard {self.name}: {name} is broken ({error}); remove that folder and collect again."
             ) from error
+        return rows if name == "frames" else rows.copy()  # a reader may write into what it got
 
 
 def _write_array(group: zarr.Group, name: str, data: np.ndarray) -> None:

@@ -59,6 +59,15 @@ def test_what_is_written_is_read(tmp_path_factory, lengths, shard):
         assert_equal(one, other)
 
 
+def test_writing_into_what_was_read_changes_no_later_read(tmp_path):
+    store = write(tmp_path / "s", [3, 4])
+    for _ in range(2):
+        found = store[1]
+        assert_equal(found, episode(4, 1))
+        for array in (found.frames, found.actions, found.rewards, found.vectors):
+            array[...] = 1
+
+
 def test_a_killed_writer_breaks_nothing_and_a_broken_shard_is_named(tmp_path):
     store = write(tmp_path / "s", [3, 4, 5])
     (tmp_path / "s" / ".tmp-shard-00001.zarr").mkdir()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 FORMAT_VERSION = 1
+HEADER = "header.json"
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class StoreHeader:
         Raises:
             ValueError: if there is none, it is broken, or another format.
         """
-        path = folder / "header.json"
+        path = folder / HEADER
         if not path.is_file():
             raise ValueError(f"No episode store at {folder}: header.json is missing; make one with `lssvwm collect`.")
         try:

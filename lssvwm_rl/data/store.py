@@ -132,14 +132,13 @@ class EpisodeStore:
         seeds: (N,) int64, each episode's environment seed, -1 where unknown.
 
     Raises:
-        ValueError: if there is no store at `path` or one of its shards is broken.
+        ValueError: if there is no store at `path`, or a file of it is missing, broken or has changed.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.header = StoreHeader.load(self.path)
-        has_vectors = self.header.vector_size > 0
-        self._shards = [Shard.open(shard_path(self.path, k), has_vectors) for k in shard_numbers(self.path)]
+        self._shards = [Shard.open(shard_path(self.path, k), self.header) for k in shard_numbers(self.path)]
         empty = np.zeros(0, np.int64)
         self.lengths = np.concatenate([empty, *(s.lengths for s in self._shards)])
         self.seeds = np.concatenate([empty, *(s.seeds for s in self._shards)])

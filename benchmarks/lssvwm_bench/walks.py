@@ -59,8 +59,8 @@ def fitting_environment(
             make_image_env(env_id, **kwargs).close()
         except gym.error.UnregisteredEnv as error:
             raise ValueError(
-                f"The checkpoints were trained in {env_id}, which is not registered here ({error}); name it with --env, "
-                f"as module:{env_id} if a module registers it."
+                f"The checkpoints were trained in {env_id}, which is not registered here ({error}); name it with "
+                f"--env, as module:{env_id} if a module registers it."
             ) from error
     with make_image_env(env_id, **kwargs) as env:
         for model in lineup.models.values():

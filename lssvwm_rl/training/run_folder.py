@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import csv
 import shutil
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
 
 from lssvwm_rl.data.store import EpisodeStore, EpisodeWriter
-from lssvwm_rl.files import check_new, write_text, written_whole
+from lssvwm_rl.files import LOCK, check_new, write_text, written_whole
 from lssvwm_rl.model.checkpoint_files import CONTEXTS, DOUBT, ENV_FILE, MODEL_CONFIG, WEIGHTS, resolve_checkpoint
+from lssvwm_rl.model.checkpoint_tensors import check_finite, load_tensors, save_tensors
 from lssvwm_rl.model.config import TRAINING_FIELDS
 from lssvwm_rl.phases import flat_settings
 
@@ -99,12 +101,17 @@ def load_state(out: Path) -> dict[str, Any] | None:
     """The trainer's state, None if there is none yet.
 
     Raises:
-        ValueError: if it is broken.
+        ValueError: if it is broken or has changed since.
     """
     path = out / "trainer" / "state.pt"
     if not path.is_file():
         return None
     try:
+        # PyTorch does not look at the CRC-32 that its archives have of every part.
+        with zipfile.ZipFile(path) as archive:
+            changed = archive.testzip()
+        if changed is not None:
+            raise ValueError(f"its part {changed} has changed since it was written")
         return torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # torch raises many kinds; all mean the same to the user
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -145,16 +152,22 @@ def export(run: Path, out: Path) -> None:
     Raises:
         FileExistsError: if `out` exists.
         FileNotFoundError: if there is no checkpoint at `run`.
+        ValueError: if its weights are broken, or too large for half precision.
     """
     check_new(out)
     run = resolve_checkpoint(run)
-    weights = {name: t.half() if t.is_floating_point() else t for name, t in load_file(run / WEIGHTS).items()}
+    try:
+        full, _ = load_tensors(run / WEIGHTS)
+        weights = {name: t.half() if t.is_floating_point() else t for name, t in full.items()}
+        check_finite(weights)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ValueError(f"The weights of {run} cannot be exported in half precision: {error}.") from error
     with written_whole(out) as partial:
-        shutil.copytree(run / CONTEXTS, partial / CONTEXTS)
+        shutil.copytree(run / CONTEXTS, partial / CONTEXTS, ignore=shutil.ignore_patterns(LOCK))
         for name in (MODEL_CONFIG, CONFIG_FILE, CURVE_FILE, DOUBT, ENV_FILE):
             if (run / name).is_file():
                 shutil.copyfile(run / name, partial / name)
-        save_file(weights, partial / WEIGHTS)
+        save_tensors(weights, partial / WEIGHTS)
 
 
 def steps_of_data(checkpoint: str | Path) -> int:

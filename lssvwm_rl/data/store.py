@@ -9,6 +9,7 @@ A shard appears once it is whole. How episodes lie in it is in `shards.py`.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -182,7 +183,16 @@ class EpisodeStore:
         Raises:
             ValueError: if a shard is broken.
         """
-        return (shard.episodes() for shard in self._shards)
+        for shard, end in zip(self._shards, self._ends.tolist(), strict=True):
+            left = len(self) - (end - len(shard.lengths))
+            if left > 0:
+                yield shard.episodes()[:left]
+
+    def first(self, count: int) -> EpisodeStore:
+        """The first so many of the episodes, which are the same however much is added to the store."""
+        part = copy.copy(self)
+        part.lengths, part.seeds = self.lengths[:count], self.seeds[:count]
+        return part
 
     def _index(self, i: int) -> int:
         if not -len(self) <= i < len(self):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -20,9 +20,15 @@ def save_tensors(tensors: Mapping[str, Tensor], path: str | Path, metadata: Mapp
 
     Args:
         metadata: kept beside the tensors.
+
+    Raises:
+        OSError: if it cannot be written.
     """
     found = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    save_file(found, path, {**(metadata or {}), CHECKSUM: _checksum(found, metadata or {})})
+    try:
+        save_file(found, path, {**(metadata or {}), CHECKSUM: _checksum(found, metadata or {})})
+    except SafetensorError as error:  # also where the disk is full
+        raise OSError(f"{path} could not be written ({error}); free some space.") from error
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

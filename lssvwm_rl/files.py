@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -109,10 +110,11 @@ def _is_left_over(temporary: Path) -> bool:
 
 def _sync_all(path: Path) -> None:
     """Have a file, or all that a folder holds, on the disk."""
-    if path.is_dir():
-        for inside in path.iterdir():
-            _sync_all(inside)
-    _sync(path)
+    if not path.is_dir():
+        _sync(path)
+        return
+    with ThreadPoolExecutor(8) as pool:  # file systems take several at a time, in not much more than the time of one
+        list(pool.map(_sync, [path, *path.rglob("*")]))
 
 
 def _sync(path: Path) -> None:

@@ -8,6 +8,7 @@ that the sharding codec keeps), `checksums.json` the rest.
 from __future__ import annotations
 
 import functools
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from lssvwm_rl.data.checksums import FILE as CHECKSUMS
-from lssvwm_rl.data.checksums import check_checksums, write_checksums
+from lssvwm_rl.data.checksums import METADATA, check_checksums, write_checksums
 from lssvwm_rl.data.episode import Episode, StoreHeader
 from lssvwm_rl.files import written_whole
 from lssvwm_rl.spaces import action_layout, space_from_json
@@ -27,7 +28,7 @@ from lssvwm_rl.spaces import action_layout, space_from_json
 CHUNK_BYTES = 256 * 1024  # before compression
 NO_SEED = -1
 CHECKED = "checked"  # attribute of the group: there are checksums, which earlier versions did not write
-PER_EPISODE = ("terminated", "truncated", "seeds")
+PER_EPISODE = {"lengths": "int64", "terminated": "bool", "truncated": "bool", "seeds": "int64"}  # and their dtypes
 
 
 def shard_path(store: Path, number: int) -> Path:
@@ -95,9 +96,7 @@ class Shard:
                 check_checksums(path)
             elif not (path / "frames" / "c").exists():  # what of other arrays is all zeros has no file there
                 raise ValueError("frames/c is missing")
-            lengths = _array(group, "lengths")
-            _check_layout("lengths", lengths, (lengths.size,), np.dtype(np.int64))
-            shard = cls(path, group, header.vector_size > 0, lengths[:], *(_whole(group, name) for name in PER_EPISODE))
+            shard = cls(path, group, header.vector_size > 0, *(np.asarray(_array(group, n)[:]) for n in PER_EPISODE))
             shard._check(header)
             return shard
         except Exception as error:  # zarr raises many kinds; all mean the same to the user
@@ -107,22 +106,25 @@ class Shard:
 
     def _check(self, header: StoreHeader) -> None:
         """Raise ValueError unless all arrays are those of such episodes."""
-        count, steps = len(self.lengths), int(self._starts[-1])
+        count = self.lengths.size
+        for name, dtype in PER_EPISODE.items():
+            array = getattr(self, name)
+            _check_layout(name, array.shape, array.dtype.name, (count,), dtype)
         if not count or self.lengths.min() < 1:
             raise ValueError(f"lengths are {self.lengths.tolist()[:8]}")
+        steps = int(self._starts[-1])
         action_shape, action_dtype = action_layout(space_from_json(header.action_space))
-        layouts: dict[str, tuple[tuple[int, ...], Any]] = {
-            "frames": ((steps + count, *header.frame_shape), np.uint8),
-            "actions": ((steps, *action_shape), action_dtype),
-            "rewards": ((steps,), np.float32),
-            "terminated": ((count,), np.bool_),
-            "truncated": ((count,), np.bool_),
-            "seeds": ((count,), np.int64),
+        layouts: dict[str, tuple[tuple[int, ...], str]] = {
+            "frames": ((steps + count, *header.frame_shape), "uint8"),
+            "actions": ((steps, *action_shape), action_dtype.name),
+            "rewards": ((steps,), "float32"),
         }
         if self.has_vectors:
-            layouts["vectors"] = (steps + count, header.vector_size), np.float32
+            layouts["vectors"] = (steps + count, header.vector_size), "float32"
         for name, (shape, dtype) in layouts.items():
-            _check_layout(name, _array(self.group, name), shape, np.dtype(dtype))
+            # A small part of what it takes to open an array.
+            metadata = json.loads((self.path / name / METADATA).read_text())
+            _check_layout(name, tuple(metadata["shape"]), metadata["data_type"], shape, dtype)
 
     def read(self, k: int, start: int, stop: int) -> Episode:
         """Frames start..stop (exclusive) of the shard's episode k, with the actions and rewards between them.
@@ -217,10 +219,6 @@ def _array(group: zarr.Group, name: str) -> Any:
     return group[name]
 
 
-def _whole(group: zarr.Group, name: str) -> np.ndarray:
-    return np.asarray(_array(group, name)[:])
-
-
-def _check_layout(name: str, array: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    if array.shape != shape or array.dtype != dtype:
-        raise ValueError(f"{name} is {array.shape} {array.dtype}, not {shape} {dtype}")
+def _check_layout(name: str, found: tuple[int, ...], dtype: Any, shape: tuple[int, ...], wanted: str) -> None:
+    if found != shape or dtype != wanted:
+        raise ValueError(f"{name} is {found} {dtype}, not {shape} {wanted}")

@@ -8,6 +8,7 @@ which its `main(words)` gives one to `run`.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import json
@@ -51,8 +52,22 @@ RENAMED_COMMANDS = {
 }
 """Old command -> what to write now."""
 
-# What users get wrong is a sentence; everything else is a bug and keeps its traceback.
+# What users get wrong, or their disks, is a sentence; everything else is a bug and keeps its traceback.
 USER_ERRORS = (ValueError, FileNotFoundError, FileExistsError, FloatingPointError, gym.error.Error)
+
+DISK_ERRORS = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EFBIG: "free some space or raise the limit of file sizes",
+    errno.EIO: "look after the disk",
+    errno.EROFS: "choose a folder that can be written to",
+    errno.EACCES: "choose a folder that you may read and write",
+    errno.EPERM: "choose a folder that you may read and write",
+    errno.EISDIR: "name a file",
+    errno.ENOTDIR: "choose another folder",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+"""What to do about an OSError; one without a number has its own sentence."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -100,7 +115,7 @@ def run(
         about: text of the help, if not the docstring of `options`.
 
     Raises:
-        SystemExit: with code 2, after one sentence on stderr, for bad input.
+        SystemExit: with code 2, after one sentence on stderr, for bad input and for disks that cannot be written.
     """
     words = list(words)
     try:
@@ -108,8 +123,14 @@ def run(
         default = {} if defaults is None else {"default": defaults(words)}
         command(_parse(program, options, words, about, default))
     except USER_ERRORS as error:
-        print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(2) from error
+        _stop(f"{program}: {' '.join(str(error).split())}", cause=error)
+    except OSError as error:
+        if error.errno is None:
+            _stop(f"{program}: {' '.join(str(error).split())}", cause=error)
+        if error.errno not in DISK_ERRORS:
+            raise
+        file = f" ({error.filename})" if error.filename else ""
+        _stop(f"{program}: {error.strerror}{file}; {DISK_ERRORS[error.errno]}.", cause=error)
 
 
 def json_value(text: str) -> Any:
@@ -169,6 +190,6 @@ def _usage() -> str:
     return f"usage: lssvwm COMMAND [options]   (lssvwm COMMAND --help shows them)\n\n{listed(texts)}"
 
 
-def _stop(text: str, code: int = 2) -> NoReturn:
+def _stop(text: str, code: int = 2, cause: BaseException | None = None) -> NoReturn:
     print(text, file=sys.stderr)
-    raise SystemExit(code)
+    raise SystemExit(code) from cause

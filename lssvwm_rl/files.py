@@ -1,30 +1,44 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and last; and folders in which only one process writes."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+LOCK = ".lock"  # in a folder that one process writes to; free as soon as that process ends, however it ends
+TEMPORARY = ".tmp-"
 
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
     """Yield where to write a file or a folder; it becomes `path` when the block ends, and vanishes if the block fails.
 
-    A file replaces an older one of that name. Parent folders are made.
+    A file replaces an older one of that name. Parent folders are made. What is written is on the disk before it gets
+    its name, so that a machine that stops leaves the old file or the new one, and no half of it. Several processes may
+    write one path at a time: each writes its own temporary file, and the last to end is what is found.
 
     Raises:
-        OSError: if `path` is a folder that holds something.
+        OSError: if `path` is a folder that holds something, or cannot be written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{path.name}")
-    remove(temporary)  # of a process that was killed
+    for old in leftovers(path.parent):
+        if re.fullmatch(rf"(\d+-)?{re.escape(path.name)}", old.name.removeprefix(TEMPORARY)):
+            remove(old)
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     try:
         yield temporary
+        _sync_all(temporary)
         os.replace(temporary, path)
+        _sync(path.parent)
     finally:
         remove(temporary)
 
@@ -35,6 +49,40 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text)
 
 
+@contextmanager
+def only_writer(folder: str | Path, what: str) -> Iterator[None]:
+    """Keep other processes from writing to a folder, which is made if it is missing, while the block runs.
+
+    The operating system frees it when the process ends, however that ends. Blocks of one thread may be nested.
+
+    Args:
+        what: the folder is, for the error.
+
+    Raises:
+        ValueError: if another process writes there; nothing is changed.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0, is_singleton=True)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ValueError(
+            f"Another process is writing to the {what} {folder}; wait until it ends or choose another --out."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_unused(folder: Path) -> bool:
+    """Whether a folder is missing, or holds nothing but what a writer leaves that was killed before its first file."""
+    if not folder.exists():
+        return True
+    return folder.is_dir() and all(p.name == LOCK or p.name.startswith(TEMPORARY) for p in folder.iterdir())
+
+
 def check_new(path: str | Path) -> None:
     """Raise FileExistsError if something is there already: nothing is overwritten, and better said before the work."""
     if Path(path).exists():
@@ -43,7 +91,7 @@ def check_new(path: str | Path) -> None:
 
 def leftovers(folder: str | Path) -> list[Path]:
     """What writers that were killed left in a folder."""
-    return list(Path(folder).glob(".tmp-*"))
+    return [path for path in Path(folder).glob(f"{TEMPORARY}*") if _is_left_over(path)]
 
 
 def remove(path: Path) -> None:
@@ -52,3 +100,28 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _is_left_over(temporary: Path) -> bool:
+    """Whether the process that wrote a temporary file is gone; earlier versions did not say which one that was."""
+    number = temporary.name.removeprefix(TEMPORARY).partition("-")[0]
+    return not number.isdigit() or int(number) == os.getpid() or not psutil.pid_exists(int(number))
+
+
+def _sync_all(path: Path) -> None:
+    """Have a file, or all that a folder holds, on the disk."""
+    if not path.is_dir():
+        _sync(path)
+        return
+    with ThreadPoolExecutor(8) as pool:  # file systems take several at a time, in not much more than the time of one
+        list(pool.map(_sync, [path, *path.rglob("*")]))
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":  # where folders cannot be opened
+        return
+    number = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -24,6 +24,7 @@ from lssvwm_agents.extractors import EXTRACTORS
 from lssvwm_agents.recurrent import lstm_kwargs, recurrent_policies
 from lssvwm_agents.stacking import stacked
 from lssvwm_rl.files import check_new, write_text, written_whole
+from lssvwm_rl.model.checkpoint_tensors import check_finite, load_tensors, save_tensors
 from lssvwm_rl.model.checkpoints import fingerprint, load_world_model
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.spaces import space_from_json, space_to_json
@@ -148,7 +149,10 @@ def save_policy(
     with written_whole(folder) as partial:
         partial.mkdir()
         # Shared feature extractors appear under several names; save_model writes each tensor once.
-        save_model(policy, str(partial / WEIGHTS_FILE))
+        save_model(policy, str(partial / "unchecked"))
+        tensors, metadata = load_tensors(partial / "unchecked")
+        save_tensors(tensors, partial / WEIGHTS_FILE, metadata)
+        (partial / "unchecked").unlink()
         (partial / CONFIG_FILE).write_text(text + "\n")
     return folder
 
@@ -171,7 +175,7 @@ def load_policy(folder: str | Path, device: str = "cpu") -> SavedPolicy:
 
     Raises:
         FileNotFoundError: if the folder holds no policy.
-        ValueError: if its files do not belong together or come from a newer version.
+        ValueError: if its files do not belong together, have changed since or come from a newer version.
         gymnasium.error.DependencyNotInstalled: if it is recurrent and sb3-contrib is missing.
     """
     folder = Path(folder)
@@ -193,6 +197,7 @@ def load_policy(folder: str | Path, device: str = "cpu") -> SavedPolicy:
             _no_schedule,
             **kwargs,
         )
+        check_finite(load_tensors(folder / WEIGHTS_FILE)[0])
         load_model(policy, str(folder / WEIGHTS_FILE))
         loaded = SavedPolicy(policy.to(device), config["algorithm"], config["checkpoint"], config["env_id"])
         cost = TrainingCost(**{field.name: config.get(field.name) for field in fields(TrainingCost)})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,14 +32,15 @@ class Lineup:
         which a protocol decides.
 
         Raises:
-            ValueError: if it is unknown, or not the same for all.
+            ValueError: if it is unknown, named by code (`StoreHeader.environment`), or not the same for all.
         """
         found = {}
         for name, header in zip(self.models, self.headers, strict=True):
-            if header.env_spec is None:
+            environment = header.environment()
+            if environment is None:
                 raise ValueError(f"The checkpoint {name} does not tell its environment; name one with --env.")
-            spec = json.loads(header.env_spec)
-            found[name] = (spec["id"], {k: v for k, v in spec.get("kwargs", {}).items() if k != "max_steps"})
+            env_id, kwargs = environment
+            found[name] = (env_id, {k: v for k, v in kwargs.items() if k != "max_steps"})
         (first, ours), *others = found.items()
         for name, theirs in others:
             if ours != theirs:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
 
@@ -54,6 +55,13 @@ def fitting_environment(
     if env_id is None:
         env_id, trained_in = lineup.environment()
         kwargs = {**trained_in, **kwargs}
+        try:
+            make_image_env(env_id, **kwargs).close()
+        except gym.error.UnregisteredEnv as error:
+            raise ValueError(
+                f"The checkpoints were trained in {env_id}, which is not registered here ({error}); name it with "
+                f"--env, as module:{env_id} if a module registers it."
+            ) from error
     with make_image_env(env_id, **kwargs) as env:
         for model in lineup.models.values():
             check_fits(model.config, image_shape(env.observation_space), space_to_json(env.action_space), env_id)

@@ -24,6 +24,7 @@ from lssvwm_rl.training.log import Progress
 from lssvwm_rl.training.objective import ObjectiveConfig
 from lssvwm_rl.training.precision import device_of, resolve_precision
 from lssvwm_rl.training.presets import PRESETS, for_data
+from lssvwm_rl.training.run_folder import data_of_run
 from lssvwm_rl.training.trainer import train
 
 RENAMED = {
@@ -80,7 +81,7 @@ def main(args: Train) -> None:
         ValueError: if the store is broken, or `out` is another run.
         FloatingPointError: if the loss is not finite.
     """
-    store, config = EpisodeStore(args.data), args.config
+    store, config = data_of_run(args.out, EpisodeStore(args.data)), args.config
     try:
         resolve_backend(args.model.backbone.backend, device_of(config.device))
     except RuntimeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -12,7 +13,7 @@ from gymnasium.vector import VectorEnv
 
 from lssvwm_rl.data.play import Start, Step, play
 from lssvwm_rl.data.splits import SPLITS, split_seed
-from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
+from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader, only_appender
 from lssvwm_rl.policy import PolicyFactory
 from lssvwm_rl.spaces import action_layout, image_key, image_of, image_shape, read_vector, read_vectors, space_to_json
 
@@ -50,41 +51,40 @@ def collect(
         shard_episodes: episodes per shard.
 
     Raises:
-        ValueError: for unfit spaces, unknown vector keys, or a store of another kind at `out`.
+        ValueError: for unfit spaces, unknown vector keys, a store of another kind at `out`, or one to which another
+            process appends.
     """
     if episodes < 1 or num_envs < 1:
         raise ValueError(f"episodes and num_envs must be at least 1, got {episodes} and {num_envs}.")
     out = Path(out)
-    stored = _stored(out, split, seed, policy_name)
-    used: Sequence[int] = [] if stored is None else stored.seeds.tolist()
-    missing = max(0, episodes - len(used))
-    num_envs = max(1, min(num_envs, missing))
-    seeds = _unused_seeds(split, seed, used, max(1, missing))
-    envs = make_envs(num_envs)
-    try:
-        events = play(envs, policy_factory(envs, seed), [seeds] * num_envs)
-        start = next(events)
-        header = _header(envs, start, vector_keys, env_spec, policy_name, split_seed(split, seed))
-        if stored is not None:
-            stored.header.check_same_kind(header, out)
-        played = islice(recorded(envs, chain([start], events), vector_keys), missing)
-        with EpisodeWriter(out, header, shard_episodes) as writer:
-            for episode in played:
-                writer.add(episode)
-                if on_episode is not None:
-                    on_episode(episode)
-    finally:
-        envs.close()
+    split_seed(split, seed)
+    with only_appender(out):  # from here on, so that no other process plays the same seeds
+        stored = _stored(out, split, policy_name)
+        used: Sequence[int] = [] if stored is None else stored.seeds.tolist()
+        missing = max(0, episodes - len(used))
+        num_envs = max(1, min(num_envs, missing))
+        seeds = _unused_seeds(split, seed, used, max(1, missing))
+        with closing(make_envs(num_envs)) as envs:
+            events = play(envs, policy_factory(envs, seed), [seeds] * num_envs)
+            start = next(events)
+            header = _header(envs, start, vector_keys, env_spec, policy_name, split_seed(split, seed))
+            if stored is not None:
+                stored.header.check_same_kind(header, out)
+            played = islice(recorded(envs, chain([start], events), vector_keys), missing)
+            with EpisodeWriter(out, header, shard_episodes) as writer:
+                for episode in played:
+                    writer.add(episode)
+                    if on_episode is not None:
+                        on_episode(episode)
     return EpisodeStore(out)
 
 
-def _stored(out: Path, split: str, seed: int, policy_name: str) -> EpisodeStore | None:
+def _stored(out: Path, split: str, policy_name: str) -> EpisodeStore | None:
     """What is at `out` already.
 
     Raises:
-        ValueError: if other episodes are, or for an unknown split or a seed that is not in it.
+        ValueError: if other episodes are.
     """
-    split_seed(split, seed)
     if not (out / "header.json").exists():
         return None
     stored = EpisodeStore(out)

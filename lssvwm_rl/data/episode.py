@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from typing import Any
 import numpy as np
 
 FORMAT_VERSION = 1
+HEADER = "header.json"
+CHECKSUM = "sha256"  # in a header, of everything else in it
 
 
 @dataclass(frozen=True)
@@ -71,27 +75,60 @@ class StoreHeader:
         """Numbers in a frame's vector, 0 if the store has none."""
         return sum(self.vector_keys.values())
 
+    def environment(self) -> tuple[str, dict[str, Any]] | None:
+        """Gymnasium id and arguments of the environment that the episodes are of, None if it is unknown.
+
+        A store may come from anyone, and `gymnasium.make("module:id")` imports the module. So a file names only
+        environments that are registered under their id, and no argument that could name a module.
+
+        Raises:
+            ValueError: if the header names code, or something that is no environment.
+        """
+        if self.env_spec is None:
+            return None
+        try:
+            spec = json.loads(self.env_spec)
+            env_id, kwargs = spec["id"], spec.get("kwargs") or {}
+            fine = isinstance(env_id, str) and isinstance(kwargs, dict)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            fine = False
+        if not fine:
+            raise ValueError(f"The header says {self.env_spec[:80]!r} of its environment; name one with --env.")
+        naming = [text for text in _texts([env_id, kwargs]) if ":" in text]
+        if naming:
+            raise ValueError(
+                f"The header names an environment by the code {naming[0]!r}, which is not imported because a file says "
+                "so; name the environment with --env if you trust it."
+            )
+        return env_id, kwargs
+
     def to_json(self) -> str:
-        """Strict JSON text."""
-        return json.dumps(dataclasses.asdict(self), indent=2)
+        """Strict JSON text, with a checksum."""
+        d = json.loads(json.dumps(dataclasses.asdict(self)))
+        return json.dumps({**d, CHECKSUM: _checksum(d)}, indent=2)
 
     @classmethod
     def load(cls, folder: Path) -> StoreHeader:
         """Read a store's header.
 
         Raises:
-            ValueError: if there is none, it is broken, or another format.
+            ValueError: if there is none, it is broken or has changed, or another format.
         """
-        path = folder / "header.json"
+        path = folder / HEADER
         if not path.is_file():
             raise ValueError(f"No episode store at {folder}: header.json is missing; make one with `lssvwm collect`.")
         try:
             d = json.loads(path.read_text())
+            known = d.pop(CHECKSUM, None)  # of a header of an earlier version nothing is known
+            if known is not None and known != _checksum(d):
+                raise ValueError(
+                    f"it has changed since it was written; put it back, or remove its {CHECKSUM} if you mean it"
+                )
             version = d["format_version"]
             if version != FORMAT_VERSION:
                 raise ValueError(f"format version {version}, this package reads {FORMAT_VERSION}; collect it again")
             return cls(**{**d, "frame_shape": tuple(d["frame_shape"]), "seeds": tuple(d["seeds"])})
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"Header {path} cannot be used: {error}.") from error
 
     def check_same_kind(self, other: StoreHeader, folder: Path) -> None:
@@ -106,3 +143,19 @@ class StoreHeader:
             raise ValueError(
                 f"{folder} holds episodes of {ours.get('id')}, not {theirs.get('id')}; choose another folder."
             )
+
+
+def _checksum(header: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All strings in a JSON value, names of its members included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            yield from _texts([name, part])
+    elif isinstance(value, list):
+        for part in value:
+            yield from _texts(part)

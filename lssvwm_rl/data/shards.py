@@ -1,12 +1,14 @@
 """A shard: episodes laid end to end along time, as the arrays of one Zarr group.
 
 Frames and vectors have T+1 rows per episode, actions and rewards T. Each array is one file of small chunks, so reading
-a clip touches few bytes.
+a clip touches few bytes. Every chunk has a checksum of its own (that of Zstandard frames, and the CRC32C of the index
+that the sharding codec keeps), `checksums.json` the rest.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +19,16 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from lssvwm_rl.data.episode import Episode
+from lssvwm_rl.data.checksums import FILE as CHECKSUMS
+from lssvwm_rl.data.checksums import METADATA, check_checksums, write_checksums
+from lssvwm_rl.data.episode import Episode, StoreHeader
 from lssvwm_rl.files import written_whole
+from lssvwm_rl.spaces import action_layout, space_from_json
 
 CHUNK_BYTES = 256 * 1024  # before compression
 NO_SEED = -1
+CHECKED = "checked"  # attribute of the group: there are checksums, which earlier versions did not write
+PER_EPISODE = {"lengths": "int64", "terminated": "bool", "truncated": "bool", "seeds": "int64"}  # and their dtypes
 
 
 def shard_path(store: Path, number: int) -> Path:
@@ -41,7 +48,7 @@ def write_shard(path: Path, episodes: Sequence[Episode]) -> None:
         OSError: if there is such a shard already, which another writer made.
     """
     with written_whole(path) as temporary:
-        group = zarr.open_group(temporary, mode="w", zarr_format=3)
+        group = zarr.open_group(temporary, mode="w", zarr_format=3, attributes={CHECKED: True})
         for name in ("frames", "actions", "rewards") + (() if episodes[0].vectors is None else ("vectors",)):
             _write_array(group, name, np.concatenate([getattr(e, name) for e in episodes]))
         _write_array(group, "lengths", np.array([len(e) for e in episodes], np.int64))
@@ -49,6 +56,7 @@ def write_shard(path: Path, episodes: Sequence[Episode]) -> None:
         _write_array(group, "truncated", np.array([e.truncated for e in episodes], np.bool_))
         seeds = [NO_SEED if e.seed is None else e.seed for e in episodes]
         _write_array(group, "seeds", np.array(seeds, np.int64))
+        write_checksums(temporary)
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ class Shard:
     """An open shard.
 
     Attributes:
-        name: of its folder.
+        path: its folder.
         group: its arrays.
         has_vectors: whether frames have vectors.
         lengths: (N,) int64, steps of each episode.
@@ -64,7 +72,7 @@ class Shard:
         seeds: (N,) int64, `NO_SEED` where unknown.
     """
 
-    name: str
+    path: Path
     group: zarr.Group
     has_vectors: bool
     lengths: np.ndarray
@@ -73,22 +81,50 @@ class Shard:
     seeds: np.ndarray
 
     @classmethod
-    def open(cls, path: Path, has_vectors: bool) -> Shard:
+    def open(cls, path: Path, header: StoreHeader) -> Shard:
         """Open one to read.
 
+        Args:
+            header: of its store.
+
         Raises:
-            ValueError: if it is broken.
+            ValueError: if it is broken, or a file of it is missing or has changed.
         """
         try:
             group = zarr.open_group(path, mode="r", zarr_format=3)
-            lengths, terminated, truncated, seeds = (
-                _array(group, name)[:] for name in ("lengths", "terminated", "truncated", "seeds")
-            )
-            return cls(path.name, group, has_vectors, lengths, terminated, truncated, seeds)
+            if CHECKED in group.attrs or (path / CHECKSUMS).exists():
+                check_checksums(path)
+            elif not (path / "frames" / "c").exists():  # what of other arrays is all zeros has no file there
+                raise ValueError("frames/c is missing")
+            shard = cls(path, group, header.vector_size > 0, *(np.asarray(_array(group, n)[:]) for n in PER_EPISODE))
+            shard._check(header)
+            return shard
         except Exception as error:  # zarr raises many kinds; all mean the same to the user
             raise ValueError(
                 f"Shard {path} is broken ({error}); remove that folder and collect the rest again."
             ) from error
+
+    def _check(self, header: StoreHeader) -> None:
+        """Raise ValueError unless all arrays are those of such episodes."""
+        count = self.lengths.size
+        for name, dtype in PER_EPISODE.items():
+            array = getattr(self, name)
+            _check_layout(name, array.shape, array.dtype.name, (count,), dtype)
+        if not count or self.lengths.min() < 1:
+            raise ValueError(f"lengths are {self.lengths.tolist()[:8]}")
+        steps = int(self._starts[-1])
+        action_shape, action_dtype = action_layout(space_from_json(header.action_space))
+        layouts: dict[str, tuple[tuple[int, ...], str]] = {
+            "frames": ((steps + count, *header.frame_shape), "uint8"),
+            "actions": ((steps, *action_shape), action_dtype.name),
+            "rewards": ((steps,), "float32"),
+        }
+        if self.has_vectors:
+            layouts["vectors"] = (steps + count, header.vector_size), "float32"
+        for name, (shape, dtype) in layouts.items():
+            # A small part of what it takes to open an array.
+            metadata = json.loads((self.path / name / METADATA).read_text())
+            _check_layout(name, tuple(metadata["shape"]), metadata["data_type"], shape, dtype)
 
     def read(self, k: int, start: int, stop: int) -> Episode:
         """Frames start..stop (exclusive) of the shard's episode k, with the actions and rewards between them.
@@ -157,7 +193,7 @@ class Shard:
             rows = self._opened[name][start:stop]
         except Exception as error:
             raise ValueError(
-                f"Shard {self.name}: {name} is broken ({error}); remove that folder and collect again."
+                f"{self.path / name} is broken ({error}); remove {self.path} and collect the rest again."
             ) from error
         return rows if name == "frames" else rows.copy()  # a reader may write into what it got
 
@@ -174,6 +210,7 @@ def _write_array(group: zarr.Group, name: str, data: np.ndarray) -> None:
         chunks=chunks,
         shards=shards,
         compressors=ZstdCodec(level=3, checksum=True),
+        config={"write_empty_chunks": True},  # so that a file that is missing is no file of zeros
     )
     array[:] = data
 
@@ -181,3 +218,8 @@ def _write_array(group: zarr.Group, name: str, data: np.ndarray) -> None:
 def _array(group: zarr.Group, name: str) -> Any:
     """An array of a shard; slices of it are numpy arrays."""
     return group[name]
+
+
+def _check_layout(name: str, found: tuple[int, ...], dtype: Any, shape: tuple[int, ...], wanted: str) -> None:
+    if found != shape or dtype != wanted:
+        raise ValueError(f"{name} is {found} {dtype}, not {shape} {wanted}")

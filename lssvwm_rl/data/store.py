@@ -2,22 +2,25 @@
 
     STORE/header.json
     STORE/shard-00000.zarr/{frames,actions,rewards[,vectors],lengths,terminated,truncated,seeds}
+    STORE/.lock, of the process that appends
 
 A shard appears once it is whole. How episodes lie in it is in `shards.py`.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lssvwm_rl.data.episode import Episode, StoreHeader
+from lssvwm_rl.data.episode import HEADER, Episode, StoreHeader
 from lssvwm_rl.data.shards import Shard, shard_numbers, shard_path, write_shard
-from lssvwm_rl.files import leftovers, remove, write_text
+from lssvwm_rl.files import is_unused, leftovers, only_writer, remove, write_text
 from lssvwm_rl.spaces import action_layout, space_from_json
 
 __all__ = ["Episode", "EpisodeStore", "EpisodeWriter", "StoreHeader"]
@@ -25,8 +28,22 @@ __all__ = ["Episode", "EpisodeStore", "EpisodeWriter", "StoreHeader"]
 SHARD_BYTES = 256 * 1024**2  # before compression; bounds what the writer holds in memory
 
 
+@contextmanager
+def only_appender(path: str | Path) -> Iterator[None]:
+    """`files.only_writer` of a store that is there or shall be; blocks may be nested.
+
+    Raises:
+        ValueError: if `path` holds other things, or another process appends to it.
+    """
+    path = Path(path)
+    if not (is_unused(path) or (path / HEADER).exists()):
+        raise ValueError(f"{path} is not empty and not an episode store; choose another folder.")
+    with only_writer(path, "store"):
+        yield
+
+
 class EpisodeWriter:
-    """Appends episodes to a store, making it if there is none.
+    """Appends episodes to a store, making it if there is none. As long as it is open, no other process can.
 
     Args:
         path: folder of the store.
@@ -34,25 +51,27 @@ class EpisodeWriter:
         shard_episodes: episodes per shard; a shard also ends once it is `SHARD_BYTES` large.
 
     Raises:
-        ValueError: if `path` holds other things, or episodes of another kind.
+        ValueError: if `path` holds other things, or episodes of another kind, or another process writes there.
     """
 
     def __init__(self, path: str | Path, header: StoreHeader, shard_episodes: int = 256):
         self.path, self.shard_episodes = Path(path), shard_episodes
         self._action_shape, self._action_dtype = action_layout(space_from_json(header.action_space))
-        self.path.mkdir(parents=True, exist_ok=True)
-        unfinished = leftovers(self.path)
-        if (self.path / "header.json").exists():
-            self.header = StoreHeader.load(self.path)
-            self.header.check_same_kind(header, self.path)
-        elif set(self.path.iterdir()) - set(unfinished):
-            raise ValueError(f"{self.path} is not empty and not an episode store; choose another folder.")
-        else:
-            self.header = header
-            write_text(self.path / "header.json", header.to_json())
-        for path in unfinished:
-            remove(path)
-        self._number = 1 + max(shard_numbers(self.path), default=-1)  # of the next shard
+        self._lock = ExitStack()
+        self._lock.enter_context(only_appender(self.path))
+        try:
+            # Looked at only now: another process may just have ended.
+            if (self.path / HEADER).exists():
+                self.header = StoreHeader.load(self.path)
+                self.header.check_same_kind(header, self.path)
+            else:
+                self.header = header
+                write_text(self.path / HEADER, header.to_json())
+            for unfinished in leftovers(self.path):
+                remove(unfinished)
+        except BaseException:
+            self._lock.close()
+            raise
         self._pending: list[Episode] = []
 
     def __enter__(self) -> EpisodeWriter:
@@ -60,7 +79,7 @@ class EpisodeWriter:
 
     def __exit__(self, *_: object) -> None:
         # Also after an exception: what was added is whole episodes.
-        self.flush()
+        self.close()
 
     def add(self, episode: Episode) -> None:
         """Take one episode; it is on disk once its shard is.
@@ -95,9 +114,14 @@ class EpisodeWriter:
         """Write the episodes taken so far as a shard (nothing if there are none)."""
         if not self._pending:
             return
-        write_shard(shard_path(self.path, self._number), self._pending)
-        self._number += 1
+        number = 1 + max(shard_numbers(self.path), default=-1)
+        write_shard(shard_path(self.path, number), self._pending)
         self._pending = []
+
+    def close(self) -> None:
+        """`flush`, and let other processes append."""
+        with self._lock:
+            self.flush()
 
 
 class EpisodeStore:
@@ -109,14 +133,13 @@ class EpisodeStore:
         seeds: (N,) int64, each episode's environment seed, -1 where unknown.
 
     Raises:
-        ValueError: if there is no store at `path` or one of its shards is broken.
+        ValueError: if there is no store at `path`, or a file of it is missing, broken or has changed.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.header = StoreHeader.load(self.path)
-        has_vectors = self.header.vector_size > 0
-        self._shards = [Shard.open(shard_path(self.path, k), has_vectors) for k in shard_numbers(self.path)]
+        self._shards = [Shard.open(shard_path(self.path, k), self.header) for k in shard_numbers(self.path)]
         empty = np.zeros(0, np.int64)
         self.lengths = np.concatenate([empty, *(s.lengths for s in self._shards)])
         self.seeds = np.concatenate([empty, *(s.seeds for s in self._shards)])
@@ -160,7 +183,16 @@ class EpisodeStore:
         Raises:
             ValueError: if a shard is broken.
         """
-        return (shard.episodes() for shard in self._shards)
+        for shard, end in zip(self._shards, self._ends.tolist(), strict=True):
+            left = len(self) - (end - len(shard.lengths))
+            if left > 0:
+                yield shard.episodes()[:left]
+
+    def first(self, count: int) -> EpisodeStore:
+        """The first so many of the episodes, which are the same however much is added to the store."""
+        part = copy.copy(self)
+        part.lengths, part.seeds = self.lengths[:count], self.seeds[:count]
+        return part
 
     def _index(self, i: int) -> int:
         if not -len(self) <= i < len(self):

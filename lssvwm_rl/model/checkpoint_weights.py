@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lssvwm_rl.files import write_text, written_whole
 from lssvwm_rl.model.checkpoint_files import DOUBT, MODEL_CONFIG, WEIGHTS
+from lssvwm_rl.model.checkpoint_tensors import check_finite, load_tensors, save_tensors
 from lssvwm_rl.model.config import WorldModelConfig
 
 RENAMED = {"token_readout.": "token_features.", "readout_mlp.": "feature_mlp."}  # since format 2
@@ -22,11 +22,11 @@ def read_checkpoint(folder: Path) -> tuple[WorldModelConfig, dict[str, Tensor]]:
     """What `write_checkpoint`, of this version or an earlier one, wrote to a folder.
 
     Raises:
-        ValueError: if it is broken.
+        ValueError: if it is broken, or its weights have changed since.
     """
     try:
         config = WorldModelConfig.from_json((folder / MODEL_CONFIG).read_text())
-        return config, weights_as_now(load_file(folder / WEIGHTS))
+        return config, weights_as_now(load_tensors(folder / WEIGHTS)[0])
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"Checkpoint {folder} is not whole ({reason}); train or download it again.") from error
@@ -53,7 +53,7 @@ def write_checkpoint(folder: Path, config: WorldModelConfig, weights: Mapping[st
     was that of other weights."""
     (folder / DOUBT).unlink(missing_ok=True)
     with written_whole(folder / WEIGHTS) as path:
-        save_file({name: t.detach().cpu().contiguous() for name, t in weights.items()}, path)
+        save_tensors(weights, path)
     write_text(folder / MODEL_CONFIG, config.to_json())
 
 
@@ -61,9 +61,17 @@ def load_weights(model: nn.Module, config: WorldModelConfig, weights: dict[str, 
     """Put the weights of a checkpoint into a model made from its config.
 
     Raises:
-        ValueError: if they are not those of such a model.
+        ValueError: if they are not those of such a model, or not finite.
     """
     try:
+        check_finite(weights)
+    except ValueError as error:
+        raise ValueError(f"The weights in {folder} are of no use ({error}); train or download it again.") from error
+    try:
+        for name, tensor in model.state_dict().items():
+            found = weights.get(name, tensor)
+            if found.is_floating_point() != tensor.is_floating_point():
+                raise RuntimeError(f"{name} is {found.dtype}, not {tensor.dtype}")
         model.load_state_dict(weights)
     except RuntimeError as error:
         kind, layers = config.backbone.kind, len(config.backbone.blocks)

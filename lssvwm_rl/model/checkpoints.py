@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor
 
 from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.model.checkpoint_files import CONTEXTS, MODEL_CONFIG, WEIGHTS, resolve_checkpoint
+from lssvwm_rl.model.checkpoint_tensors import load_tensors
 from lssvwm_rl.model.checkpoint_weights import ENDED
 from lssvwm_rl.model.config import WorldModelConfig
 from lssvwm_rl.model.engine import Engine, make_engine
@@ -68,7 +68,7 @@ def earlier_fingerprint(name: str | Path) -> str | None:
     text = (folder / MODEL_CONFIG).read_text()
     if json.loads(text).get("format_version") != 1:
         return None
-    weights = load_file(folder / WEIGHTS)  # an exported checkpoint's are in half precision, the model's were not
+    weights, _ = load_tensors(folder / WEIGHTS)  # an exported checkpoint's are in half precision, the model's were not
     return _hash(text, {name: t.float() if t.is_floating_point() else t for name, t in weights.items()})
 
 

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lssvwm_rl.files import written_whole
+from lssvwm_rl.model.checkpoint_tensors import check_finite, load_tensors, save_tensors
 from lssvwm_rl.model.sketch import read_out
 
 PARTS = ("states", "keys", "values")  # of a layer, in files
@@ -156,7 +156,7 @@ class Memory:
     def save(self, path: str | Path) -> None:
         """Write a safetensors file; appears whole or not at all."""
         with written_whole(path) as temporary:
-            save_file({name: t.contiguous() for name, t in self.tensors().items()}, temporary)
+            save_tensors(self.tensors(), temporary)
 
     @classmethod
     def load(cls, path: str | Path) -> Memory:
@@ -164,14 +164,16 @@ class Memory:
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it is broken or not a memory.
+            ValueError: if it is broken, has changed since or is not a memory.
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"There is no memory file {path}; write one with Memory.save.")
         try:
-            return cls.from_tensors(load_file(path))
-        except SafetensorError as error:
-            raise ValueError(f"{path} is not a whole safetensors file ({error}); save the memory again.") from error
+            tensors, _ = load_tensors(path)
+            check_finite(tensors)
+            return cls.from_tensors(tensors)
+        except (SafetensorError, ValueError) as error:
+            raise ValueError(f"{path} is not a whole file of a memory ({error}); save the memory again.") from error
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Memory:
         return Memory.from_tensors({name: change(t) for name, t in self.tensors().items()})

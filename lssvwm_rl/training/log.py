@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -36,6 +36,19 @@ class Progress:
     """Figures of the callbacks' last measurement."""
 
 
+@dataclass
+class Sums:
+    """What the next row of the learning curve is made of; kept in the trainer's state, so that a run that goes on in
+    the middle of a row writes the row that it would have written."""
+
+    since: int
+    """Step of the last row."""
+    losses: dict[str, float] = field(default_factory=dict)
+    """Sums over the updates since."""
+    measured: dict[str, float] = field(default_factory=dict)
+    """Figures of the last measurement."""
+
+
 class Log:
     """Writes learning_curve.csv, TensorBoard events and preview.mp4 of a run that continues at `step`.
 
@@ -44,6 +57,7 @@ class Log:
         preview: episode whose dream is shown.
         on_progress: called after every update.
         gemm_rate: FLOP/s of a device in fp32 matrix products.
+        sums: of the run; changed.
     """
 
     def __init__(
@@ -54,12 +68,13 @@ class Log:
         step: int,
         on_progress: Callable[[Progress], None] | None,
         gemm_rate: float,
+        sums: Sums,
     ):
         self.out, self.config, self.preview, self.on_progress = out, config, preview, on_progress
         self.curve = Curve(out, step)
         self.events = FileWriter(str(out), filename_suffix=f".{step}")
-        self._logged, self._logged_at = step, time.monotonic()
-        self._sums: dict[str, float] = {}
+        self.sums = sums
+        self._logged, self._logged_at = step, time.monotonic()  # in this session, for the rates
         self._frames, self._flops, self._gemm_rate = 0, 0.0, gemm_rate
 
     def updated(
@@ -70,7 +85,6 @@ class Log:
         frames: int,
         flops: float,
         losses: Mapping[str, float],
-        measured: Mapping[str, float],
         model: WorldModel,
     ) -> None:
         """Tell of an update.
@@ -82,10 +96,9 @@ class Log:
             frames: in the update's batch, on one device.
             flops: that the update took there, see `work.update_flops`.
             losses: of the update.
-            measured: figures of the last measurement.
             model: whose dreams are shown.
         """
-        config, now = self.config, time.monotonic()
+        config, sums, now = self.config, self.sums, time.monotonic()
         self._frames, self._flops = self._frames + frames, self._flops + flops
         passed = max(now - self._logged_at, 1e-9)
         rates = {
@@ -94,17 +107,18 @@ class Log:
             "gemm_share": self._flops / passed / self._gemm_rate,
         }
         for name, value in losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
+            sums.losses[name] = sums.losses.get(name, 0.0) + value
         if self.on_progress is not None:
-            self.on_progress(Progress(step, config.steps, done, losses["total"], **rates, measured=measured))
+            self.on_progress(Progress(step, config.steps, done, losses["total"], **rates, measured=sums.measured))
         if step % config.log_every == 0:
-            means = {name: value / (step - self._logged) for name, value in self._sums.items()}
-            row = {"step": step, "minutes": seconds / 60, **rates, **means, **measured}
+            means = {name: value / (step - sums.since) for name, value in sums.losses.items()}
+            row = {"step": step, "minutes": seconds / 60, **rates, **means, **sums.measured}
             self.curve.add(row)
             for name, value in row.items():
                 if name != "step":
                     self.events.add_summary(scalar(f"train/{name}", value), step)
-            self._sums, self._frames, self._flops, self._logged, self._logged_at = {}, 0, 0.0, step, now
+            sums.losses, sums.since = {}, step
+            self._frames, self._flops, self._logged, self._logged_at = 0, 0.0, step, now
         if config.preview_every and step % config.preview_every == 0:
             self._show(model, step)
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Mapping, Sequence
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
 
 from lssvwm_rl.data.store import EpisodeStore, EpisodeWriter
-from lssvwm_rl.files import check_new, write_text, written_whole
+from lssvwm_rl.files import LOCK, check_new, is_unused, only_writer, write_text, written_whole
 from lssvwm_rl.model.checkpoint_files import CONTEXTS, DOUBT, ENV_FILE, MODEL_CONFIG, WEIGHTS, resolve_checkpoint
+from lssvwm_rl.model.checkpoint_tensors import check_finite, load_tensors, save_tensors
 from lssvwm_rl.model.config import TRAINING_FIELDS
 from lssvwm_rl.phases import flat_settings
 
@@ -42,6 +46,38 @@ RESUMABLE = (
 )
 
 
+@contextmanager
+def only_trainer(out: Path) -> Iterator[None]:
+    """`files.only_writer` of a run that is there or shall be.
+
+    Raises:
+        ValueError: if `out` holds other things, or another process trains there.
+    """
+    if not (is_unused(out) or (out / CONFIG_FILE).is_file()):
+        raise ValueError(f"{out} is not empty and not a run; choose another --out.")
+    with only_writer(out, "run"):
+        yield
+
+
+def data_of_run(out: Path, store: EpisodeStore) -> EpisodeStore:
+    """The episodes that a run was begun with, if its store has grown since (which is said in a RuntimeWarning), else
+    all of the store."""
+    try:
+        config = yaml.safe_load((out / CONFIG_FILE).read_text())
+        begun, same = int(config["episodes_of_data"]), config["data"] == str(store.path)
+    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
+        return store  # no run, or one that `prepare` says something about
+    if not same or begun >= len(store):
+        return store
+    warnings.warn(
+        f"{store.path} has grown since {out} was begun; the run goes on with the first {begun} of {len(store)} "
+        f"episodes. To learn from all of them, train with --weights {out} and another --out.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return store.first(begun)
+
+
 def prepare(
     out: Path,
     config: Mapping[str, Any],
@@ -49,7 +85,8 @@ def prepare(
     held_out: Sequence[int],
     defaults: Mapping[str, Any] | None = None,
 ) -> None:
-    """Make the folder, or check that it is a run of the same config.
+    """Make the folder, or check that it is a run of the same config; what is missing of one that was interrupted while
+    it was made follows.
 
     Args:
         out: folder.
@@ -63,48 +100,63 @@ def prepare(
     """
     path = out / CONFIG_FILE
     if path.is_file():
-        try:
-            found = {
-                MOVED.get(name, name): value for name, value in flat_settings(yaml.safe_load(path.read_text())).items()
-            }
-            differing = _differences({**flat_settings(_plain(defaults or {})), **found}, config)
-        except (yaml.YAMLError, AttributeError, TypeError) as error:
-            raise ValueError(f"{path} is broken ({error}); choose another --out.") from error
-        if differing:
-            name, ours, theirs = differing[0]
-            raise ValueError(
-                f"{out} is a run with {name} {theirs}, not {ours}; repeat its command or choose another --out."
-            )
-        write_text(path, yaml.safe_dump(_plain(config), sort_keys=False))
-        return
-    if out.exists() and any(out.iterdir()):
+        _check_same(path, config, defaults)
+    elif not is_unused(out):
         raise ValueError(f"{out} is not empty and not a run; choose another --out.")
-    (out / "trainer").mkdir(parents=True, exist_ok=True)
-    episodes = [store[i] for i in held_out[:MAX_CONTEXTS]]
-    with EpisodeWriter(out / CONTEXTS, store.header) as writer:
-        for episode in episodes:
-            writer.add(episode)
-    if store.header.env_spec is not None:
-        write_text(out / ENV_FILE, store.header.env_spec)
+    # First of all, so that what is interrupted after it is known as this run.
     write_text(path, yaml.safe_dump(_plain(config), sort_keys=False))
+    (out / "trainer").mkdir(exist_ok=True)
+    if not (out / CONTEXTS).exists():
+        with written_whole(out / CONTEXTS) as partial:
+            with EpisodeWriter(partial, store.header) as writer:
+                for i in held_out[:MAX_CONTEXTS]:
+                    writer.add(store[i])
+            (partial / LOCK).unlink(missing_ok=True)  # they are never added to
+    if store.header.env_spec is not None and not (out / ENV_FILE).exists():
+        write_text(out / ENV_FILE, store.header.env_spec)
+
+
+def _check_same(path: Path, config: Mapping[str, Any], defaults: Mapping[str, Any] | None) -> None:
+    """Raise ValueError unless the run whose config.yaml this is can go on with a config."""
+    try:
+        found = {
+            MOVED.get(name, name): value for name, value in flat_settings(yaml.safe_load(path.read_text())).items()
+        }
+        differing = _differences({**flat_settings(_plain(defaults or {})), **found}, config)
+    except (yaml.YAMLError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path} is broken ({error}); choose another --out.") from error
+    if differing:
+        name, ours, theirs = differing[0]
+        raise ValueError(
+            f"{path.parent} is a run with {name} {theirs}, not {ours}; repeat its command or choose another --out."
+        )
 
 
 def save_state(out: Path, state: Mapping[str, Any]) -> None:
     """Write the trainer's state; the previous one stays until the new one is whole."""
-    with written_whole(out / "trainer" / "state.pt") as temporary:
-        torch.save(dict(state), temporary)
+    path = out / "trainer" / "state.pt"
+    with written_whole(path) as temporary:
+        try:
+            torch.save(dict(state), temporary)
+        except RuntimeError as error:  # PyTorch's for a disk that is full
+            raise OSError(f"{path} could not be written ({str(error).splitlines()[0]}); free some space.") from error
 
 
 def load_state(out: Path) -> dict[str, Any] | None:
     """The trainer's state, None if there is none yet.
 
     Raises:
-        ValueError: if it is broken.
+        ValueError: if it is broken or has changed since.
     """
     path = out / "trainer" / "state.pt"
     if not path.is_file():
         return None
     try:
+        # PyTorch does not look at the CRC-32 that its archives have of every part.
+        with zipfile.ZipFile(path) as archive:
+            changed = archive.testzip()
+        if changed is not None:
+            raise ValueError(f"its part {changed} has changed since it was written")
         return torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # torch raises many kinds; all mean the same to the user
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -112,15 +164,17 @@ def load_state(out: Path) -> dict[str, Any] | None:
 
 
 class Curve:
-    """learning_curve.csv: one row per log, appended; rows after the resumed step are dropped."""
+    """learning_curve.csv: one row per log, appended; rows after the resumed step are dropped, and what is no row, such
+    as half of one where the disk was full."""
 
     def __init__(self, out: Path, step: int):
         self.path = out / CURVE_FILE
         self.names: list[str] = []
         if self.path.is_file():
-            with self.path.open(newline="") as file:
-                rows = list(csv.DictReader(file))
-            kept = [row for row in rows if int(row["step"]) <= step]
+            text = self.path.read_text(errors="replace").replace("\0", "")
+            lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+            rows = list(csv.DictReader(lines))
+            kept = [row for row in rows if _is_whole(row) and int(row["step"]) <= step]
             if kept:
                 self.names = list(kept[0])
             with written_whole(self.path) as temporary, temporary.open("w", newline="") as file:
@@ -139,22 +193,33 @@ class Curve:
             writer.writerow({k: v if isinstance(v, int) else f"{v:.6g}" for k, v in row.items()})
 
 
+def _is_whole(row: Mapping[Any, Any]) -> bool:
+    """Whether a row that was read has a step and as many values as there are columns."""
+    return (row.get("step") or "").isdigit() and None not in row and None not in row.values()
+
+
 def export(run: Path, out: Path) -> None:
     """Copy what a checkpoint needs (not the trainer's state) to a new folder, weights in half precision.
 
     Raises:
         FileExistsError: if `out` exists.
         FileNotFoundError: if there is no checkpoint at `run`.
+        ValueError: if its weights are broken, or too large for half precision.
     """
     check_new(out)
     run = resolve_checkpoint(run)
-    weights = {name: t.half() if t.is_floating_point() else t for name, t in load_file(run / WEIGHTS).items()}
+    try:
+        full, _ = load_tensors(run / WEIGHTS)
+        weights = {name: t.half() if t.is_floating_point() else t for name, t in full.items()}
+        check_finite(weights)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ValueError(f"The weights of {run} cannot be exported in half precision: {error}.") from error
     with written_whole(out) as partial:
-        shutil.copytree(run / CONTEXTS, partial / CONTEXTS)
+        shutil.copytree(run / CONTEXTS, partial / CONTEXTS, ignore=shutil.ignore_patterns(LOCK))
         for name in (MODEL_CONFIG, CONFIG_FILE, CURVE_FILE, DOUBT, ENV_FILE):
             if (run / name).is_file():
                 shutil.copyfile(run / name, partial / name)
-        save_file(weights, partial / WEIGHTS)
+        save_tensors(weights, partial / WEIGHTS)
 
 
 def steps_of_data(checkpoint: str | Path) -> int:

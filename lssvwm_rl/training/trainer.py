@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,7 +29,7 @@ from lssvwm_rl.training import run_folder
 from lssvwm_rl.training.config import TrainConfig
 from lssvwm_rl.training.cpu import tune_process
 from lssvwm_rl.training.fit import fit_fixed
-from lssvwm_rl.training.log import Log, Progress
+from lssvwm_rl.training.log import Log, Progress, Sums
 from lssvwm_rl.training.objective import Objective, ObjectiveConfig, check_objective
 from lssvwm_rl.training.optimizer import learning_rate, load_optimizer, make_average, make_optimizer
 from lssvwm_rl.training.precision import resolve_precision
@@ -65,7 +65,7 @@ def train(
         The run folder, whose EMA weights `WorldModel.from_pretrained` reads at any time.
 
     Raises:
-        ValueError: if the store or the weights do not fit, or `out` is another run.
+        ValueError: if the store or the weights do not fit, `out` is another run, or another process trains there.
         FileNotFoundError: if there is no such checkpoint to start from.
         FloatingPointError: if the loss is not finite; the last checkpoint is kept.
     """
@@ -73,23 +73,42 @@ def train(
     check_objective(objective, model_config.shortcut)
     if not len(store):
         raise ValueError(f"{store.path} has no episodes to train on; collect some with `lssvwm collect`.")
+    store = run_folder.data_of_run(out, store)
     train_episodes, held_out = hold_out(store)
     initial = None if weights is None else _weights_for(model_config, weights)
     fabric = _fabric(config)
     fabric.launch()
-    if fabric.is_global_zero:
-        about = {**_data_of(store, weights, seen), **_settings(model_config, objective, config)}
-        # Defaults of settings that a run of an older version does not name.
-        defaults = {"weights": None, **_settings(ModelConfig(), ObjectiveConfig(), TrainConfig())}
-        run_folder.prepare(out, about, store, held_out, defaults)
-    fabric.barrier()
-    tune_process()
-    run = _Run(fabric, model_config, objective, config, out, initial, lambda m: fit_fixed(m, store, train_episodes))
+    with ExitStack() as alone:
+        if fabric.is_global_zero:
+            alone.enter_context(run_folder.only_trainer(out))
+            about = {**_data_of(store, weights, seen), **_settings(model_config, objective, config)}
+            # Defaults of settings that a run of an older version does not name.
+            defaults = {"weights": None, **_settings(ModelConfig(), ObjectiveConfig(), TrainConfig())}
+            run_folder.prepare(out, about, store, held_out, defaults)
+        fabric.barrier()
+        tune_process()
+        run = _Run(fabric, model_config, objective, config, out, initial, lambda m: fit_fixed(m, store, train_episodes))
+        _train(run, store, train_episodes, held_out, callbacks, on_progress)
+    return out
+
+
+def _train(
+    run: _Run,
+    store: EpisodeStore,
+    train_episodes: list[int],
+    held_out: list[int],
+    callbacks: Sequence[Callback],
+    on_progress: Callable[[Progress], None] | None,
+) -> None:
+    """From where a run is to its end, or until a signal stops it; keeps what it finds."""
+    fabric, config, model = run.fabric, run.config, run.model.config
     draws = (store, config.span, config.batch_size, config.seed + fabric.global_rank, train_episodes)
-    history = config.history if model_config.reservoir.blocks or model_config.fast_weights.size else 0
+    history = config.history if model.reservoir.blocks or model.fast_weights.size else 0
     clips = StreamSampler(*draws) if config.stream else ClipSampler(*draws, history, config.newest)
-    preview = store[max(held_out or train_episodes, key=lambda i: store.lengths[i])]
-    log = Log(out, config, preview, run.step, on_progress, gemm_rate(fabric.device)) if fabric.is_global_zero else None
+    log = None
+    if fabric.is_global_zero:
+        preview = store[max(held_out or train_episodes, key=lambda i: store.lengths[i])]
+        log = Log(run.out, config, preview, run.step, on_progress, gemm_rate(fabric.device), run.sums)
     with _stop_signals() as stopped:
         _go_on(run, clips, callbacks, log, stopped)
     if run.done < 1:
@@ -98,8 +117,7 @@ def train(
         run.checkpoint(lambda m: settle_heads(m, store, train_episodes, config.seed, held_out))
     if log is not None:
         log.close()
-        write_scale(out, run.averaged)
-    return out
+        write_scale(run.out, run.averaged)
 
 
 class _Losses(nn.Module):
@@ -143,6 +161,7 @@ class _Run:
         self.rehearsal = Rehearsal(self.model.reward_head, self.model.continuation_head, reduce=self._average)
         self.ema = make_average(self.model, config.ema_decay)
         self.step, self.seconds, self.memory = 0, 0.0, None
+        self.sums = Sums(0)
         self.settled = -1  # the step after which weights for inference were settled
         if state is not None:
             self.model.load_state_dict(weights_as_now(state["model"]))
@@ -151,6 +170,7 @@ class _Run:
             if "rehearsal" in state:
                 self.rehearsal.load_state_dict(state["rehearsal"])
             self.step, self.seconds, self.settled = state["step"], state["seconds"], state.get("settled", -1)
+            self.sums = Sums(**state.get("sums", {"since": self.step}))
             if "memory" in state:
                 self.memory = Memory.from_tensors(state["memory"]).to(fabric.device)
         self.ema.to(fabric.device)
@@ -230,7 +250,8 @@ class _Run:
             averaged, self.settled = copy.deepcopy(averaged), self.step
             settle(averaged)
         averaged.save_pretrained(self.out)
-        run_folder.save_state(self.out, {**state, "step": self.step, "seconds": self.seconds, "settled": self.settled})
+        state |= {"step": self.step, "seconds": self.seconds, "settled": self.settled}
+        run_folder.save_state(self.out, {**state, "sums": dataclasses.asdict(self.sums)})
 
 
 def _go_on(
@@ -241,16 +262,16 @@ def _go_on(
     stopped: threading.Event,
 ) -> None:
     """Update until the training is done or a signal stops it."""
-    config, measured = run.config, dict[str, float]()
+    config, sums = run.config, run.sums
     while run.done < 1 and not stopped.is_set():
         step = run.step
-        if callbacks and config.measure_every and (step % config.measure_every == 0 or not measured):
-            measured = {k: v for call in callbacks for k, v in call(run.averaged, step).items()}
+        if callbacks and config.measure_every and (step % config.measure_every == 0 or not sums.measured):
+            sums.measured = {k: float(v) for call in callbacks for k, v in call(run.averaged, step).items()}
         batch = clips.batch(step) if isinstance(clips, StreamSampler) else clips.batch(step, config.span_at(step))
         losses = run.update(batch.to(run.fabric.device))
         if log is not None:
             frames, flops = int(batch.mask.sum()), update_flops(run.model, run.objective, *batch.mask.shape)
-            log.updated(run.step, run.seconds, run.done, frames, flops, losses, measured, run.averaged)
+            log.updated(run.step, run.seconds, run.done, frames, flops, losses, run.averaged)
         run.checkpoint_if_due()
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from gymnasium.spaces import Discrete
 
-from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
+from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader, only_appender
 from lssvwm_rl.spaces import space_to_json
 
 POLICY = "offline npz"  # in the store's header
@@ -103,26 +103,37 @@ def import_npz(
         ValueError: if a file cannot be used; those before it are in the store.
     """
     files, out = npz_files(source), Path(out)
-    done = 0
-    if (out / "header.json").exists():
-        stored = EpisodeStore(out)
-        done = len(stored)
-        # The store does not know names, but a file added or taken away in between would move the last one.
-        if done > len(files) or (done and not _same(stored[-1], read_npz(files[done - 1], vector_keys)[0])):
-            raise FileExistsError(
-                f"{out} holds episodes that are not the first {done} of {source}; choose another folder."
-            )
-    if done < len(files):
-        with EpisodeWriter(out, read_npz(files[done], vector_keys)[1], shard_episodes) as writer:
-            for file in files[done:]:
-                episode, _ = read_npz(file, vector_keys)
-                try:
-                    writer.add(episode)
-                except ValueError as error:
-                    raise ValueError(f"{file} does not fit the files before it: {error}") from error
-                if on_episode is not None:
-                    on_episode(episode)
+    with only_appender(out):
+        done = 0
+        if (out / "header.json").exists():
+            stored = EpisodeStore(out)
+            done = len(stored)
+            # The store does not know names, but a file added or taken away in between would move the last one.
+            if done > len(files) or (done and not _same(stored[-1], read_npz(files[done - 1], vector_keys)[0])):
+                raise FileExistsError(
+                    f"{out} holds episodes that are not the first {done} of {source}; choose another folder."
+                )
+        if done < len(files):
+            _append(files[done:], out, vector_keys, on_episode, shard_episodes)
     return EpisodeStore(out)
+
+
+def _append(
+    files: Sequence[Path],
+    out: Path,
+    vector_keys: Sequence[str],
+    on_episode: Callable[[Episode], None] | None,
+    shard_episodes: int,
+) -> None:
+    with EpisodeWriter(out, read_npz(files[0], vector_keys)[1], shard_episodes) as writer:
+        for file in files:
+            episode, _ = read_npz(file, vector_keys)
+            try:
+                writer.add(episode)
+            except ValueError as error:
+                raise ValueError(f"{file} does not fit the files before it: {error}") from error
+            if on_episode is not None:
+                on_episode(episode)
 
 
 def _arrays(path: Path, vector_keys: Sequence[str]) -> dict[str, np.ndarray]:

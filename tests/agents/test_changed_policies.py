@@ -1,0 +1,48 @@
+"""A policy whose weights have a changed byte is refused; those of earlier versions are read."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from stable_baselines3 import PPO
+
+from lssvwm_agents.policies import WEIGHTS_FILE, load_policy, save_policy
+from support.changed_bytes import one_bit_changed
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    model = PPO("MlpPolicy", gym.make("CartPole-v1"), n_steps=8, batch_size=8, policy_kwargs={"net_arch": [4]})
+    return model.policy.state_dict(), save_policy(model, tmp_path / "policy")
+
+
+def same(folder, wanted) -> bool:
+    found = load_policy(folder).policy.state_dict()
+    return set(found) == set(wanted) and all(torch.equal(found[k], wanted[k]) for k in found)
+
+
+def test_a_changed_byte_is_an_error_or_changes_nothing(saved):
+    wanted, folder = saved
+    assert same(folder, wanted) and {p.name for p in folder.iterdir()} == {"policy.json", WEIGHTS_FILE}
+    refused = 0
+    for at in one_bit_changed(folder / WEIGHTS_FILE, 60):
+        try:
+            assert same(folder, wanted), at
+        except ValueError as error:
+            assert f"The policy at {folder} cannot be read" in str(error)
+            refused += 1
+    assert refused > 50
+
+
+def test_policies_of_before_are_read_if_they_are_finite(saved):
+    wanted, folder = saved
+    path = folder / WEIGHTS_FILE
+    tensors = load_file(path)
+    save_file(tensors, path)
+    assert same(folder, wanted)
+    save_file({**tensors, "action_net.bias": torch.full_like(tensors["action_net.bias"], float("nan"))}, path)
+    with pytest.raises(ValueError, match="action_net.bias holds numbers that are not finite"):
+        load_policy(folder)

@@ -1,0 +1,146 @@
+"""Whatever file of a store is missing, cut or changed: an error that names it, and never other numbers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import zarr
+
+from lssvwm_rl.data.checksums import FILE
+from lssvwm_rl.data.episode import HEADER, Episode, StoreHeader
+from lssvwm_rl.data.store import EpisodeStore, EpisodeWriter
+from lssvwm_rl.model.checkpoint_files import ASSETS, CONTEXTS
+
+PLAIN = StoreHeader((2, 2, 1), {"type": "Discrete", "n": 3, "start": 0}, {"pose": 2})
+FILES = [
+    *(f"{name}/{part}" for name in ("terminated", "truncated", "seeds", "lengths", "actions", "rewards")
+      for part in ("c/0", "zarr.json")),
+    "vectors/c/0/0", "vectors/zarr.json", "frames/c/0/0/0/0", "frames/zarr.json", "zarr.json", FILE,
+]  # fmt: skip
+
+
+def zeros(steps: int, seed: int = 0) -> Episode:
+    """An episode in which everything is zero, as what is missing might seem to be."""
+    frames, vectors = np.zeros((steps + 1, 2, 2, 1), np.uint8), np.zeros((steps + 1, 2), np.float32)
+    return Episode(frames, np.zeros(steps, np.int64), np.zeros(steps, np.float32), False, False, vectors, seed)
+
+
+def ones(steps: int, seed: int = 0) -> Episode:
+    frames, vectors = np.ones((steps + 1, 2, 2, 1), np.uint8), np.ones((steps + 1, 2), np.float32)
+    return Episode(frames, np.ones(steps, np.int64), np.ones(steps, np.float32), True, True, vectors, seed)
+
+
+@pytest.fixture(params=[zeros, ones])
+def made(request, tmp_path):
+    with EpisodeWriter(tmp_path / "s", PLAIN) as writer:
+        for steps in (3, 1):
+            writer.add(request.param(steps))
+    return tmp_path / "s", [request.param(3), request.param(1)]
+
+
+def contents(folder) -> list[list]:
+    return [
+        [part.tolist() for part in (e.frames, e.actions, e.rewards, e.vectors)] + [e.terminated, e.truncated, e.seed]
+        for e in EpisodeStore(folder)
+    ]
+
+
+def test_the_files_are_those(made):
+    shard = made[0] / "shard-00000.zarr"
+    assert sorted(p.relative_to(shard).as_posix() for p in shard.rglob("*") if p.is_file()) == sorted(FILES)
+    for read, written in zip(EpisodeStore(made[0]), made[1], strict=True):
+        for name in ("frames", "actions", "rewards", "vectors"):
+            np.testing.assert_array_equal(getattr(read, name), getattr(written, name))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_missing_or_cut_is_named(made, name):
+    path = made[0] / "shard-00000.zarr" / name
+    whole = path.read_bytes()
+    path.unlink()
+    with pytest.raises(ValueError, match=r"shard-00000\.zarr is broken \(.*; remove that folder"):
+        EpisodeStore(made[0])
+    for cut in (0, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(ValueError, match=r"shard-00000\.zarr is broken"):
+            EpisodeStore(made[0])
+    path.write_bytes(whole)
+    if name not in ("zarr.json", FILE):
+        path.unlink()
+        with pytest.raises(ValueError, match=f"{name} is missing"):
+            EpisodeStore(made[0])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_changed_byte_is_an_error_or_changes_nothing(made, name):
+    path = made[0] / "shard-00000.zarr" / name
+    whole, before = path.read_bytes(), contents(made[0])
+    rng, metadata = np.random.default_rng(0), name.endswith("json")
+    places = rng.choice(len(whole), min(len(whole), 20), replace=False)
+    refused = 0
+    for at in places.tolist():
+        changed = bytearray(whole)
+        changed[at] ^= 1 << int(rng.integers(8))
+        path.write_bytes(changed)
+        try:
+            assert contents(made[0]) == before, at
+        except ValueError as error:
+            assert "shard-00000.zarr" in str(error) and "is broken" in str(error)
+            refused += 1
+    assert refused == len(places) if metadata else refused > 0
+
+
+def test_a_header_that_does_not_fit_the_shards_is_noticed(made):
+    header = StoreHeader((2, 2, 3), PLAIN.action_space, PLAIN.vector_keys)
+    (made[0] / HEADER).write_text(header.to_json())
+    with pytest.raises(ValueError, match=r"frames is \(6, 2, 2, 1\) uint8, not \(6, 2, 2, 3\) uint8"):
+        EpisodeStore(made[0])
+    header = StoreHeader((2, 2, 1), {"type": "MultiDiscrete", "nvec": [3], "start": [0]}, PLAIN.vector_keys)
+    (made[0] / HEADER).write_text(header.to_json())
+    with pytest.raises(ValueError, match=r"actions is \(4,\) int64, not \(4, 1\) int64"):
+        EpisodeStore(made[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("lengths", np.array([3, 2]), "terminated|frames is"),
+        ("lengths", np.array([4, 0]), "lengths are"),
+        ("lengths", np.array([[3], [1]]), "lengths is"),
+        ("seeds", np.array([1, 2, 3]), "seeds is"),
+        ("rewards", np.zeros(4, np.float64), "rewards is"),
+        ("frames", np.ones((6, 2, 2, 1), np.int16), "frames is"),
+    ],
+)
+def test_arrays_that_do_not_fit_each_other_are_noticed_where_there_are_no_checksums(made, name, value, said):
+    shard = made[0] / "shard-00000.zarr"
+    (shard / FILE).unlink()
+    group = zarr.open_group(shard, mode="r+", zarr_format=3)
+    del group.attrs["checked"]
+    assert len(EpisodeStore(made[0])) == 2
+    shutil.rmtree(shard / name)
+    group.create_array(name, data=value)
+    with pytest.raises(ValueError, match=said):
+        EpisodeStore(made[0])
+
+
+def test_stores_of_before_are_read_but_for_missing_frames(tmp_path):
+    source = ASSETS / "minigrid-memory" / CONTEXTS
+    shutil.copytree(source, tmp_path / "s")
+    shard = tmp_path / "s" / "shard-00000.zarr"
+    assert not (shard / FILE).exists() and "checked" not in json.loads((shard / "zarr.json").read_text())["attributes"]
+    assert contents_of_frames(tmp_path / "s") == contents_of_frames(source)
+    shutil.rmtree(shard / "frames" / "c")
+    with pytest.raises(ValueError, match="frames/c is missing"):
+        EpisodeStore(tmp_path / "s")
+    shutil.copytree(source / "shard-00000.zarr" / "frames" / "c", shard / "frames" / "c")
+    shutil.rmtree(shard / "lengths" / "c")
+    with pytest.raises(ValueError, match="is broken"):
+        EpisodeStore(tmp_path / "s")
+
+
+def contents_of_frames(folder) -> list[bytes]:
+    return [episode.frames.tobytes() for episode in EpisodeStore(folder)]

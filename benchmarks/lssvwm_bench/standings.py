@@ -139,7 +139,7 @@ def standings_table(standings: Mapping[str, Standing], env: str) -> str:
         f"Means with 95 % confidence intervals over {worlds} test worlds of {env}, the same for every policy: Wilson's "
         "for success, the share of episodes with a return above zero, Student's for returns. Of several seeds "
         "Student's over seeds, widened to hold that over worlds, and the standard deviation over seeds (±). Real steps "
-        "include those of a world model's data; training minutes do not include the world model's, but for agents of a loop."
+        "include those of a world model's data; training minutes include the world model's for agents of a loop alone."
     )
     return f"{markdown_table(HEAD, rows)}\n\n{caption}"
 

@@ -39,6 +39,12 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         _sync_all(temporary)
         os.replace(temporary, path)
         _sync(path.parent)
+    except shutil.Error as error:  # of many files, of which the first says enough
+        raise OSError(f"{path} could not be written ({error.args[0][0][2]}); free some space.") from error
+    except OSError as error:
+        if error.filename is None or str(error.filename).startswith(str(temporary)):
+            error.filename = str(path)  # which is the name that is known
+        raise
     finally:
         remove(temporary)
 

@@ -11,6 +11,7 @@ import pytest
 from lssvwm_rl.cli import main
 from lssvwm_rl.data.episode import Episode, StoreHeader
 from lssvwm_rl.data.store import EpisodeStore, EpisodeWriter
+from support.full_disk import files_up_to
 from support.neighbours import neighbour
 
 COLLECT = "collect MiniGrid-MemoryS7-v0 --policy random --num-envs 2 --env-kwargs max_steps 5 --out".split()
@@ -65,3 +66,22 @@ def test_writers_of_one_thread_take_numbers_that_are_free(tmp_path):
     one.close()
     two.close()
     assert EpisodeStore(tmp_path).seeds.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("limit", [0, 200, 600])
+def test_a_disk_that_is_full_is_a_sentence_and_keeps_what_is_there(tmp_path, capsys, limit):
+    out = tmp_path / "s"
+    main([*COLLECT, str(out), "--episodes", "2"])
+    before = contents(out)
+    for command, path in (
+        ([*COLLECT, str(out), "--episodes", "4"], out / "shard-00001.zarr"),
+        (["export", "--checkpoint", "minigrid-memory", "--out", str(tmp_path / "x")], tmp_path / "x"),
+    ):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop, files_up_to(limit):
+            main(command)
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert stop.value.code == 2 and str(path) in error and "File too large" in error and "free some space" in error
+    assert contents(out) == before and [p.name for p in tmp_path.iterdir()] == ["s"]
+    main([*COLLECT, str(out), "--episodes", "4"])
+    assert sorted(EpisodeStore(out).seeds.tolist()) == [0, 1, 2, 3]

@@ -11,6 +11,8 @@ import numpy as np
 from gymnasium import spaces
 
 BOX_DTYPES = ("uint8", "float32", "float64")
+CHANNELS = (1, 3, 4)
+"""Of images."""
 
 
 def space_to_json(space: gym.Space) -> dict[str, Any]:
@@ -70,7 +72,7 @@ def is_image(space: gym.Space) -> bool:
         isinstance(space, spaces.Box)
         and space.dtype == np.uint8
         and len(space.shape) == 3
-        and space.shape[2] in (1, 3, 4)
+        and space.shape[2] in CHANNELS
     )
 
 
@@ -108,14 +110,19 @@ def find_images(observation: Any) -> Any:
     """The images in a batch of observations of an unknown space: the array itself, or the one of uint8 in a dict.
 
     Raises:
-        ValueError: if a dict holds no (n, H, W, C) uint8 or more than one.
+        ValueError: if a dict holds no image (n, H, W, C) of uint8 with 1, 3 or 4 channels, or more than one.
     """
     if not isinstance(observation, dict):
         return observation
-    images = [part for part in observation.values() if part.dtype == np.uint8 and part.ndim == 4]
+    images = [part for part in observation.values() if _are_images(part)]
     if len(images) != 1:
         raise ValueError(f"The observation ({', '.join(observation)}) must hold one image, not {len(images)}.")
     return images[0]
+
+
+def _are_images(part: Any) -> bool:
+    # A batch of texts is a tuple.
+    return isinstance(part, np.ndarray) and part.dtype == np.uint8 and part.ndim == 4 and part.shape[3] in CHANNELS
 
 
 def image_of(observation: Any, key: str | None) -> Any:
@@ -123,26 +130,79 @@ def image_of(observation: Any, key: str | None) -> Any:
     return observation if key is None else observation[key]
 
 
-def read_vector(key: str, observation: Any, info: dict[str, Any], n: int) -> np.ndarray:
-    """(n, size) float32 of a key of the observation or of `info`; after a partial reset only its rows mean anything.
+def check_image(image: Any, space: gym.Space) -> None:
+    """Raise ValueError unless an environment's image (H, W, C) is the array that its space says."""
+    shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", None)
+    if shape != space.shape or dtype != space.dtype:
+        got = type(image).__name__ if shape is None else f"{shape} {dtype}"
+        raise ValueError(
+            f"The environment declares images {space.shape} {space.dtype} and gives {got}; let it give what its "
+            "observation_space says."
+        )
+
+
+def from_zero(space: gym.Space) -> gym.Space:
+    """The space whose numbers count from 0, as Stable-Baselines3 chooses among them, instead of from `start`."""
+    if isinstance(space, spaces.Discrete) and space.start != 0:
+        return spaces.Discrete(int(space.n))
+    if isinstance(space, spaces.MultiDiscrete) and space.start.any():
+        return spaces.MultiDiscrete(space.nvec)
+    return space
+
+
+def first_action(space: gym.Space) -> Any:
+    """What is added to an action of `from_zero(space)` to make it one of the space: a number or (A,), 0 for a Box."""
+    return space.start if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)) else 0
+
+
+def counted_from(actions: np.ndarray, policy: Any, space: gym.Space) -> np.ndarray:
+    """Actions (n[, A]) of a policy as the environment takes them.
+
+    They are shifted if the policy says, by its `action_space`, that it counts from 0 what the environment counts from
+    its `start`, as all of Stable-Baselines3's do.
+    """
+    counts_from_zero = from_zero(space) != space and getattr(policy, "action_space", None) == from_zero(space)
+    return actions + first_action(space) if counts_from_zero else actions
+
+
+def read_vector(key: str, observation: Any, info: dict[str, Any], n: int, rows: np.ndarray | None = None) -> np.ndarray:
+    """(n, size) float32 of a key of the observation or of `info`.
+
+    Args:
+        rows: (n,) bool, which of them are meant; all if None. The others are 0.
 
     Raises:
-        ValueError: if neither has the key, or what it holds is not numeric.
+        ValueError: if neither has the key for one of these rows, or what it holds is not numeric.
     """
-    value = observation.get(key) if isinstance(observation, dict) else None
-    value = info.get(key) if value is None else value
+    rows = np.ones(n, bool) if rows is None else rows
+    value, has = observation.get(key) if isinstance(observation, dict) else None, np.ones(n, bool)
     if value is None:
-        names = sorted({*(observation if isinstance(observation, dict) else ()), *(k for k in info if k[0] != "_")})
-        raise ValueError(f"There is no vector {key!r}; observation and info have {', '.join(names) or 'no keys'}.")
+        # Rows that an info does not speak of hold zeros in it; its mask says which they are.
+        value, has = info.get(key), np.asarray(info.get(f"_{key}", has))
+    if value is None or not has[rows].all():
+        names = {*(observation if isinstance(observation, dict) else ()), *(k for k in info if k[0] != "_")} - {key}
+        raise ValueError(
+            f"There is no vector {key!r}; observation and info have {', '.join(sorted(names)) or 'no other'}. It has "
+            "to be there at every reset and step."
+        )
     try:
-        return np.asarray(value, np.float32).reshape(n, -1)
+        if isinstance(value, np.ndarray) and value.dtype.hasobject:  # lists in the infos of single environments
+            picked = np.asarray(list(value[rows]), np.float32).reshape(int(rows.sum()), -1)
+        else:
+            picked = np.asarray(value, np.float32).reshape(n, -1)[rows]
     except (TypeError, ValueError) as error:
         raise ValueError(f"The vector {key!r} is not numeric ({error}); name another key.") from error
+    found = np.zeros((n, picked.shape[1]), np.float32)
+    found[rows] = picked
+    return found
 
 
-def read_vectors(keys: Sequence[str], observation: Any, info: dict[str, Any], n: int) -> np.ndarray:
+def read_vectors(
+    keys: Sequence[str], observation: Any, info: dict[str, Any], n: int, rows: np.ndarray | None = None
+) -> np.ndarray:
     """(n, V) float32, the vectors of several keys side by side, see `read_vector`."""
-    return np.concatenate([np.zeros((n, 0), np.float32), *(read_vector(k, observation, info, n) for k in keys)], axis=1)
+    parts = (read_vector(key, observation, info, n, rows) for key in keys)
+    return np.concatenate([np.zeros((n, 0), np.float32), *parts], axis=1)
 
 
 def _bounds_to_json(bounds: np.ndarray) -> Any:

@@ -18,7 +18,7 @@ from lssvwm_rl.model.engine import Engine, engine_of
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.policy import Policy
-from lssvwm_rl.spaces import action_layout, space_from_json
+from lssvwm_rl.spaces import action_layout, counted_from, space_from_json
 
 MEASURED = 128  # episodes
 
@@ -44,7 +44,8 @@ class RememberingPolicy:
 
     def __init__(self, policy: Policy, model: WorldModel | Engine):
         self.policy, self.engine = policy, engine_of(model)
-        self._shape, self._dtype = action_layout(space_from_json(self.engine.model.config.action_space))
+        self.action_space = space_from_json(self.engine.model.config.action_space)
+        self._shape, self._dtype = action_layout(self.action_space)
 
     def predict(
         self,
@@ -75,7 +76,8 @@ class RememberingPolicy:
         memory, _ = self.engine.observe(state.memory, frames[:, None], last[:, None])
         readout = memory.readout().float().cpu().numpy()
         actions, _ = self.policy.predict(readout, None, None, deterministic)
-        return actions, Remembered(memory, np.asarray(actions))
+        actions = counted_from(np.asarray(actions), self.policy, self.action_space)
+        return actions, Remembered(memory, actions)
 
 
 @torch.no_grad()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from lssvwm_rl.spaces import image_key
+from lssvwm_rl.spaces import check_image, image_key, image_of
 
 TILE_SIZE = 8  # pixels; smaller tiles make a key and a ball nearly alike
 
@@ -17,24 +22,66 @@ TILE_SIZE = 8  # pixels; smaller tiles make a key and a ball nearly alike
 def make_image_env(env_id: str, **kwargs: Any) -> gym.Env:
     """Make an environment whose observation is a uint8 image (H, W, C) or a Dict with one.
 
-    MiniGrid ids give the agent's partial view as RGB, (56, 56, 3) for the usual 7x7 tiles, and its pose in `info`.
+    MiniGrid environments, under whatever id, give the agent's partial view as RGB, (56, 56, 3) for the usual 7x7 tiles,
+    and its pose in `info`; those of `FullyObsWrapper` the whole grid.
 
     Raises:
         gymnasium.error.Error: if there is no such environment.
-        ValueError: if its observation holds no image.
+        ValueError: if its observation holds no image, or codes of MiniGrid in a form that cannot be shown. Its resets
+            and steps raise it for images that are not what the environment declares.
     """
-    if _is_minigrid(env_id):
-        import minigrid  # registers its ids
+    import minigrid  # registers its ids
+    from minigrid.minigrid_env import MiniGridEnv
 
-        assert minigrid.__name__
-        return partial_view(gym.make(env_id, **kwargs))
+    assert minigrid.__name__
+    import_module_of(env_id)
     env = gym.make(env_id, **kwargs)
     try:
-        image_key(env.observation_space)
+        seen = _grid_as_image(env) if isinstance(env.unwrapped, MiniGridEnv) else env
+        return AsDeclared(seen, image_key(seen.observation_space))
     except ValueError:
         env.close()
         raise
-    return env
+
+
+def import_module_of(env_id: str, also_here: bool = False) -> None:
+    """Import the module in an id "module:Name-v0", which registers the environment.
+
+    Args:
+        also_here: whether it may lie in the current folder, as for ids that somebody has typed, and not for those that
+            stand in a file.
+
+    Raises:
+        gymnasium.error.Error: if there is no such module.
+    """
+    module, colon, _ = env_id.partition(":")
+    if not colon:
+        return
+    here = os.getcwd()
+    if also_here and here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise gym.error.Error(
+            f"There is no module {error.name!r}, which {env_id} needs; go to its folder, or put that into PYTHONPATH."
+        ) from error
+
+
+def env_spec_json(env: gym.Env) -> str | None:
+    """What an environment was made of, as JSON of its EnvSpec; None, with a warning, if it cannot be written down."""
+    if env.spec is None:
+        return None
+    try:
+        return env.spec.to_json()
+    except (ValueError, TypeError) as error:  # entry points that are classes, arguments that are arrays
+        warnings.warn(
+            f"How {env.spec.id} is made cannot be written down ({error}), so nothing will say it; register it with "
+            'entry_point="module:Class" and JSON values as arguments to change that.',
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
 
 
 def partial_view(env: gym.Env) -> gym.Env:
@@ -44,6 +91,39 @@ def partial_view(env: gym.Env) -> gym.Env:
     return PoseInfo(ImgObsWrapper(RGBImgPartialObsWrapper(env, tile_size=TILE_SIZE)))
 
 
+def _grid_as_image(env: gym.Env) -> gym.Env:
+    """A MiniGrid environment in whatever wrappers, with pixels instead of codes for kinds and colours.
+
+    Raises:
+        ValueError: if its wrappers make other observations of codes.
+    """
+    from minigrid.wrappers import FullyObsWrapper, ImgObsWrapper, RGBImgObsWrapper, RGBImgPartialObsWrapper
+
+    changed = [each for each in _wrappers(env) if each.observation_space != each.env.observation_space]
+    own: Any = env.unwrapped.observation_space
+    if not isinstance(own, spaces.Dict) or "image" not in own.spaces:
+        return PoseInfo(env)  # a class that has changed what MiniGridEnv gives
+    if not changed:
+        return partial_view(env)
+    if any(isinstance(each, (RGBImgObsWrapper, RGBImgPartialObsWrapper)) for each in changed):
+        return PoseInfo(env)
+    if all(isinstance(each, FullyObsWrapper) for each in changed):
+        return PoseInfo(ImgObsWrapper(RGBImgObsWrapper(env, tile_size=TILE_SIZE)))
+    if any(type(each).__module__ != "minigrid.wrappers" for each in changed):
+        return PoseInfo(env)  # an observation of somebody's own
+    names = ", ".join(type(each).__name__ for each in changed)
+    raise ValueError(
+        f"What {names} makes of {env.unwrapped} is codes, not pixels; leave that out, or put RGBImgObsWrapper or "
+        "RGBImgPartialObsWrapper of minigrid.wrappers around it."
+    )
+
+
+def _wrappers(env: gym.Env) -> Iterator[gym.Wrapper]:
+    while isinstance(env, gym.Wrapper):
+        yield env
+        env = env.env
+
+
 def image_envs(env_id: str, **kwargs: Any) -> Callable[[int], VectorEnv]:
     """A function that makes so many environments of `make_image_env` with autoreset disabled.
 
@@ -51,8 +131,10 @@ def image_envs(env_id: str, **kwargs: Any) -> Callable[[int], VectorEnv]:
     """
 
     def make(num_envs: int) -> VectorEnv:
-        spec = gym.envs.registration.registry.get(env_id)
-        if spec is not None and spec.vector_entry_point is not None and not _is_minigrid(env_id):
+        import_module_of(env_id)
+        spec = gym.envs.registration.registry.get(env_id.split(":")[-1])
+        # Gymnasium has no time limit around vector forms.
+        if spec is not None and spec.vector_entry_point is not None and "max_episode_steps" not in kwargs:
             settings = {**kwargs, "autoreset_mode": AutoresetMode.DISABLED}
             return gym.make_vec(env_id, num_envs, vectorization_mode="vector_entry_point", **settings)
         singles = [lambda: make_image_env(env_id, **kwargs)] * num_envs
@@ -67,9 +149,30 @@ def single_envs(envs: VectorEnv) -> list[Any]:
     return [env.unwrapped for env in inner.envs] if isinstance(inner, SyncVectorEnv) else []
 
 
-def _is_minigrid(env_id: str) -> bool:
-    name = env_id.split(":")[-1].split("/")[-1]
-    return name.startswith(("MiniGrid", "BabyAI-"))
+class AsDeclared(gym.Wrapper):
+    """Refuses images that are not what the observation space says, in one sentence.
+
+    Vector environments would cast them, or fail in NumPy.
+    """
+
+    def __init__(self, env: gym.Env, key: str | None):
+        super().__init__(env)
+        self._key, self._space = key, image_of(env.observation_space, key)
+
+    @property
+    def spec(self) -> Any:  # type: ignore[override]
+        """That of the environment, which is the same with this around it."""
+        return self.env.spec
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        observation, info = self.env.reset(seed=seed, options=options)
+        check_image(image_of(observation, self._key), self._space)
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        result = self.env.step(action)
+        check_image(image_of(result[0], self._key), self._space)
+        return result
 
 
 class PoseInfo(gym.Wrapper):

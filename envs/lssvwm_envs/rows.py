@@ -76,9 +76,7 @@ class Transition(Generic[S]):
 
 def check_ready(rows: Rows[Any], mode: AutoresetMode) -> None:
     """Raise ResetNeeded if a row has no episode yet, or one that has ended where autoreset is disabled."""
-    if rows.empty.any():
-        numbers = np.flatnonzero(rows.empty).tolist()
-        raise ResetNeeded(f"The episodes of rows {numbers} have not begun; call reset() before step().")
+    check_begun(rows, "step()")
     if mode == AutoresetMode.DISABLED and rows.ended.any():
         numbers = np.flatnonzero(rows.ended).tolist()
         raise ResetNeeded(f"The episodes of rows {numbers} have ended; reset them with options['reset_mask'].")
@@ -88,6 +86,20 @@ def check_ready_alone(rows: Rows[Any]) -> None:
     """Raise ResetNeeded unless the only row of a single environment can step."""
     if rows.empty[0] or rows.ended[0]:
         raise ResetNeeded("The episode has ended or not begun; call reset() before step().")
+
+
+def check_begun(rows: Rows[Any], what: str) -> None:
+    """Raise ResetNeeded unless all rows have, or have had, an episode that can be shown; `what` is asked for."""
+    if rows.empty.any():
+        numbers = np.flatnonzero(rows.empty).tolist()
+        raise ResetNeeded(f"The episodes of rows {numbers} have not begun; call reset() before {what}.")
+
+
+def check_mask_begun(rows: Rows[Any], mask: np.ndarray) -> None:
+    """Raise ResetNeeded unless rows that a reset leaves alone have an episode, without which they show nothing."""
+    if (rows.empty & ~mask).any():
+        numbers = np.flatnonzero(rows.empty & ~mask).tolist()
+        raise ResetNeeded(f"The episodes of rows {numbers} have not begun; reset all rows before some.")
 
 
 def advance(rows: Rows[S], actions: Any, mode: AutoresetMode) -> Transition[S]:

@@ -12,10 +12,14 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from lssvwm_envs.dream.vector import DreamVectorEnv
 from lssvwm_envs.rows import autoreset_mode_of
+from lssvwm_rl.spaces import first_action, from_zero
 
 
 class GymVecEnv(VecEnv):
     """A Gymnasium vector environment for Stable-Baselines3, which knows only lists of single environments itself.
+
+    Stable-Baselines3 chooses among actions that count from 0: where those of the environment do not, its
+    `action_space` here does, and actions are shifted on their way in.
 
     Args:
         envs: with same-step autoreset, which is what Stable-Baselines3 expects; kept as `self.envs`.
@@ -34,7 +38,8 @@ class GymVecEnv(VecEnv):
         self.envs = envs
         self._listed: Any = DictInfoToList(envs)
         self._actions: Any = None
-        super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
+        self._first = first_action(envs.single_action_space)
+        super().__init__(envs.num_envs, envs.single_observation_space, from_zero(envs.single_action_space))
         self.seed(seed)
 
     def reset(self) -> Any:
@@ -57,7 +62,7 @@ class GymVecEnv(VecEnv):
 
     def step_async(self, actions: np.ndarray) -> None:
         """Take the actions of the next `step_wait`."""
-        self._actions = actions
+        self._actions = actions + self._first if np.any(self._first) else actions
 
     def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         """Step every row; rows that end begin anew, with their last observation in `infos`."""

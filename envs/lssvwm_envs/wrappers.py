@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
@@ -21,6 +22,7 @@ from lssvwm_rl.model.checkpoints import check_fits, load_contexts
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.spaces import (
     action_layout,
+    check_image,
     image_key,
     image_of,
     image_shape,
@@ -52,8 +54,10 @@ class MemoryObservation(gym.Wrapper):
     """Observations become the readout that a dream gives after the same frames and actions.
 
     A policy trained on a dream's "memory" (or "both") therefore runs here unchanged. One frame is committed per step,
-    and a reset clears the memory. A model with vectors is given them if the observation is a Dict that holds them; what
-    collection took from `info` is not for an agent to know, and the model predicts it.
+    and a reset clears the memory; so does a step after an episode's end, which is how environments that reset
+    themselves (`gymnasium.wrappers.Autoreset`) begin the next one. A model with vectors is given them if the
+    observation is a Dict that holds them; what collection took from `info` is not for an agent to know, and the model
+    predicts it.
 
     Args:
         env: its observation is the model's image, or a Dict with it.
@@ -62,30 +66,46 @@ class MemoryObservation(gym.Wrapper):
             for a Dict of image and memory.
         device: of the model.
         engine: what runs it, see `DreamConfig`.
+        keep: keys of the environment's Dict that the agent sees as well, for example "mission": observations are a
+            Dict then.
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
-        ValueError: if the environment's frames or actions are not the model's, or there is no such engine.
+        ValueError: if the environment's frames or actions are not the model's, there is no such engine, or a key is
+            not there to be kept.
     """
 
     def __init__(
-        self, env: gym.Env, checkpoint: str, observation: Kind = "memory", device: str = "cpu", engine: str = "auto"
+        self,
+        env: gym.Env,
+        checkpoint: str,
+        observation: Kind = "memory",
+        device: str = "cpu",
+        engine: str = "auto",
+        keep: Sequence[str] = (),
     ):
         super().__init__(env)
-        self._reader = _Reader(env, env.observation_space, env.action_space, checkpoint, observation, device, engine)
+        spaces = env.observation_space, env.action_space
+        self._reader = _Reader(env, *spaces, checkpoint, observation, device, engine, keep)
         self.observation_space = self._reader.observation_space
         self._memory, self._frames = self._reader.blank(1)
+        self._ended = np.zeros(1, bool)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset the environment and forget."""
         observation, info = self.env.reset(seed=seed, options=options)
         self._memory, _ = self._reader.blank(1)
+        self._ended = np.zeros(1, bool)
         return self._remember(observation, None), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step the environment and commit the frame."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        return self._remember(observation, action), reward, terminated, truncated, info
+        if self._ended[0]:  # this was a reset, to which no action led
+            self._memory, _ = self._reader.blank(1)
+        seen = self._remember(observation, None if self._ended[0] else action)
+        self._ended = np.array([bool(terminated or truncated)])
+        return seen, reward, terminated, truncated, info
 
     def get_state(self) -> RealState[gym.Env]:
         """Where the episode is: given to `set_state`, the same actions give the same observations.
@@ -94,7 +114,7 @@ class MemoryObservation(gym.Wrapper):
             ValueError: if the environment cannot be copied.
         """
         frames = self._frames.copy()  # they may be the environment's own buffer
-        return RealState(self._memory, self._reader.fingerprint, frames, np.zeros(1, bool), _copy(self.env))
+        return RealState(self._memory, self._reader.fingerprint, frames, self._ended, _copy(self.env))
 
     def set_state(self, state: RealState[gym.Env]) -> None:
         """Go on from a state. The environment in it is copied once more, so that it can be restored again.
@@ -104,11 +124,12 @@ class MemoryObservation(gym.Wrapper):
         """
         self._reader.check_state(state, 1)
         self.env, self._memory, self._frames = _copy(state.env), state.memory, state.frames
+        self._ended = state.ended
 
     def _remember(self, observation: Any, action: Any) -> Any:
         self._frames, vectors = self._reader.read(observation, 1)
         self._memory = self._reader.commit(self._memory, self._frames, vectors, action)
-        return row_of(self._reader.observe(self._memory, self._frames), 0)
+        return self._reader.with_kept(row_of(self._reader.observe(self._memory, self._frames), 0), observation)
 
 
 class VectorMemoryObservation(VectorWrapper):
@@ -119,18 +140,24 @@ class VectorMemoryObservation(VectorWrapper):
 
     Args:
         env: in any autoreset mode, see `rows.autoreset_mode_of`.
-        checkpoint, observation, device, engine: as in `MemoryObservation`.
+        checkpoint, observation, device, engine, keep: as in `MemoryObservation`.
 
     Raises:
         FileNotFoundError, ValueError: as `MemoryObservation`.
     """
 
     def __init__(
-        self, env: VectorEnv, checkpoint: str, observation: Kind = "memory", device: str = "cpu", engine: str = "auto"
+        self,
+        env: VectorEnv,
+        checkpoint: str,
+        observation: Kind = "memory",
+        device: str = "cpu",
+        engine: str = "auto",
+        keep: Sequence[str] = (),
     ):
         super().__init__(env)
         single = env.single_observation_space, env.single_action_space
-        self._reader = _Reader(env, *single, checkpoint, observation, device, engine)
+        self._reader = _Reader(env, *single, checkpoint, observation, device, engine, keep)
         self.autoreset_mode = autoreset_mode_of(env)
         self.single_observation_space = self._reader.observation_space
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
@@ -149,7 +176,7 @@ class VectorMemoryObservation(VectorWrapper):
         reseed: Any = seed  # VectorEnv takes a list as well as a number, its annotation does not say so
         observation, info = self.env.reset(seed=reseed, options=options)
         self._begin(mask, *self._reader.read(observation, self.num_envs))
-        return self._reader.observe(self._memory, self._frames), info
+        return self._reader.with_kept(self._reader.observe(self._memory, self._frames), observation), info
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step all rows; those that this step reset forget first."""
@@ -166,7 +193,8 @@ class VectorMemoryObservation(VectorWrapper):
         else:
             self._frames = frames
             self._memory = self._reader.commit(self._memory, frames, vectors, actions)
-        return self._reader.observe(self._memory, self._frames), rewards, terminated, truncated, info
+        seen = self._reader.with_kept(self._reader.observe(self._memory, self._frames), observation)
+        return seen, rewards, terminated, truncated, info
 
     def get_state(self) -> RealState[VectorEnv]:
         """Where all rows are, see `MemoryObservation.get_state`."""
@@ -191,7 +219,7 @@ class VectorMemoryObservation(VectorWrapper):
         seen = self._reader.observe(self._memory, self._frames)
         observations = np.full(self.num_envs, None, object)
         for i in np.flatnonzero(finished).tolist():
-            observations[i] = row_of(seen, i)
+            observations[i] = self._reader.with_kept(row_of(seen, i), final[i])
         return observations
 
     def _begin(self, mask: np.ndarray, frames: np.ndarray, vectors: np.ndarray | None) -> None:
@@ -215,15 +243,22 @@ class _Reader:
         observation: str,
         device: str,
         engine: str,
+        keep: Sequence[str],
     ):
         if observation not in ("memory", "both"):
             raise ValueError(f"Observation {observation!r} is unknown here; use memory or both.")
         self._shared = shared_engine(checkpoint, device, engine)
         self.model, self.fingerprint = self._shared.model, self._shared.fingerprint
         self.image = image_key(observations)
+        self.image_space = image_of(observations, self.image)
         check_fits(self.model.config, image_shape(observations), space_to_json(actions), str(env))
         self.kind: Kind = "memory" if observation == "memory" else "both"
+        self.keep = _kept(observations, self.image, keep)
         self.observation_space = observation_space(self.model, self.kind)
+        if self.keep:
+            own: Any = self.observation_space if self.kind == "both" else {"memory": self.observation_space}
+            every: Any = observations
+            self.observation_space = gym.spaces.Dict({**own, **{key: every[key] for key in self.keep}})
         self.action_shape, self.action_dtype = action_layout(space_from_json(self.model.config.action_space))
         self.vector_keys: tuple[str, ...] = ()
         if self.model.config.vector_size and (resolve_checkpoint(checkpoint) / CONTEXTS).is_dir():
@@ -240,7 +275,9 @@ class _Reader:
 
     def read(self, observation: Any, n: int) -> tuple[np.ndarray, np.ndarray | None]:
         """The frames (n, H, W, C) in an observation of n rows, or of one, and the vectors (n, V) if it holds them."""
-        frames = np.asarray(image_of(observation, self.image)).reshape(n, *self.model.config.frame_shape)
+        images = np.asarray(image_of(observation, self.image))
+        check_image(images[0] if images.ndim > len(self.image_space.shape) else images, self.image_space)
+        frames = images.reshape(n, *self.model.config.frame_shape)
         parts = [read_vector(key, observation, {}, n) for key in self.vector_keys]
         return frames, np.concatenate(parts, axis=1) if parts else None
 
@@ -258,9 +295,27 @@ class _Reader:
         """What the agent sees of n rows."""
         return make_observation(frames.copy(), memory.readout(), self.kind)
 
+    def with_kept(self, seen: Any, observation: Any) -> Any:
+        """What the agent sees, with what is kept of the observation, single or of n rows."""
+        if not self.keep:
+            return seen
+        kept = {key: copy.deepcopy(observation[key]) for key in self.keep}  # they may be the environment's own buffers
+        return {**(seen if isinstance(seen, dict) else {"memory": seen}), **kept}
+
     def check_state(self, state: RealState[Any], n: int) -> None:
         """Raise ValueError unless a state is of n rows and of this model."""
         self._shared.check_memory(state.memory, state.model, n)
+
+
+def _kept(observations: gym.Space, image: str | None, keep: Sequence[str]) -> tuple[str, ...]:
+    """The keys to keep; ValueError if one is not there, or has the name of what is put beside it."""
+    if isinstance(keep, str):
+        raise ValueError(f"keep is the text {keep!r}; give a list of keys, such as [{keep!r}].")
+    there = [key for key in getattr(observations, "spaces", ()) if key not in (image, "image", "memory")]
+    for key in keep:
+        if key not in there:
+            raise ValueError(f"There is no {key!r} to keep in {observations}; use {', '.join(there) or 'none'}.")
+    return tuple(keep)
 
 
 def _copy(env: E) -> E:

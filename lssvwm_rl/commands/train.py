@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,13 @@ def main(args: Train) -> None:
         FloatingPointError: if the loss is not finite.
     """
     store, config = data_of_run(args.out, EpisodeStore(args.data)), args.config
+    if not hold_out(store)[1]:
+        warnings.warn(
+            f"{args.data} has {len(store)} episode, and none is held out for dreams to begin in: the model will dream "
+            "from contexts that it is given, only; collect at least two.",
+            RuntimeWarning,
+            stacklevel=1,
+        )
     try:
         resolve_backend(args.model.backbone.backend, device_of(config.device))
     except RuntimeError as error:

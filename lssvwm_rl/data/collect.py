@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -14,8 +14,10 @@ from gymnasium.vector import VectorEnv
 from lssvwm_rl.data.play import Start, Step, play
 from lssvwm_rl.data.splits import SPLITS, split_seed
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader, only_appender
-from lssvwm_rl.policy import PolicyFactory
+from lssvwm_rl.policy import Policy, PolicyFactory
 from lssvwm_rl.spaces import action_layout, image_key, image_of, image_shape, read_vector, read_vectors, space_to_json
+
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def collect(
@@ -39,11 +41,12 @@ def collect(
 
     Args:
         make_envs: makes so many environments with autoreset disabled and one image in an observation.
-        policy_factory: called with the vector environment and a seed.
+        policy_factory: called with the vector environment and a seed. It is another seed when a collection goes on,
+            so that nothing is drawn twice, except for policies with `by_world`, which draw by the episode's seed, too.
         out: folder of the store, made if missing.
         episodes: how many the store shall hold in the end.
         num_envs: sub-environments stepped together.
-        seed: of the first episode, counted inside the split, and the policy's.
+        seed: of the first episode, counted inside the split, and the policy's in a new store.
         split: "train", "validation" or "test", see `splits`.
         vector_keys: keys of the Dict observation or of `info` recorded as the episodes' vectors, in this order.
         env_spec, policy_name: for the header, the first as JSON of an EnvSpec.
@@ -51,8 +54,8 @@ def collect(
         shard_episodes: episodes per shard.
 
     Raises:
-        ValueError: for unfit spaces, unknown vector keys, a store of another kind at `out`, or one to which another
-            process appends.
+        ValueError: for unfit spaces, missing vectors, numbers that are not finite, another store at `out`, or one to
+            which another process appends.
     """
     if episodes < 1 or num_envs < 1:
         raise ValueError(f"episodes and num_envs must be at least 1, got {episodes} and {num_envs}.")
@@ -65,18 +68,26 @@ def collect(
         num_envs = max(1, min(num_envs, missing))
         seeds = _unused_seeds(split, seed, used, max(1, missing))
         with closing(make_envs(num_envs)) as envs:
-            events = play(envs, policy_factory(envs, seed), [seeds] * num_envs)
+            events = play(envs, _policy(policy_factory, envs, seed, len(used)), [seeds] * num_envs)
             start = next(events)
             header = _header(envs, start, vector_keys, env_spec, policy_name, split_seed(split, seed))
             if stored is not None:
                 stored.header.check_same_kind(header, out)
-            played = islice(recorded(envs, chain([start], events), vector_keys), missing)
+            played = islice(recorded(envs, chain([start], events), vector_keys, len(used)), missing)
             with EpisodeWriter(out, header, shard_episodes) as writer:
                 for episode in played:
                     writer.add(episode)
                     if on_episode is not None:
                         on_episode(episode)
     return EpisodeStore(out)
+
+
+def _policy(make: PolicyFactory, envs: VectorEnv, seed: int, stored: int) -> Policy:
+    """What plays, with draws that the `stored` episodes were not played by."""
+    policy = make(envs, seed)
+    if not stored or getattr(policy, "by_world", False):
+        return policy
+    return make(envs, int(np.random.SeedSequence([seed, stored]).generate_state(1)[0]))
 
 
 def _stored(out: Path, split: str, policy_name: str) -> EpisodeStore | None:
@@ -129,11 +140,32 @@ def _header(
 class _Track:
     """One episode while it is being played."""
 
+    number: int
     seed: int
-    frames: list[np.ndarray]
-    vectors: list[np.ndarray]
+    frames: list[np.ndarray] = field(default_factory=list)
+    vectors: list[np.ndarray] = field(default_factory=list)
     actions: list[np.ndarray] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
+
+    @property
+    def where(self) -> str:
+        """Of the frame that comes next."""
+        return f"step {len(self.frames)} of episode {self.number} (seed {self.seed})"
+
+    def add(self, frame: np.ndarray, vector: np.ndarray) -> None:
+        if not np.isfinite(vector).all():
+            raise ValueError(
+                f"The vector at {self.where} is {vector.tolist()}; let the environment give finite numbers, or leave "
+                "the key out."
+            )
+        self.frames.append(frame)
+        self.vectors.append(vector)
+
+    def act(self, action: np.ndarray, reward: float) -> None:
+        if not abs(reward) <= LARGEST:
+            raise ValueError(f"The reward at {self.where} is {reward}; let the environment give finite float32 ones.")
+        self.actions.append(action)
+        self.rewards.append(reward)
 
     def episode(self, terminated: bool, truncated: bool) -> Episode:
         return Episode(
@@ -147,30 +179,48 @@ class _Track:
         )
 
 
-def recorded(envs: VectorEnv, events: Iterable[Start | Step], vector_keys: Sequence[str]) -> Iterator[Episode]:
+def recorded(
+    envs: VectorEnv, events: Iterable[Start | Step], vector_keys: Sequence[str], stored: int = 0
+) -> Iterator[Episode]:
     """Episodes in the order in which they end.
 
     Args:
         events: what `play` yields of these environments.
         vector_keys: as in `collect`.
+        stored: episodes that there are already; the number of the first one begun here.
 
     Raises:
-        ValueError: for unfit spaces or unknown vector keys.
+        ValueError: for unfit spaces or unknown vector keys, and, with the episode, its seed and the step, for a vector
+            that is not there, or a reward or vector that is not finite.
     """
     image, (_, action_dtype) = image_key(envs.single_observation_space), action_layout(envs.single_action_space)
     tracks: dict[int, _Track] = {}
+    begun = stored
     for event in events:
+        rows = np.flatnonzero(event.rows).tolist()
+        if isinstance(event, Start):
+            tracks |= {i: _Track(begun + k, int(event.seeds[i])) for k, i in enumerate(rows)}
+            begun += len(rows)
         frames = image_of(event.observation, image).copy()
-        vectors = read_vectors(vector_keys, event.observation, event.info, envs.num_envs)
-        ended = np.zeros(envs.num_envs, bool) if isinstance(event, Start) else event.ended
+        vectors = _vectors(vector_keys, event, tracks, envs.num_envs)
+        for i in rows:
+            if isinstance(event, Step):
+                tracks[i].act(np.asarray(event.actions[i], dtype=action_dtype), float(event.rewards[i]))
+            tracks[i].add(frames[i], vectors[i])
+            if isinstance(event, Step) and event.ended[i]:
+                yield tracks[i].episode(bool(event.terminated[i]), bool(event.truncated[i]))
+
+
+def _vectors(keys: Sequence[str], event: Start | Step, tracks: Mapping[int, _Track], n: int) -> np.ndarray:
+    """(n, V) float32, of the rows that are in an episode."""
+    if not event.rows.any():
+        return np.zeros((n, 0), np.float32)
+    try:
+        return read_vectors(keys, event.observation, event.info, n, event.rows)
+    except ValueError:
         for i in np.flatnonzero(event.rows).tolist():
-            if isinstance(event, Start):
-                tracks[i] = _Track(int(event.seeds[i]), [frames[i]], [vectors[i]])
-                continue
-            track = tracks[i]
-            track.frames.append(frames[i])
-            track.vectors.append(vectors[i])
-            track.actions.append(np.asarray(event.actions[i], dtype=action_dtype))
-            track.rewards.append(float(event.rewards[i]))
-            if ended[i]:
-                yield track.episode(bool(event.terminated[i]), bool(event.truncated[i]))
+            try:
+                read_vectors(keys, event.observation, event.info, n, np.arange(n) == i)
+            except ValueError as error:
+                raise ValueError(f"At {tracks[i].where}: {error}") from None
+        raise

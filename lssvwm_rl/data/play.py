@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,9 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from lssvwm_rl.policy import Policy
+from lssvwm_rl.spaces import counted_from
+
+LONG = 20_000  # steps after which an episode is said to have no end; the longest published ones have 4,000
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ def play(
 
     Args:
         envs: N environments with autoreset disabled.
-        policy: gets its own state back in every step.
+        policy: gets its own state back in every step. One whose `action_space` counts from 0 what the environment
+            counts from elsewhere, as all of Stable-Baselines3's do, has its actions shifted.
         seeds: N, those of a row's episodes, the next one being asked for when an episode has ended; rows may share
             an iterator.
         deterministic: what the policy is called with.
@@ -77,12 +82,17 @@ def play(
     observation, info = envs.reset(seed=reset_seeds)
     yield Start(rows, worlds, observation, info)
     state: Any = None
+    taken = np.zeros(envs.num_envs, np.int64)
     while rows.any():
         actions, state = policy.predict(observation, state=state, episode_start=ended, deterministic=deterministic)
+        actions = counted_from(actions, policy, envs.single_action_space)
         _check_actions(actions, envs)
         observation, rewards, terminated, truncated, info = envs.step(actions)
         yield Step(rows, observation, info, actions, rewards, terminated, truncated)
         ended = terminated | truncated
+        taken = np.where(ended, 0, taken + 1)
+        if (taken == LONG).any():
+            _warn_of_no_end(int(worlds[taken == LONG][0]))
         rows, worlds = _next_episodes(rows, worlds, ended, seeds)
         if rows.any() and ended.any():
             reset_seeds = worlds.tolist()
@@ -100,6 +110,15 @@ def _next_episodes(
         rows[i] = seed is not None
         worlds[i] = worlds[i] if seed is None else seed
     return rows, worlds
+
+
+def _warn_of_no_end(seed: int) -> None:
+    warnings.warn(
+        f"The episode of seed {seed:,} has had {LONG:,} steps and no end, and an episode without end is never stored; "
+        "cut episodes with --max-episode-steps (max_episode_steps of gymnasium.make).",
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
 def _check_actions(actions: np.ndarray, envs: VectorEnv) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from gymnasium.vector import VectorEnv
@@ -13,6 +13,9 @@ from gymnasium.vector import VectorEnv
 from lssvwm_envs.explorers import explorer_named, explorer_names
 from lssvwm_rl.data.splits import Split
 from lssvwm_rl.policy import Policy, PolicyFactory
+
+if TYPE_CHECKING:
+    from lssvwm_rl.model.world_model import WorldModel
 
 CURIOUS = "curious"
 
@@ -34,7 +37,8 @@ class Collect:
     """Episodes that the store shall hold in the end."""
     policy: Annotated[str, tyro.conf.arg(help=_policies())] = "explore"
     checkpoint: str | None = None
-    """World model that the policy curious plans in, to go where it does not know what it will see."""
+    """World model that the policy curious plans in, to go where it does not know what it will see; for a trained
+    policy that reads a memory, where the world model it was trained with is now, if elsewhere."""
     vector: tuple[str, ...] = ()
     """Low-dimensional keys of the observation or of info to record, for example pose."""
     num_envs: int = 16
@@ -43,6 +47,8 @@ class Collect:
     """Seed of the first episode, counted inside the split; the others follow."""
     split: Split = "train"
     """Which worlds: no seed is in two splits."""
+    max_episode_steps: int | None = None
+    """Steps after which episodes are cut; needed where they do not end by themselves."""
     env_kwargs: dict[str, str] = field(default_factory=dict)
     """Arguments of the environment as KEY VALUE pairs, for example image_size 32."""
 
@@ -51,12 +57,13 @@ def main(args: Collect) -> None:
     """Collect.
 
     Raises:
-        ValueError: if the environment has no image, the store holds other episodes, or there is no such explorer or
-            none for this environment, or a checkpoint is missing, not used, or of another environment.
+        ValueError: if the environment has no image or gives what no model can learn, the store holds other episodes,
+            there is no such explorer or none for this environment, or a checkpoint is missing, not used, or of another
+            environment or agent.
         FileNotFoundError: if there is no such policy or checkpoint.
         gymnasium.error.Error: if there is no such environment.
     """
-    from lssvwm_envs.make import image_envs, make_image_env
+    from lssvwm_envs.make import env_spec_json, image_envs, import_module_of, make_image_env
     from lssvwm_rl.cli import json_value
     from lssvwm_rl.data.collect import collect
     from lssvwm_rl.data.store import EpisodeStore
@@ -64,8 +71,11 @@ def main(args: Collect) -> None:
 
     policy_factory = _policy_factory(args.policy, args.checkpoint)
     kwargs = {name: json_value(text) for name, text in args.env_kwargs.items()}
+    if args.max_episode_steps is not None:
+        kwargs["max_episode_steps"] = args.max_episode_steps
+    import_module_of(args.env, also_here=True)
     with make_image_env(args.env, **kwargs) as env:
-        spec = None if env.spec is None else env.spec.to_json()
+        spec = env_spec_json(env)
     have = len(EpisodeStore(args.out)) if (args.out / "header.json").exists() else 0
     numbers = count(have + 1)
     with progress_bar(args.env) as progress:
@@ -91,28 +101,60 @@ def _policy_factory(policy: str, checkpoint: str | None) -> PolicyFactory:
     """The explorer of that name, the policy in that folder, or the one that plans for doubt in a checkpoint."""
     if policy == CURIOUS:
         return _curious(checkpoint)
-    if checkpoint is not None:
-        raise ValueError(f"The policy {policy!r} does not plan in checkpoint {checkpoint!r}; leave --checkpoint out.")
     if policy in explorer_names() or not ("/" in policy or Path(policy).exists()):
+        if checkpoint is not None:
+            raise ValueError(
+                f"The policy {policy!r} does not plan in checkpoint {checkpoint!r}; leave --checkpoint out."
+            )
         return explorer_named(policy)
-    from lssvwm_agents.policies import load_policy
+    return _trained(policy, checkpoint)
 
-    saved = load_policy(policy)
-    return lambda envs, seed: saved
+
+def _trained(folder: str, checkpoint: str | None) -> PolicyFactory:
+    """The policy in a folder, with the memory that it was trained on."""
+    import torch
+
+    from lssvwm_agents.policies import check_reads, load_policy
+    from lssvwm_agents.remembering import RememberingPolicy
+    from lssvwm_rl.model.checkpoints import load_engine
+
+    saved = load_policy(folder)
+    if saved.checkpoint is None and checkpoint is not None:
+        raise ValueError(
+            f"The policy {folder!r} reads images, not the memory of {checkpoint!r}; leave --checkpoint out."
+        )
+    engine = None if saved.checkpoint is None else load_engine(checkpoint or saved.checkpoint)
+    if engine is not None:
+        check_reads(saved, engine.model)
+
+    def make(envs: VectorEnv, seed: int) -> Policy:
+        torch.manual_seed(seed)  # what Stable-Baselines3 draws actions by
+        if engine is None:
+            return saved
+        _check_fits(engine.model, envs)
+        return RememberingPolicy(saved, engine)
+
+    return make
 
 
 def _curious(checkpoint: str | None) -> PolicyFactory:
     if checkpoint is None:
         raise ValueError("The policy 'curious' plans in a world model; name one with --checkpoint.")
     from lssvwm_agents.planning import curious_policy
-    from lssvwm_rl.model.checkpoints import check_fits, load_engine
-    from lssvwm_rl.spaces import image_shape, space_to_json
+    from lssvwm_rl.model.checkpoints import load_engine
 
     engine = load_engine(checkpoint)
 
     def make(envs: VectorEnv, seed: int) -> Policy:
-        shape = image_shape(envs.single_observation_space)
-        check_fits(engine.model.config, shape, space_to_json(envs.single_action_space), "The environment")
+        _check_fits(engine.model, envs)
         return curious_policy(engine, seed=seed)
 
     return make
+
+
+def _check_fits(model: WorldModel, envs: VectorEnv) -> None:
+    from lssvwm_rl.model.checkpoints import check_fits
+    from lssvwm_rl.spaces import image_shape, space_to_json
+
+    shape = image_shape(envs.single_observation_space)
+    check_fits(model.config, shape, space_to_json(envs.single_action_space), "The environment")

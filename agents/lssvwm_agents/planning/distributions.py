@@ -13,6 +13,8 @@ from torch import Tensor
 
 from lssvwm_agents.planning.noise import coloured_noise
 
+MOST_LEFT = 0.5  # of all probability, to actions that were not among the best
+
 
 class Family(Protocol):
     """Distributions over the A numbers of one action with K parameters each; steps and dimensions are independent."""
@@ -55,19 +57,14 @@ class Categorical:
         Args:
             sizes: (A,) int64, how many actions each dimension has.
             start: (A,) int64, the first of them.
-            min_probability: least probability of every action after a fit, so that none is lost for good.
-
-        Raises:
-            ValueError: if the least probabilities of all actions of a dimension add up to more than 1.
+            min_probability: least probability of every action after a fit, so that none is lost for good. Where there
+                are so many actions that this would be more than half of all, it is less: half is left to a fit.
         """
-        if min_probability * int(sizes.max()) > 1:
-            raise ValueError(
-                f"min_probability {min_probability} times {int(sizes.max())} actions exceeds 1; use a smaller one."
-            )
         self.start = torch.as_tensor(start, dtype=torch.int64)
         # Dimensions with fewer actions than the widest are padded with actions of probability zero.
         self.allowed = torch.arange(int(sizes.max())) < torch.as_tensor(sizes)[:, None]
-        self.min_probability = min_probability
+        shares = torch.as_tensor(MOST_LEFT / np.asarray(sizes), dtype=torch.float32)
+        self.least = shares.clamp(max=min_probability)[:, None] * self.allowed
 
     def prior(self) -> Tensor:
         return self.allowed / self.allowed.sum(1, keepdim=True)
@@ -82,8 +79,7 @@ class Categorical:
     def fit(self, parameters: Tensor, elites: Tensor, weights: Tensor, floor: float = 1.0) -> Tensor:
         chosen = torch.nn.functional.one_hot(elites - self.start, parameters.shape[-1]).to(parameters.dtype)
         frequency = torch.einsum("be,behak->bhak", weights, chosen)
-        least = self.min_probability * self.allowed
-        return least + (1 - least.sum(1, keepdim=True)) * frequency
+        return self.least + (1 - self.least.sum(1, keepdim=True)) * frequency
 
     def blend(self, old: Tensor, new: Tensor, momentum: float) -> Tensor:
         return momentum * old + (1 - momentum) * new
@@ -158,7 +154,7 @@ def family_over(
         init_std, min_std, colour: see `Gaussian`.
 
     Raises:
-        ValueError: for another space, or if the least probabilities of all actions add up to more than 1.
+        ValueError: for another space.
     """
     if isinstance(space, spaces.Discrete):
         return Categorical(np.array([space.n]), np.array([space.start]), min_probability)

@@ -14,7 +14,7 @@ from gymnasium.utils import seeding
 from torch import Tensor
 
 from lssvwm_envs.dream.beginnings import Beginning, observed
-from lssvwm_envs.dream.checks import check_context
+from lssvwm_envs.dream.checks import check_context, check_parts
 from lssvwm_envs.dream.config import DreamConfig
 from lssvwm_envs.dream.forks import stay_able_to_run
 from lssvwm_envs.dream.model_cache import shared_engine
@@ -22,6 +22,7 @@ from lssvwm_envs.dream.state import DreamState
 from lssvwm_envs.observation import make_observation
 from lssvwm_envs.rows import with_masks
 from lssvwm_rl.data.store import Episode, EpisodeStore
+from lssvwm_rl.model.checkpoint_files import resolve_checkpoint
 from lssvwm_rl.model.checkpoints import check_fits, load_contexts
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.spaces import space_from_json
@@ -76,6 +77,9 @@ class Dreams:
         assert config.checkpoint is not None
         self.config = config
         self.shared = shared_engine(config.checkpoint, config.device, config.engine)
+        # Wherever the process goes until contexts are needed, these are the folders that were named.
+        self._folder = resolve_checkpoint(config.checkpoint).absolute()
+        self._named = None if config.contexts is None else Path(config.contexts).absolute()
         self.model: WorldModel = self.shared.model
         self.action_space = space_from_json(self.model.config.action_space)
         device = self.model.device
@@ -96,9 +100,8 @@ class Dreams:
         Raises:
             ValueError: if there are none, or they are not of the model's environment.
         """
-        assert self.config.checkpoint is not None
-        named, model = self.config.contexts, self.model.config
-        contexts = load_contexts(self.config.checkpoint) if named is None else EpisodeStore(Path(named))
+        model = self.model.config
+        contexts = load_contexts(self._folder) if self._named is None else EpisodeStore(self._named)
         header, what = contexts.header, f"The context store {contexts.path}"
         if not len(contexts):
             raise ValueError(f"{what} has no episodes to start dreams from; collect some.")
@@ -225,17 +228,13 @@ class Dreams:
         )
 
     def check_state(self, state: DreamState) -> None:
-        """Raise ValueError unless it is a state of this model, with noise of this kind of device."""
+        """Raise ValueError unless a dream can go on from a state of this model, all of which is checked."""
         if not isinstance(state, DreamState):
             raise ValueError(
                 f"A {type(state).__name__} is not a dream's state; give what get_state or DreamState.load returned."
             )
         self.shared.check_memory(state.memory, state.model, 1)
-        if len(state.noise) != len(self._noise[0].get_state()):
-            raise ValueError(
-                f"The state's noise was not drawn on a device of the kind {self.model.device.type!r}; restore it on "
-                "the kind of device it came from."
-            )
+        check_parts(state, self.model, self._noise[0], self.generators[0])
 
     def reseed(self, mask: np.ndarray, seed: int) -> None:
         """Give the rows of a mask other futures: row i draws its noise, and later its contexts, anew from seed + i."""

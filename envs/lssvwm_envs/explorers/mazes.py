@@ -39,6 +39,9 @@ class MazeExplorer:
         ValueError: for other environments.
     """
 
+    by_world = True
+    """Draws depend on the seeds of episodes as well, so the same seed does for a collection that is continued."""
+
     def __init__(self, envs: VectorEnv, seed: int, walk: Walk) -> None:
         self.views, self.seed, self.walk = maze_views(envs), seed, walk
 

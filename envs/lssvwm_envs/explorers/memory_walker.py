@@ -41,6 +41,9 @@ class MemoryWalker:
             learns that ignorance does not pay, and an agent trained in its dream does not look either.
     """
 
+    by_world = True
+    """See `MazeExplorer.by_world`."""
+
     def __init__(self, envs: VectorEnv, seed: int, blind: float = 0.2) -> None:
         self.envs, self.seed, self.blind, self.sights = single_envs(envs), seed, blind, Sights()
 

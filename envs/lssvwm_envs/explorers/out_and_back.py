@@ -28,6 +28,9 @@ class OutAndBack:
         steps: fewest and most steps of a way out.
     """
 
+    by_world = True
+    """See `MazeExplorer.by_world`."""
+
     def __init__(self, envs: VectorEnv, seed: int, steps: tuple[int, int] = (8, 16)) -> None:
         self.envs, self.seed, self.steps = single_envs(envs), seed, steps
 

@@ -13,7 +13,7 @@ from lssvwm_envs.memory_maze.kinematics import ACTIONS
 from lssvwm_envs.memory_maze.maze import MazeConfig, Mazes
 from lssvwm_envs.memory_maze.rows import MazeRows, observation_space
 from lssvwm_envs.memory_maze.top_down import beside_map
-from lssvwm_envs.rows import check_ready_alone, row_info, row_of
+from lssvwm_envs.rows import check_begun, check_ready_alone, row_info, row_of
 
 ONLY_ROW = np.ones(1, bool)
 
@@ -36,7 +36,7 @@ class MemoryMazeEnv(gym.Env):
 
     Raises:
         ValueError: for settings that do not fit, or an action that does not exist.
-        gymnasium.error.ResetNeeded: for a step before the reset or after the end.
+        gymnasium.error.ResetNeeded: for a step or a picture before the reset, or a step after the end.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 8}
@@ -82,8 +82,10 @@ class MemoryMazeEnv(gym.Env):
         if self.render_mode is None:
             gym.logger.warn("render() does nothing without a render mode; make the environment with 'rgb_array'.")
             return None
+        check_begun(self._rows, "render()")
         return beside_map(self.mazes, 0)
 
     def surfaces(self) -> np.ndarray:
         """What every pixel shows, (H, W) int32, see `Mazes.surfaces`."""
+        check_begun(self._rows, "surfaces()")
         return self.mazes.surfaces()[0]

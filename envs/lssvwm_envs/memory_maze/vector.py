@@ -16,7 +16,16 @@ from lssvwm_envs.memory_maze.kinematics import ACTIONS
 from lssvwm_envs.memory_maze.maze import MazeConfig, Mazes
 from lssvwm_envs.memory_maze.rows import MazeRows, observation_space
 from lssvwm_envs.memory_maze.top_down import beside_map
-from lssvwm_envs.rows import advance, check_autoreset_mode, check_ready, seed_rows, to_step_result
+from lssvwm_envs.rows import (
+    advance,
+    check_autoreset_mode,
+    check_begun,
+    check_mask_begun,
+    check_ready,
+    reset_mask,
+    seed_rows,
+    to_step_result,
+)
 
 
 class MemoryMazeVectorEnv(VectorEnv):
@@ -64,7 +73,12 @@ class MemoryMazeVectorEnv(VectorEnv):
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin episodes in all mazes, or in those of `options["reset_mask"]` (N,) bool."""
+        """Begin episodes in all mazes, or in those of `options["reset_mask"]` (N,) bool.
+
+        Raises:
+            gymnasium.error.ResetNeeded: if the others have had no episode yet.
+        """
+        check_mask_begun(self._rows, reset_mask(options, self.num_envs))
         info = self._rows.begin(seed_rows(self._rows, seed, options))
         return self._rows.observe(), info
 
@@ -80,8 +94,10 @@ class MemoryMazeVectorEnv(VectorEnv):
         """For each maze the agent's view beside a map, (256, 512, 3) uint8; None without a render mode."""
         if self.render_mode is None:
             return None
+        check_begun(self._rows, "render()")
         return tuple(beside_map(self.mazes, i) for i in range(self.num_envs))
 
     def surfaces(self) -> np.ndarray:
         """What every pixel shows, (N, H, W) int32, see `Mazes.surfaces`."""
+        check_begun(self._rows, "surfaces()")
         return self.mazes.surfaces()

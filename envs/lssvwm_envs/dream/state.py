@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 
 from lssvwm_rl.files import written_whole
+from lssvwm_rl.model.checkpoint_tensors import check_finite, load_tensors, save_tensors
 from lssvwm_rl.model.memory import Memory
 
 FORMAT_VERSION = 1
@@ -51,7 +51,7 @@ class DreamState:
         memory = {f"memory.{name}": tensor for name, tensor in self.memory.tensors().items()}
         tensors = {name: tensor.contiguous() for name, tensor in {**memory, **arrays}.items()}
         with written_whole(path) as temporary:
-            save_file(tensors, temporary, {"dream_state": json.dumps({"format_version": FORMAT_VERSION, **plain})})
+            save_tensors(tensors, temporary, {"dream_state": json.dumps({"format_version": FORMAT_VERSION, **plain})})
 
     @classmethod
     def load(cls, path: str | Path) -> DreamState:
@@ -64,9 +64,9 @@ class DreamState:
         if not Path(path).is_file():
             raise FileNotFoundError(f"There is no dream state {path}; write one with save_state or DreamState.save.")
         try:
-            with safe_open(path, "pt") as file:
-                plain = json.loads((file.metadata() or {})["dream_state"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
+            tensors, metadata = load_tensors(path)
+            check_finite(tensors)
+            plain = json.loads(metadata["dream_state"])
             if plain.pop("format_version") != FORMAT_VERSION:
                 raise ValueError(f"its format is not version {FORMAT_VERSION}")
             frame, noise = tensors.pop("frame").numpy(), tensors.pop("noise").numpy()

@@ -21,7 +21,7 @@ from lssvwm_agents.policies import load_policy
 from lssvwm_bench.quickstart_report import write_report
 from lssvwm_bench.stopwatch import measure
 from lssvwm_envs.explorers import make_explorer
-from lssvwm_envs.make import image_envs, make_image_env
+from lssvwm_envs.make import env_spec_json, image_envs, make_image_env
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.data.collect import collect
 from lssvwm_rl.data.store import Episode, EpisodeStore
@@ -142,7 +142,7 @@ def _measured(phase: Phase) -> dict[str, Any]:
 def _collect(out: Path, config: QuickstartConfig) -> dict[str, Any]:
     result = {}
     with make_image_env(config.env) as env:
-        spec = None if env.spec is None else env.spec.to_json()
+        spec = env_spec_json(env)
     # Memory is measured where there is something to remember: in the test episodes every walk sees the object.
     parts = (
         ("data", config.episodes, "train", DATA_SEED, make_explorer),

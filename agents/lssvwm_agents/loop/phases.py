@@ -21,7 +21,7 @@ from lssvwm_agents.policies import check_reads, load_policy
 from lssvwm_agents.remembering import RememberingPolicy
 from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.explorers import explorer_named
-from lssvwm_envs.make import image_envs, make_image_env
+from lssvwm_envs.make import env_spec_json, image_envs, make_image_env
 from lssvwm_rl.data.collect import collect
 from lssvwm_rl.data.join import join_stores
 from lssvwm_rl.data.splits import SPLITS
@@ -214,7 +214,7 @@ def _gather(
     place: Place, name: str, policy: PolicyFactory, policy_name: str, episodes: int, block: int
 ) -> EpisodeStore:
     with make_image_env(place.env_id) as env:
-        spec = None if env.spec is None else env.spec.to_json()
+        spec = env_spec_json(env)
     first = (place.config.seed * 10_000 + block) * WORLDS_APART % len(SPLITS["train"])
     out = place.out / name
     done = len(EpisodeStore(out)) if (out / "header.json").is_file() else 0

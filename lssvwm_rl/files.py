@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -42,8 +42,11 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     except shutil.Error as error:  # of many files, of which the first says enough
         raise OSError(f"{path} could not be written ({error.args[0][0][2]}); free some space.") from error
     except OSError as error:
+        # `path` is the name that is known.
+        if error.errno is None:
+            raise OSError(str(error).replace(str(temporary), str(path))) from error
         if error.filename is None or str(error.filename).startswith(str(temporary)):
-            error.filename = str(path)  # which is the name that is known
+            error.filename = str(path)
         raise
     finally:
         remove(temporary)
@@ -68,6 +71,7 @@ def only_writer(folder: str | Path, what: str) -> Iterator[None]:
         ValueError: if another process writes there; nothing is changed.
     """
     folder = Path(folder)
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0, is_singleton=True)
     try:
@@ -79,6 +83,10 @@ def only_writer(folder: str | Path, what: str) -> Iterator[None]:
     try:
         yield
     finally:
+        if made and [path.name for path in folder.iterdir()] == [LOCK]:  # nothing was written
+            with suppress(OSError):  # where open files cannot be removed, and where another process has come
+                (folder / LOCK).unlink()  # while it is locked: who opens it later opens another
+                folder.rmdir()
         lock.release()
 
 

@@ -12,6 +12,7 @@ import errno
 import importlib
 import io
 import json
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
@@ -19,6 +20,8 @@ from traceback import extract_tb
 from typing import Any, NoReturn
 
 import gymnasium as gym
+
+from lssvwm_rl.stopping import Stopped, stopped_by_signals
 
 COMMANDS = {
     "quickstart": (
@@ -115,13 +118,19 @@ def run(
         about: text of the help, if not the docstring of `options`.
 
     Raises:
-        SystemExit: with code 2, after one sentence on stderr, for bad input and for disks that cannot be written.
+        SystemExit: with code 2, after one sentence on stderr, for bad input and for disks that cannot be written, and
+            with 130 or 143 where SIGINT or SIGTERM ended the command.
     """
     words = list(words)
     try:
         _check_renamed(words, renamed or {})
         default = {} if defaults is None else {"default": defaults(words)}
-        command(_parse(program, options, words, about, default))
+        parsed = _parse(program, options, words, about, default)
+        with stopped_by_signals():
+            command(parsed)
+    except KeyboardInterrupt as error:
+        stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
+        _stop(f"{program}: {stopped}.", stopped.code, cause=error)
     except USER_ERRORS as error:
         _stop(f"{program}: {' '.join(str(error).split())}", cause=error)
     except OSError as error:

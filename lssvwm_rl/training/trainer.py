@@ -5,11 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +23,7 @@ from lssvwm_rl.model.doubt import write_scale
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.rates import gemm_rate
 from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.stopping import Stopped, noted_signals
 from lssvwm_rl.training import run_folder
 from lssvwm_rl.training.config import TrainConfig
 from lssvwm_rl.training.cpu import tune_process
@@ -68,6 +67,7 @@ def train(
         ValueError: if the store or the weights do not fit, `out` is another run, or another process trains there.
         FileNotFoundError: if there is no such checkpoint to start from.
         FloatingPointError: if the loss is not finite; the last checkpoint is kept.
+        stopping.Stopped: if SIGINT or SIGTERM ended it early, with a checkpoint; the same call goes on from there.
     """
     out, objective, config = Path(out), objective or ObjectiveConfig(), config or TrainConfig()
     check_objective(objective, model_config.shortcut)
@@ -109,8 +109,8 @@ def _train(
     if fabric.is_global_zero:
         preview = store[max(held_out or train_episodes, key=lambda i: store.lengths[i])]
         log = Log(run.out, config, preview, run.step, on_progress, gemm_rate(fabric.device), run.sums)
-    with _stop_signals() as stopped:
-        _go_on(run, clips, callbacks, log, stopped)
+    with noted_signals() as signals:
+        _go_on(run, clips, callbacks, log, signals)
     if run.done < 1:
         run.checkpoint()
     elif run.settled != run.step:
@@ -118,6 +118,8 @@ def _train(
     if log is not None:
         log.close()
         write_scale(run.out, run.averaged)
+    if run.done < 1:
+        raise Stopped(signals[0], f"stopped at step {run.step}; repeat the command to go on from there")
 
 
 class _Losses(nn.Module):
@@ -259,11 +261,11 @@ def _go_on(
     clips: ClipSampler | StreamSampler,
     callbacks: Sequence[Callback],
     log: Log | None,
-    stopped: threading.Event,
+    signals: Sequence[int],
 ) -> None:
     """Update until the training is done or a signal stops it."""
     config, sums = run.config, run.sums
-    while run.done < 1 and not stopped.is_set():
+    while run.done < 1 and not signals:
         step = run.step
         if callbacks and config.measure_every and (step % config.measure_every == 0 or not sums.measured):
             sums.measured = {k: float(v) for call in callbacks for k, v in call(run.averaged, step).items()}
@@ -305,18 +307,3 @@ def _weights_for(config: WorldModelConfig, checkpoint: str | Path) -> dict[str, 
                 f"The weights of {checkpoint} are for {field.name} {theirs}, this run has {ours}; use the same."
             )
     return model.state_dict()
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that the training ends with a checkpoint."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-    previous = {s: signal.signal(s, lambda *_: stopped.set()) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopped
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

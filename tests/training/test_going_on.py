@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -117,6 +119,29 @@ def test_a_run_goes_on_with_the_episodes_that_it_was_begun_with(store, tmp_path)
     assert yaml.safe_load((other / "config.yaml").read_text())["episodes_of_data"] == 9
     with pytest.raises(ValueError, match="is a run with episodes_of_data 9, not 6"):
         train(grown.first(6), other, MODEL, None, CONFIG)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_training_that_is_stopped_says_where_and_ends_as_one_that_was_not(number, code, store, tmp_path, capsys):
+    whole = train(store, tmp_path / "whole", MODEL, None, CONFIG)
+
+    def stop_at_two(at) -> None:
+        if at.step == 2:
+            os.kill(os.getpid(), number)
+
+    options = dataclasses.make_dataclass("Options", [])
+    with pytest.raises(SystemExit) as stop:
+        run_command(
+            "lssvwm train", options, lambda _: train(store, tmp_path / "run", MODEL, None, CONFIG, (), stop_at_two), []
+        )
+    assert stop.value.code == code
+    assert capsys.readouterr().err == "lssvwm train: stopped at step 2; repeat the command to go on from there.\n"
+    assert torch.load(tmp_path / "run" / "trainer" / "state.pt", weights_only=True)["step"] == 2
+    ours, theirs = (
+        WorldModel.from_pretrained(run).state_dict()
+        for run in (train(store, tmp_path / "run", MODEL, None, CONFIG), whole)
+    )
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_a_disk_that_is_full_is_a_sentence_and_leaves_the_last_checkpoint(store, tmp_path, capsys):

@@ -131,19 +131,14 @@ def fit(place: Place, number: int) -> dict[str, Any]:
             warmup=min(20, config.updates), seed=config.seed * 1_000 + number,
         )  # fmt: skip
     model = model_config(config.preset, store.header) if weights is None else load_world_model(weights).config
-    reached = 1.0
     with progress_bar(f"world model {number}") as bar:
 
         def show(at: Progress) -> None:
-            nonlocal reached
-            reached = at.fraction
             bar(at.step, at.steps, f"loss {at.loss:.3f}  {at.updates_per_second:.2f} updates/s")
 
         # The store holds what earlier rounds learnt from, too.
         before = steps_of_data(place.checkpoint) if place.checkpoint else 0
         train(store, place.world(number), model, config=settings, on_progress=show, weights=weights, seen=before)
-    if reached < 1:  # a signal ended the training, which keeps what it has
-        raise KeyboardInterrupt
     return {"updates": settings.steps}
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
@@ -31,11 +30,17 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def noted_signals() -> Iterator[list[int]]:
-    """A list to which the numbers of signals are added, for work that stops by itself when it can."""
+    """A list to which the number of a signal is added, for work that stops by itself when it can.
+
+    An exception in the midst of a lock, or of what Python does unseen, would leave the lock or be passed over. A second
+    signal does not wait.
+    """
     noted: list[int] = []
 
-    def note(number: int, _: FrameType | None) -> None:
+    def note(number: int) -> None:
         noted.append(number)
+        if len(noted) > 1:
+            raise Stopped(number)
 
     with _handlers(note, STOPPING):
         yield noted
@@ -44,24 +49,29 @@ def noted_signals() -> Iterator[list[int]]:
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
     """SIGTERM ends the block with `Stopped`, as SIGINT does with KeyboardInterrupt, so that what it leaves is whole."""
-    home = os.getpid()
 
-    def stop(number: int, _: FrameType | None) -> None:
-        if os.getpid() == home:
-            raise Stopped(number)
-        signal.signal(number, signal.SIG_DFL)  # a forked worker, which ends as one does
-        os.kill(os.getpid(), number)
+    def stop(number: int) -> None:
+        raise Stopped(number)
 
     with _handlers(stop, (signal.SIGTERM,)):
         yield
 
 
 @contextmanager
-def _handlers(handler: Any, numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
+def _handlers(handler: Callable[[int], None], numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # which alone hears signals
         yield
         return
-    previous = {number: signal.signal(number, handler) for number in numbers}
+    home = os.getpid()
+
+    def handle(number: int, _: FrameType | None) -> None:
+        if os.getpid() == home:
+            handler(number)
+        else:
+            signal.signal(number, signal.SIG_DFL)  # a forked worker, which ends as one does
+            os.kill(os.getpid(), number)
+
+    previous = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:

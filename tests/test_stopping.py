@@ -18,8 +18,16 @@ from lssvwm_rl.stopping import Stopped, noted_signals, stopped_by_signals
 OPTIONS = make_dataclass("Options", [])
 
 
+@pytest.fixture
+def heard():
+    """SIGINT is heard, which background jobs of a shell ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_command_that_is_stopped_says_so(number, code, capsys):
+def test_a_command_that_is_stopped_says_so(number, code, capsys, heard):
     def command(_) -> None:
         os.kill(os.getpid(), number)
         time.sleep(5)
@@ -34,7 +42,8 @@ def test_a_command_that_is_stopped_says_so(number, code, capsys):
 def test_signals_are_noted_by_who_stops_by_himself():
     with stopped_by_signals(), noted_signals() as noted:
         os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(Stopped):  # who cannot wait
+            os.kill(os.getpid(), signal.SIGINT)
     assert noted == [signal.SIGTERM, signal.SIGINT]
     with pytest.raises(Stopped) as stop, stopped_by_signals():
         os.kill(os.getpid(), signal.SIGTERM)

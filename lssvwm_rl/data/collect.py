@@ -16,6 +16,7 @@ from lssvwm_rl.data.splits import SPLITS, split_seed
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader, only_appender
 from lssvwm_rl.policy import Policy, PolicyFactory
 from lssvwm_rl.spaces import action_layout, image_key, image_of, image_shape, read_vector, read_vectors, space_to_json
+from lssvwm_rl.stopping import Stopped, noted_signals
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -56,12 +57,13 @@ def collect(
     Raises:
         ValueError: for unfit spaces, missing vectors, numbers that are not finite, another store at `out`, or one to
             which another process appends.
+        stopping.Stopped: if a signal ended it early; what was finished is kept.
     """
     if episodes < 1 or num_envs < 1:
         raise ValueError(f"episodes and num_envs must be at least 1, got {episodes} and {num_envs}.")
     out = Path(out)
     split_seed(split, seed)
-    with only_appender(out):  # from here on, so that no other process plays the same seeds
+    with only_appender(out), noted_signals() as signals:  # from here on no other process plays the same seeds
         stored = _stored(out, split, policy_name)
         used: Sequence[int] = [] if stored is None else stored.seeds.tolist()
         missing = max(0, episodes - len(used))
@@ -73,13 +75,24 @@ def collect(
             header = _header(envs, start, vector_keys, env_spec, policy_name, split_seed(split, seed))
             if stored is not None:
                 stored.header.check_same_kind(header, out)
-            played = islice(recorded(envs, chain([start], events), vector_keys, len(used)), missing)
+            played = islice(recorded(envs, chain([start], _unless(signals, events)), vector_keys, len(used)), missing)
             with EpisodeWriter(out, header, shard_episodes) as writer:
                 for episode in played:
                     writer.add(episode)
-                    if on_episode is not None:
-                        on_episode(episode)
+                    (on_episode or _nothing)(episode)
     return EpisodeStore(out)
+
+
+def _nothing(episode: Episode) -> None:
+    """Whom nobody has to tell."""
+
+
+def _unless(signals: Sequence[int], events: Iterable[Start | Step]) -> Iterator[Start | Step]:
+    """Events, until a signal has been noted."""
+    for event in events:
+        yield event
+        if signals:
+            raise Stopped(signals[0])
 
 
 def _policy(make: PolicyFactory, envs: VectorEnv, seed: int, stored: int) -> Policy:

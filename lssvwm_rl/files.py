@@ -111,7 +111,9 @@ def leftovers(folder: str | Path) -> list[Path]:
 def remove(path: Path) -> None:
     """Remove a file or a folder with all it holds, if it is there."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        while path.exists():  # Zarr's threads may remove files of theirs at the same time
+            with suppress(FileNotFoundError):
+                shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 

@@ -33,7 +33,7 @@ def noted_signals() -> Iterator[list[int]]:
     """A list to which the number of a signal is added, for work that stops by itself when it can.
 
     An exception in the midst of a lock, or of what Python does unseen, would leave the lock or be passed over. A second
-    signal does not wait.
+    signal does not wait. Where the work ends before it has looked, the block ends with `Stopped`: no signal is lost.
     """
     noted: list[int] = []
 
@@ -44,6 +44,8 @@ def noted_signals() -> Iterator[list[int]]:
 
     with _handlers(note, STOPPING):
         yield noted
+    if noted:
+        raise Stopped(noted[0])
 
 
 @contextmanager

@@ -40,11 +40,12 @@ def test_a_command_that_is_stopped_says_so(number, code, capsys, heard):
 
 
 def test_signals_are_noted_by_who_stops_by_himself():
-    with stopped_by_signals(), noted_signals() as noted:
+    with pytest.raises(Stopped) as stop, stopped_by_signals(), noted_signals() as noted:
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(Stopped):  # who cannot wait
             os.kill(os.getpid(), signal.SIGINT)
     assert noted == [signal.SIGTERM, signal.SIGINT]
+    assert stop.value.code == 143  # the first is not lost, though the work has not looked
     with pytest.raises(Stopped) as stop, stopped_by_signals():
         os.kill(os.getpid(), signal.SIGTERM)
     assert stop.value.code == 143 and isinstance(stop.value, KeyboardInterrupt)

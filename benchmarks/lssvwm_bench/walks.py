@@ -52,17 +52,20 @@ def fitting_environment(
         gymnasium.error.Error: if there is no such environment.
     """
     kwargs = dict(env_kwargs)
+    named = env_id is not None
     if env_id is None:
         env_id, trained_in = lineup.environment()
         kwargs = {**trained_in, **kwargs}
-        try:
-            make_image_env(env_id, **kwargs).close()
-        except gym.error.UnregisteredEnv as error:
-            raise ValueError(
-                f"The checkpoints were trained in {env_id}, which is not registered here ({error}); name it with "
-                f"--env, as module:{env_id} if a module registers it."
-            ) from error
-    with make_image_env(env_id, **kwargs) as env:
+    try:
+        made = make_image_env(env_id, **kwargs)
+    except gym.error.UnregisteredEnv as error:
+        if named:
+            raise
+        raise ValueError(
+            f"The checkpoints were trained in {env_id}, which is not registered here ({error}); name it with "
+            f"--env, as module:{env_id} if a module registers it."
+        ) from error
+    with made as env:
         for model in lineup.models.values():
             check_fits(model.config, image_shape(env.observation_space), space_to_json(env.action_space), env_id)
     return env_id, kwargs

@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from lssvwm_rl.spaces import check_image, image_key, image_of
@@ -160,7 +161,7 @@ class AsDeclared(gym.Wrapper):
         self._key, self._space = key, image_of(env.observation_space, key)
 
     @property
-    def spec(self) -> Any:  # type: ignore[override]
+    def spec(self) -> EnvSpec | None:  # type: ignore[override]  # an attribute in Env, a property in Wrapper
         """That of the environment, which is the same with this around it."""
         return self.env.spec
 

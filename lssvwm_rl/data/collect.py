@@ -73,18 +73,13 @@ def collect(
             events = play(envs, _policy(policy_factory, envs, seed, len(used)), [seeds] * num_envs)
             start = next(events)
             header = _header(envs, start, vector_keys, env_spec, policy_name, split_seed(split, seed))
-            if stored is not None:
-                stored.header.check_same_kind(header, out)
             played = islice(recorded(envs, chain([start], _unless(signals, events)), vector_keys, len(used)), missing)
             with EpisodeWriter(out, header, shard_episodes) as writer:
                 for episode in played:
                     writer.add(episode)
-                    (on_episode or _nothing)(episode)
+                    if on_episode is not None:
+                        on_episode(episode)
     return EpisodeStore(out)
-
-
-def _nothing(episode: Episode) -> None:
-    """Whom nobody has to tell."""
 
 
 def _unless(signals: Sequence[int], events: Iterable[Start | Step]) -> Iterator[Start | Step]:

@@ -111,15 +111,15 @@ def _train(
         log = Log(run.out, config, preview, run.step, on_progress, gemm_rate(fabric.device), run.sums)
     with noted_signals() as signals:
         _go_on(run, clips, callbacks, log, signals)
-    if run.done < 1:
-        run.checkpoint()
-    elif run.settled != run.step:
-        run.checkpoint(lambda m: settle_heads(m, store, train_episodes, config.seed, held_out))
-    if log is not None:
-        log.close()
-        write_scale(run.out, run.averaged)
-    if run.done < 1:
-        raise Stopped(signals[0], f"stopped at step {run.step}; repeat the command to go on from there")
+        if run.done < 1:
+            run.checkpoint()
+        elif run.settled != run.step:
+            run.checkpoint(lambda m: settle_heads(m, store, train_episodes, config.seed, held_out))
+        if log is not None:
+            log.close()
+            write_scale(run.out, run.averaged)
+        if run.done < 1:
+            raise Stopped(signals[0], f"stopped at step {run.step}; repeat the command to go on from there")
 
 
 class _Losses(nn.Module):

@@ -15,23 +15,15 @@ import yaml
 from lssvwm_rl.cli import main
 from lssvwm_rl.cli import run as run_command
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
-from lssvwm_rl.model.config import WorldModelConfig
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.training import trainer
 from lssvwm_rl.training.config import TrainConfig
 from lssvwm_rl.training.trainer import train
 from support.full_disk import files_up_to
 from support.neighbours import neighbour
-from support.small_models import BACKBONE, DISCRETE
+from support.small_models import DISCRETE, small_config
 
-MODEL = WorldModelConfig(
-    frame_shape=(16, 16, 3),
-    action_space=DISCRETE,
-    grid=(4, 4),
-    backbone=BACKBONE,
-    feature_size=12,
-    head_width=32,
-)
+MODEL = small_config()
 CONFIG = TrainConfig(batch_size=2, span=6, steps=6, log_every=4, warmup=2, preview_every=0, decay=0.0, device="cpu")
 WORDS = "--model.backbone.width 32 --model.backbone.blocks 1 --model.feature-size 12 --model.head-width 32 "
 WORDS += "--batch-size 2 --span 8 --log-every 1 --preview-every 0 --measure-every 2 --device cpu --steps 2"

@@ -15,6 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from lssvwm_agents.extractors import Standardised
+from lssvwm_agents.offline import OfflineConfig, learn_offline, real_steps
 from lssvwm_agents.policies import SavedPolicy, TrainingCost, check_reads, data_steps, load_policy, save_policy
 from lssvwm_agents.remembering import standardise
 from lssvwm_envs.dream.config import End
@@ -109,6 +110,8 @@ class DreamTrainConfig(PPOConfig):
     """Times the noise of dreamt frames; with 0, a memory and an action always lead to the same frame."""
     real_share: float = 0.0
     """Share of the rows that are real environments instead of dreams, with the world model beside them."""
+    offline: OfflineConfig = OfflineConfig()
+    """What a new policy learns beforehand from the real episodes that dreams begin in."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -184,7 +187,7 @@ def train_in_dream(
     envs = JoinedVecEnv(rows)
     try:
         watched = VecMonitor(envs)
-        model = _reader(watched, checkpoint, config) if saved is None else _goes_on(watched, saved, config)
+        model = _reader(watched, checkpoint, config, progress) if saved is None else _goes_on(watched, saved, config)
         model.learn(config.total_steps, heard)
     finally:
         envs.close()
@@ -227,12 +230,16 @@ def _real_envs(env_id: str, num_envs: int) -> VectorEnv:
     return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
-def _reader(envs: VecEnv, checkpoint: str, config: DreamTrainConfig) -> PPO:
-    """PPO on readouts, standardised as they are in the episodes that dreams begin in."""
+def _reader(envs: VecEnv, checkpoint: str, config: DreamTrainConfig, progress: Update | None) -> PPO:
+    """PPO on readouts, standardised as they are in the episodes that dreams begin in, and taught by these if wanted."""
     kwargs = {"features_extractor_class": Standardised, "net_arch": list(config.hidden)}
     model = PPO("MlpPolicy", envs, policy_kwargs=kwargs, **config.algorithm_kwargs())
     contexts = load_contexts(checkpoint) if config.contexts is None else EpisodeStore(config.contexts)
-    standardise(model.policy, shared_engine(checkpoint, config.device, config.engine).engine, contexts)
+    engine = shared_engine(checkpoint, config.device, config.engine).engine
+    standardise(model.policy, engine, contexts)
+    if config.offline.updates:
+        taught = real_steps(engine, contexts)
+        learn_offline(model.policy, taught, config.offline, config.gamma, config.seed, progress)
     return model
 
 

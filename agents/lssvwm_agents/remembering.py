@@ -81,16 +81,17 @@ class RememberingPolicy:
 
 
 @torch.no_grad()
-def readouts(model: WorldModel | Engine, episodes: Sequence[Episode]) -> torch.Tensor:
-    """What policies read after every real frame of some episodes, (frames of all of them, R') float32."""
+def readouts(model: WorldModel | Engine, episodes: Sequence[Episode]) -> list[torch.Tensor]:
+    """What policies read after every real frame of some episodes, of each (its frames, R') float32."""
     engine = engine_of(model)
     batch = clip_batch(episodes, max(len(episode.frames) for episode in episodes)).to(engine.model.device)
     memory, parts = engine.model.initial_memory(len(episodes)), []
     for t in range(batch.mask.shape[1]):
         vectors = None if batch.vectors is None else batch.vectors[:, t : t + 1]
         memory, _ = engine.observe(memory, batch.frames[:, t : t + 1], batch.actions[:, t : t + 1], vectors)
-        parts.append(memory.readout()[batch.mask[:, t]].float())
-    return torch.cat(parts)
+        parts.append(memory.readout().float().cpu())
+    found = torch.stack(parts, dim=1)
+    return [found[row, : len(episode.frames)] for row, episode in enumerate(episodes)]
 
 
 def standardise(policy: ActorCriticPolicy, model: WorldModel | Engine, store: EpisodeStore) -> None:
@@ -99,4 +100,4 @@ def standardise(policy: ActorCriticPolicy, model: WorldModel | Engine, store: Ep
     extractor = policy.features_extractor
     if not isinstance(extractor, Standardised):
         raise ValueError(f"A policy behind {type(extractor).__name__} has no moments to fix; use Standardised.")
-    extractor.measure(readouts(model, [store[int(i)] for i in chosen]))
+    extractor.measure(torch.cat(readouts(model, [store[int(i)] for i in chosen])))

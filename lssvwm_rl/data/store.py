@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from lssvwm_rl.data.episode import HEADER, Episode, StoreHeader
-from lssvwm_rl.data.shards import Shard, shard_numbers, shard_path, write_shard
+from lssvwm_rl.data.recent import Recent
+from lssvwm_rl.data.shards import RECENT_BYTES, Shard, shard_numbers, shard_path, write_shard
 from lssvwm_rl.files import is_unused, leftovers, only_writer, remove, write_text
 from lssvwm_rl.spaces import action_layout, space_from_json
 
@@ -139,7 +140,8 @@ class EpisodeStore:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.header = StoreHeader.load(self.path)
-        self._shards = [Shard.open(shard_path(self.path, k), self.header) for k in shard_numbers(self.path)]
+        recent = Recent(RECENT_BYTES)
+        self._shards = [Shard.open(shard_path(self.path, k), self.header, recent) for k in shard_numbers(self.path)]
         empty = np.zeros(0, np.int64)
         self.lengths = np.concatenate([empty, *(s.lengths for s in self._shards)])
         self.seeds = np.concatenate([empty, *(s.seeds for s in self._shards)])

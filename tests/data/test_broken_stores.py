@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import zarr
 
+from lssvwm_rl.data.arrays import write_array
 from lssvwm_rl.data.checksums import FILE
 from lssvwm_rl.data.episode import HEADER, Episode, StoreHeader
 from lssvwm_rl.data.store import EpisodeStore, EpisodeWriter
@@ -122,9 +124,21 @@ def test_arrays_that_do_not_fit_each_other_are_noticed_where_there_are_no_checks
     del group.attrs["checked"]
     assert len(EpisodeStore(made[0])) == 2
     shutil.rmtree(shard / name)
-    group.create_array(name, data=value)
+    write_array(group, name, value)
     with pytest.raises(ValueError, match=said):
         EpisodeStore(made[0])
+
+
+def old(folder, target) -> None:
+    """A copy of a store as versions wrote it that had no checksums, and left out chunks of zeros."""
+    shutil.copytree(folder, target)
+    for shard in target.glob("shard-*.zarr"):
+        (shard / FILE).unlink()
+        group = zarr.open_group(shard, mode="r+", zarr_format=3)
+        del group.attrs["checked"]
+        for name in group.array_keys():
+            if not group[name][:].any():
+                shutil.rmtree(shard / name / "c")
 
 
 def test_stores_of_before_are_read_but_for_missing_frames(tmp_path):
@@ -132,15 +146,31 @@ def test_stores_of_before_are_read_but_for_missing_frames(tmp_path):
     shutil.copytree(source, tmp_path / "s")
     shard = tmp_path / "s" / "shard-00000.zarr"
     assert not (shard / FILE).exists() and "checked" not in json.loads((shard / "zarr.json").read_text())["attributes"]
-    assert contents_of_frames(tmp_path / "s") == contents_of_frames(source)
-    shutil.rmtree(shard / "frames" / "c")
-    with pytest.raises(ValueError, match="frames/c is missing"):
+    group = zarr.open_group(source / "shard-00000.zarr", mode="r")  # Zarr itself is the reference
+    for name in ("frames", "actions", "rewards"):
+        read = np.concatenate([getattr(episode, name) for episode in EpisodeStore(tmp_path / "s")])
+        np.testing.assert_array_equal(read, group[name][:])
+    # Files, and their folders, of everything that cannot be zeros: all of its episodes terminated, by its own file.
+    for name in ("frames", "actions", "lengths", "seeds", "terminated"):
+        for gone in (next(p for p in (shard / name).rglob("c/**/0") if p.is_file()), shard / name / "c"):
+            shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+            with pytest.raises(ValueError, match=rf"{name}.* is missing|lengths are \[0|lengths is"):
+                EpisodeStore(tmp_path / "s")
+        shutil.copytree(source / "shard-00000.zarr" / name / "c", shard / name / "c")
+    (shard / "rewards" / "c" / "0").unlink()
+    with pytest.raises(ValueError, match="rewards/c/0 is missing"):
         EpisodeStore(tmp_path / "s")
-    shutil.copytree(source / "shard-00000.zarr" / "frames" / "c", shard / "frames" / "c")
-    shutil.rmtree(shard / "lengths" / "c")
-    with pytest.raises(ValueError, match="is broken"):
-        EpisodeStore(tmp_path / "s")
+    (shard / "rewards" / "c").rmdir()
+    with pytest.warns(RuntimeWarning, match="no file of rewards"):
+        assert not any(episode.rewards.any() for episode in EpisodeStore(tmp_path / "s"))
 
 
-def contents_of_frames(folder) -> list[bytes]:
-    return [episode.frames.tobytes() for episode in EpisodeStore(folder)]
+def test_arrays_of_zeros_that_were_left_out_are_read(tmp_path):
+    with EpisodeWriter(tmp_path / "s", PLAIN) as writer:
+        writer.add(dataclasses.replace(ones(3), terminated=False, rewards=np.zeros(3, np.float32)))
+    old(tmp_path / "s", tmp_path / "old")
+    shard = tmp_path / "old" / "shard-00000.zarr"
+    for name in ("terminated", "seeds", "rewards"):
+        assert not (shard / name / "c").exists()
+    with pytest.warns(RuntimeWarning, match="no file of rewards"):
+        assert contents(tmp_path / "old") == contents(tmp_path / "s")

@@ -62,7 +62,7 @@ class ArrayFile:
             zeros_left_out: whether an array of zeros may have no file, as Zarr leaves it if it is not told otherwise.
 
         Raises:
-            ValueError: if a file is missing, broken, or not laid out as `write_array` does it.
+            ValueError: beginning with the file that is missing, broken, or not laid out as `write_array` does it.
         """
         shape, dtype = layout(folder)
         try:
@@ -77,15 +77,16 @@ class ArrayFile:
         except (KeyError, ValueError, TypeError, IndexError):
             fine = False
         if not fine:
-            raise ValueError(f"{METADATA} of {folder.name} is broken, or not of a store")
+            raise ValueError(f"{folder.name}/{METADATA} is broken, or not of a store")
         path = folder.joinpath("c", *["0"] * len(shape))
         chunks = math.ceil(count / rows)
+        name = path.relative_to(folder.parent).as_posix()
         if path.is_file():
-            table = _table(path, chunks)
+            table = _table(path, chunks, name)
         elif zeros_left_out and not (folder / "c").exists():
             table = np.full((chunks, 2), EMPTY)
         else:
-            raise ValueError(f"{path.relative_to(folder.parent).as_posix()} is missing")
+            raise ValueError(f"{name} is missing")
         return cls(path, shape, dtype, rows, table, codecs)
 
     @property
@@ -196,18 +197,18 @@ def layout(folder: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
         raise ValueError(f"{folder.name}/{METADATA} is broken") from error
 
 
-def _table(path: Path, chunks: int) -> np.ndarray:
+def _table(path: Path, chunks: int, name: str) -> np.ndarray:
     size = 16 * chunks
     with open(path, "rb", buffering=0) as file:
         end = file.seek(0, 2)
         file.seek(max(0, end - size - 4))
         data = file.read()
     if len(data) != size + 4 or google_crc32c.value(data[:-4]) != int.from_bytes(data[-4:], "little"):
-        raise ValueError("the table of chunks has changed")
+        raise ValueError(f"{name} is broken: its table of chunks has changed")
     table = np.frombuffer(data, "<u8", 2 * chunks).reshape(chunks, 2)
     written = table[table[:, 1] != EMPTY]
     if (written > end).any() or (written.sum(axis=1) > end).any():
-        raise ValueError("the table of chunks has changed")
+        raise ValueError(f"{name} is broken: its table of chunks has changed")
     return table
 
 

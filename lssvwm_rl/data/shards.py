@@ -31,6 +31,7 @@ RECENT_BYTES = 256 * 1024**2  # of arrays of the shards that were read last: all
 CHECKED = "checked"  # attribute of the group: there are checksums, which earlier versions did not write
 ENDS = ("terminated", "truncated")
 PER_EPISODE = {"lengths": "int64", "terminated": "bool", "truncated": "bool", "seeds": "int64"}  # and their dtypes
+ARRAYS = ("frames", "actions", "rewards", "vectors", *PER_EPISODE)
 
 
 def shard_path(store: Path, number: int) -> Path:
@@ -101,7 +102,9 @@ class Shard:
             if checked:
                 check_checksums(path)
             facts = (ArrayFile.open(path / name, not checked)[:] for name in PER_EPISODE)
-            shard = cls(path, header.vector_size > 0, checked, recent or Recent(RECENT_BYTES), *facts)
+            shard = cls(
+                path, header.vector_size > 0, checked, Recent(RECENT_BYTES) if recent is None else recent, *facts
+            )
             shard._check(header)
             if not checked:
                 shard._check_unwritten()

@@ -12,27 +12,16 @@ import zarr
 
 from lssvwm_rl.data.arrays import write_array
 from lssvwm_rl.data.checksums import FILE
-from lssvwm_rl.data.episode import HEADER, Episode, StoreHeader
+from lssvwm_rl.data.episode import HEADER, StoreHeader
 from lssvwm_rl.data.store import EpisodeStore, EpisodeWriter
 from lssvwm_rl.model.checkpoint_files import ASSETS, CONTEXTS
+from support.small_stores import PLAIN, contents, old, ones, zeros
 
-PLAIN = StoreHeader((2, 2, 1), {"type": "Discrete", "n": 3, "start": 0}, {"pose": 2})
 FILES = [
     *(f"{name}/{part}" for name in ("terminated", "truncated", "seeds", "lengths", "actions", "rewards")
       for part in ("c/0", "zarr.json")),
     "vectors/c/0/0", "vectors/zarr.json", "frames/c/0/0/0/0", "frames/zarr.json", "zarr.json", FILE,
 ]  # fmt: skip
-
-
-def zeros(steps: int, seed: int = 0) -> Episode:
-    """An episode in which everything is zero, as what is missing might seem to be."""
-    frames, vectors = np.zeros((steps + 1, 2, 2, 1), np.uint8), np.zeros((steps + 1, 2), np.float32)
-    return Episode(frames, np.zeros(steps, np.int64), np.zeros(steps, np.float32), False, False, vectors, seed)
-
-
-def ones(steps: int, seed: int = 0) -> Episode:
-    frames, vectors = np.ones((steps + 1, 2, 2, 1), np.uint8), np.ones((steps + 1, 2), np.float32)
-    return Episode(frames, np.ones(steps, np.int64), np.ones(steps, np.float32), True, True, vectors, seed)
 
 
 @pytest.fixture(params=[zeros, ones])
@@ -41,13 +30,6 @@ def made(request, tmp_path):
         for steps in (3, 1):
             writer.add(request.param(steps))
     return tmp_path / "s", [request.param(3), request.param(1)]
-
-
-def contents(folder) -> list[list]:
-    return [
-        [part.tolist() for part in (e.frames, e.actions, e.rewards, e.vectors)] + [e.terminated, e.truncated, e.seed]
-        for e in EpisodeStore(folder)
-    ]
 
 
 def test_the_files_are_those(made):
@@ -80,7 +62,7 @@ def test_a_file_that_is_missing_or_cut_is_named(made, name):
 def test_a_changed_byte_is_an_error_or_changes_nothing(made, name):
     path = made[0] / "shard-00000.zarr" / name
     whole, before = path.read_bytes(), contents(made[0])
-    rng, metadata = np.random.default_rng(0), name.endswith("json")
+    rng, metadata = np.random.default_rng(0), name.endswith("zarr.json")
     places = rng.choice(len(whole), min(len(whole), 20), replace=False)
     refused = 0
     for at in places.tolist():
@@ -127,18 +109,6 @@ def test_arrays_that_do_not_fit_each_other_are_noticed_where_there_are_no_checks
     write_array(group, name, value)
     with pytest.raises(ValueError, match=said):
         EpisodeStore(made[0])
-
-
-def old(folder, target) -> None:
-    """A copy of a store as versions wrote it that had no checksums, and left out chunks of zeros."""
-    shutil.copytree(folder, target)
-    for shard in target.glob("shard-*.zarr"):
-        (shard / FILE).unlink()
-        group = zarr.open_group(shard, mode="r+", zarr_format=3)
-        del group.attrs["checked"]
-        for name in group.array_keys():
-            if not group[name][:].any():
-                shutil.rmtree(shard / name / "c")
 
 
 def test_stores_of_before_are_read_but_for_missing_frames(tmp_path):

@@ -28,9 +28,10 @@ METADATA = "zarr.json"
 EMPTY = np.iinfo(np.uint64).max  # in the table, of a chunk that is all zeros and was not written
 SMALL = (ZstdCodec(level=3, checksum=True),)
 QUICK = (BloscCodec(typesize=1, cname="lz4hc", clevel=6, shuffle="noshuffle"), Crc32cCodec())
-QUICK_UP_TO = 1.0
-"""`QUICK` is taken where it needs up to so many times the bytes of `SMALL`. It is decompressed 2.5 to 3.5 times as
-fast. For frames of MiniGrid it needs 0.89 times the bytes, for those of Memory Maze 1.23 times."""
+QUICK_UP_TO = 1.1
+"""`QUICK` is taken where it needs up to so many times the bytes of `SMALL`. It is decompressed 1.7 to 3.3 times as
+fast (benchmarks/speed/clips.py). For frames of MiniGrid it needs 0.9 to 1.3 times the bytes, depending on how often
+whole views come back, and for those of Memory Maze 1.2 to 1.3 times."""
 
 numcodecs.blosc.use_threads = False  # threads of its own do not survive a fork
 

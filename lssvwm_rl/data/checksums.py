@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 FILE = "checksums.json"
 METADATA = "zarr.json"
@@ -18,8 +19,12 @@ METADATA = "zarr.json"
 def write_checksums(folder: Path) -> None:
     """Write down what the folder holds now."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    found = {p.relative_to(folder).as_posix(): {"bytes": p.stat().st_size, "sha256": _hash(p)} for p in paths}
-    (folder / FILE).write_text(json.dumps(found, indent=1))
+    found: dict[str, dict[str, Any]] = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _hash(path.read_bytes())}
+        for path in paths
+    }
+    found[FILE] = {"sha256": _hash(_text(found))}  # of itself: what is said of all others
+    (folder / FILE).write_bytes(_text(found))
 
 
 def check_checksums(folder: Path) -> None:
@@ -40,6 +45,9 @@ def changes(folder: Path, whole: bool = True) -> Iterator[tuple[str, str]]:
     """
     try:
         known = json.loads((folder / FILE).read_text())
+        itself = known.pop(FILE, None)  # which versions before did not write
+        if itself is not None and itself["sha256"] != _hash(_text(known)):
+            raise ValueError("it has changed")
         checked = {str(name): (int(about["bytes"]), about.get("sha256")) for name, about in known.items()}
     except FileNotFoundError:
         yield FILE, "is missing"
@@ -52,8 +60,8 @@ def changes(folder: Path, whole: bool = True) -> Iterator[tuple[str, str]]:
         hashed = whole or file.name == METADATA
         if not file.is_file():
             yield name, "is missing"
-        elif file.stat().st_size != size or (hashed and digest is not None and _hash(file) != digest):
-            yield name, f"has changed, or what {FILE} says of it"
+        elif file.stat().st_size != size or (hashed and digest is not None and _hash(file.read_bytes()) != digest):
+            yield name, "has changed"
 
 
 def unknown_files(folder: Path) -> list[str]:
@@ -66,5 +74,9 @@ def unknown_files(folder: Path) -> list[str]:
     return sorted(name for name in found if name not in known)
 
 
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _text(about: dict[str, dict[str, Any]]) -> bytes:
+    return json.dumps(about, indent=1).encode()
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -107,7 +107,7 @@ def test_checksums_of_before_which_had_no_hashes_of_chunks(whole, tmp_path):
     folder = tmp_path / "s"
     shutil.copytree(whole / "new", folder)
     path = folder / "shard-00000.zarr" / FILE
-    known = json.loads(path.read_text())
+    known = {name: about for name, about in json.loads(path.read_text()).items() if name != FILE}
     path.write_text(json.dumps({n: a if n.endswith("zarr.json") else {"bytes": a["bytes"]} for n, a in known.items()}))
     assert verify_store(folder).damaged == ()
     chunks = folder / "shard-00000.zarr" / "actions" / "c" / "0"

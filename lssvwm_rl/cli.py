@@ -33,6 +33,8 @@ COMMANDS = {
         "lssvwm_rl.commands.import_npz:ImportNpz",
         "store the published trajectories of Memory Maze, or others like them",
     ),
+    "data verify": ("lssvwm_rl.commands.data_verify:DataVerify", "name every damaged file of a store"),
+    "data merge": ("lssvwm_rl.commands.data_merge:DataMerge", "make one store of several"),
     "train": ("lssvwm_rl.commands.train:Train", "learn a world model from a store"),
     "export": ("lssvwm_rl.commands.export:Export", "copy a checkpoint without what only training needs"),
     "dream": ("lssvwm_rl.commands.dream:Dream", "write a video of a dream beside reality"),

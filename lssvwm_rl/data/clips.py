@@ -125,6 +125,11 @@ class ClipSampler:
         episodes: indices to draw from, all if not given.
         history: most frames before each clip that come with it.
         newest: share of the clips that is drawn from the last quarter of the episodes, the others from all.
+        by_length: draw episodes in proportion to their frames, so that all frames are seen about as often; if not, all
+            episodes are.
+
+    A sampler can be sent to other processes (`torch.utils.data.DataLoader` with workers, forked or spawned). All its
+    state is the number of the step, so that the batch of a step is the same in all of them.
 
     Raises:
         ValueError: if there is nothing to draw from, or span or batch_size is too small.
@@ -139,6 +144,7 @@ class ClipSampler:
         episodes: Sequence[int] | None = None,
         history: int = 0,
         newest: float = 0.0,
+        by_length: bool = False,
     ):
         self.history, self.newest = history, newest
         self.store, self.span, self.batch_size, self.seed = store, span, batch_size, seed
@@ -148,6 +154,8 @@ class ClipSampler:
         if span < 2 or batch_size < 1:
             raise ValueError(f"Need a span of at least 2 frames and clips to batch, got {span} and {batch_size}.")
         self.episodes_of = _Reader(store)
+        # Up to and with each episode, what draws count: frames, or episodes.
+        self._ends = np.cumsum(store.lengths[self.episodes] + 1 if by_length else np.ones_like(self.episodes))
 
     def batch(self, step: int, span: int | None = None) -> Batch:
         """The batch of a training step, of clips of at most `span` frames (the sampler's if not given)."""
@@ -171,11 +179,13 @@ class ClipSampler:
         return dataclasses.replace(clips, before=history_of(earlier))
 
     def _draw(self, rng: np.random.Generator, size: int) -> np.ndarray:
-        count = len(self.episodes)
-        drawn = rng.integers(count, size=size)
-        if not self.newest:
-            return drawn
-        return np.where(rng.random(size) < self.newest, rng.integers(count - max(1, count // 4), count, size), drawn)
+        count, whole = len(self.episodes), int(self._ends[-1])
+        drawn = rng.integers(whole, size=size)
+        if self.newest:
+            before = count - max(1, count // 4)
+            begin = int(self._ends[before - 1]) if before else 0
+            drawn = np.where(rng.random(size) < self.newest, rng.integers(begin, whole, size), drawn)
+        return np.searchsorted(self._ends, drawn, side="right")
 
 
 def history_of(earlier: Sequence[Episode | None]) -> Before | None:
@@ -254,13 +264,16 @@ def chunk_batch(slices: Sequence[Episode], starts: Sequence[int], span: int) -> 
 
 
 class _Reader:
-    """Slices of a store's episodes, decoded into RAM once if the store is small."""
+    """Slices of a store's episodes, decoded into RAM once if the store is small; another process reads its files."""
 
     def __init__(self, store: EpisodeStore):
         self.store = store
         self._decoded: list[Episode] | None = None
         if store.frame_bytes <= CACHE_BYTES:
             self._decoded = [episode for shard in store.episodes_of_shards() for episode in shard]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"store": self.store, "_decoded": None}
 
     def read(self, i: int, start: int, stop: int) -> Episode:
         """As `EpisodeStore.read`."""

@@ -57,7 +57,8 @@ def collect(
     Raises:
         ValueError: for unfit spaces, missing vectors, numbers that are not finite, another store at `out`, or one to
             which another process appends.
-        stopping.Stopped: if a signal ended it early; what was finished is kept.
+        stopping.Stopped: if a signal ended it early; what was finished is kept. Of a process that is killed, what was
+            finished more than `store.SHARD_SECONDS` before.
     """
     if episodes < 1 or num_envs < 1:
         raise ValueError(f"episodes and num_envs must be at least 1, got {episodes} and {num_envs}.")
@@ -73,19 +74,20 @@ def collect(
             events = play(envs, _policy(policy_factory, envs, seed, len(used)), [seeds] * num_envs)
             start = next(events)
             header = _header(envs, start, vector_keys, env_spec, policy_name, split_seed(split, seed))
-            played = islice(recorded(envs, chain([start], _unless(signals, events)), vector_keys, len(used)), missing)
             with EpisodeWriter(out, header, shard_episodes) as writer:
-                for episode in played:
+                steps = _between(events, writer, signals)
+                for episode in islice(recorded(envs, chain([start], steps), vector_keys, len(used)), missing):
                     writer.add(episode)
                     if on_episode is not None:
                         on_episode(episode)
     return EpisodeStore(out)
 
 
-def _unless(signals: Sequence[int], events: Iterable[Start | Step]) -> Iterator[Start | Step]:
-    """Events, until a signal has been noted."""
+def _between(events: Iterable[Start | Step], writer: EpisodeWriter, signals: Sequence[int]) -> Iterator[Start | Step]:
+    """Events, until a signal has been noted. Between two, what was finished gets on the disk when it is time."""
     for event in events:
         yield event
+        writer.flush_if_due()
         if signals:
             raise Stopped(signals[0])
 

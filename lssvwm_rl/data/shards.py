@@ -1,15 +1,15 @@
 """A shard: episodes laid end to end along time, as the arrays of one Zarr group.
 
 Frames and vectors have T+1 rows per episode, actions and rewards T. Each array is one file of small chunks, so reading
-a clip touches few bytes. Every chunk has a checksum of its own (that of Zstandard frames, and the CRC32C of the index
-that the sharding codec keeps), `checksums.json` the rest.
+a clip touches few bytes (`arrays.py`). Every chunk has a checksum of its own, the table of chunks too, and
+`checksums.json` has the rest.
 """
 
 from __future__ import annotations
 
-import functools
 import json
-import math
+import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +17,21 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import ZstdCodec
 
+from lssvwm_rl.data.arrays import METADATA, ArrayFile, layout, write_array
 from lssvwm_rl.data.checksums import FILE as CHECKSUMS
-from lssvwm_rl.data.checksums import METADATA, check_checksums, write_checksums
+from lssvwm_rl.data.checksums import check_checksums, write_checksums
 from lssvwm_rl.data.episode import Episode, StoreHeader
+from lssvwm_rl.data.recent import Recent
 from lssvwm_rl.files import written_whole
 from lssvwm_rl.spaces import action_layout, space_from_json
 
-CHUNK_BYTES = 256 * 1024  # before compression
 NO_SEED = -1
+RECENT_BYTES = 256 * 1024**2  # of arrays of the shards that were read last: all but frames, and where frames are
 CHECKED = "checked"  # attribute of the group: there are checksums, which earlier versions did not write
+ENDS = ("terminated", "truncated")
 PER_EPISODE = {"lengths": "int64", "terminated": "bool", "truncated": "bool", "seeds": "int64"}  # and their dtypes
+ARRAYS = ("frames", "actions", "rewards", "vectors", *PER_EPISODE)
 
 
 def shard_path(store: Path, number: int) -> Path:
@@ -38,7 +41,8 @@ def shard_path(store: Path, number: int) -> Path:
 
 def shard_numbers(store: Path) -> list[int]:
     """The numbers of a store's shards, in order."""
-    return sorted(int(path.stem.split("-")[1]) for path in store.glob("shard-*.zarr"))
+    names = (re.fullmatch(r"shard-(\d{5,})\.zarr", path.name) for path in store.glob("shard-*.zarr"))
+    return sorted(int(name[1]) for name in names if name)
 
 
 def write_shard(path: Path, episodes: Sequence[Episode]) -> None:
@@ -50,56 +54,62 @@ def write_shard(path: Path, episodes: Sequence[Episode]) -> None:
     with written_whole(path) as temporary:
         group = zarr.open_group(temporary, mode="w", zarr_format=3, attributes={CHECKED: True})
         for name in ("frames", "actions", "rewards") + (() if episodes[0].vectors is None else ("vectors",)):
-            _write_array(group, name, np.concatenate([getattr(e, name) for e in episodes]))
-        _write_array(group, "lengths", np.array([len(e) for e in episodes], np.int64))
-        _write_array(group, "terminated", np.array([e.terminated for e in episodes], np.bool_))
-        _write_array(group, "truncated", np.array([e.truncated for e in episodes], np.bool_))
+            write_array(group, name, np.concatenate([getattr(e, name) for e in episodes]))
+        write_array(group, "lengths", np.array([len(e) for e in episodes], np.int64))
+        write_array(group, "terminated", np.array([e.terminated for e in episodes], np.bool_))
+        write_array(group, "truncated", np.array([e.truncated for e in episodes], np.bool_))
         seeds = [NO_SEED if e.seed is None else e.seed for e in episodes]
-        _write_array(group, "seeds", np.array(seeds, np.int64))
+        write_array(group, "seeds", np.array(seeds, np.int64))
         write_checksums(temporary)
 
 
 @dataclass(frozen=True)
 class Shard:
-    """An open shard.
+    """An open shard: what is known of its episodes, and where the rest is.
 
     Attributes:
         path: its folder.
-        group: its arrays.
         has_vectors: whether frames have vectors.
+        checked: whether it has checksums.
+        recent: where its arrays are kept, which all shards of a store share.
         lengths: (N,) int64, steps of each episode.
         terminated, truncated: (N,) bool, at the episode's last step.
         seeds: (N,) int64, `NO_SEED` where unknown.
     """
 
     path: Path
-    group: zarr.Group
     has_vectors: bool
+    checked: bool
+    recent: Recent
     lengths: np.ndarray
     terminated: np.ndarray
     truncated: np.ndarray
     seeds: np.ndarray
 
     @classmethod
-    def open(cls, path: Path, header: StoreHeader) -> Shard:
+    def open(cls, path: Path, header: StoreHeader, recent: Recent | None = None) -> Shard:
         """Open one to read.
 
         Args:
             header: of its store.
+            recent: see the class; one of its own if not given.
 
         Raises:
             ValueError: if it is broken, or a file of it is missing or has changed.
         """
         try:
-            group = zarr.open_group(path, mode="r", zarr_format=3)
-            if CHECKED in group.attrs or (path / CHECKSUMS).exists():
+            checked = is_checked(path)
+            if checked:
                 check_checksums(path)
-            elif not (path / "frames" / "c").exists():  # what of other arrays is all zeros has no file there
-                raise ValueError("frames/c is missing")
-            shard = cls(path, group, header.vector_size > 0, *(np.asarray(_array(group, n)[:]) for n in PER_EPISODE))
+            facts = (ArrayFile.open(path / name, not checked)[:] for name in PER_EPISODE)
+            shard = cls(
+                path, header.vector_size > 0, checked, Recent(RECENT_BYTES) if recent is None else recent, *facts
+            )
             shard._check(header)
+            if not checked:
+                shard._check_unwritten()
             return shard
-        except Exception as error:  # zarr raises many kinds; all mean the same to the user
+        except Exception as error:  # of many kinds, which all mean the same to the user
             raise ValueError(
                 f"Shard {path} is broken ({error}); remove that folder and collect the rest again."
             ) from error
@@ -112,7 +122,7 @@ class Shard:
             _check_layout(name, array.shape, array.dtype.name, (count,), dtype)
         if not count or self.lengths.min() < 1:
             raise ValueError(f"lengths are {self.lengths.tolist()[:8]}")
-        steps = int(self._starts[-1])
+        steps = int(self.lengths.sum())
         action_shape, action_dtype = action_layout(space_from_json(header.action_space))
         layouts: dict[str, tuple[tuple[int, ...], str]] = {
             "frames": ((steps + count, *header.frame_shape), "uint8"),
@@ -122,9 +132,28 @@ class Shard:
         if self.has_vectors:
             layouts["vectors"] = (steps + count, header.vector_size), "float32"
         for name, (shape, dtype) in layouts.items():
-            # A small part of what it takes to open an array.
-            metadata = json.loads((self.path / name / METADATA).read_text())
-            _check_layout(name, tuple(metadata["shape"]), metadata["data_type"], shape, dtype)
+            found, found_dtype = layout(self.path / name)
+            _check_layout(name, found, found_dtype.name, shape, dtype)
+
+    def _check_unwritten(self) -> None:
+        """Raise ValueError for a file that is missing, of a shard without checksums.
+
+        What wrote those left out arrays of zeros, which stand for themselves if they can.
+        """
+        for name in ("frames", "actions", "rewards") + (("vectors",) if self.has_vectors else ()):
+            ArrayFile.open(self.path / name, zeros_left_out=name == "rewards")
+        unwritten = [name for name in (*PER_EPISODE, "rewards") if not (self.path / name / "c").exists()]
+        endless = not (self.terminated | self.truncated).all()
+        for name in unwritten:
+            if name == "lengths" or (name == "seeds" and len(self.seeds) > 1) or (name in ENDS and endless):
+                raise ValueError(f"{name}/c is missing")
+        if "rewards" in unwritten:
+            warnings.warn(
+                f"{self.path} has no file of rewards. Versions that wrote no checksums left it out where all rewards "
+                "were 0; if it should have others, the file is missing.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def read(self, k: int, start: int, stop: int) -> Episode:
         """Frames start..stop (exclusive) of the shard's episode k, with the actions and rewards between them.
@@ -132,7 +161,7 @@ class Shard:
         Raises:
             ValueError: if the shard is broken.
         """
-        step0 = int(self._starts[k])
+        step0 = int(self.lengths[:k].sum())
         frame0 = step0 + k  # each earlier episode of the shard has one frame more than steps
         at_end = stop == int(self.lengths[k]) + 1
         return Episode(
@@ -151,13 +180,14 @@ class Shard:
         Raises:
             ValueError: if the shard is broken.
         """
-        steps, count = int(self._starts[-1]), len(self.lengths)
+        starts, count = np.concatenate([[0], np.cumsum(self.lengths)]), len(self.lengths)
+        steps = int(starts[-1])
         frames = self._rows("frames", 0, steps + count)
         actions, rewards = self._rows("actions", 0, steps), self._rows("rewards", 0, steps)
         vectors = self._rows("vectors", 0, steps + count) if self.has_vectors else None
         episodes = []
         for k in range(count):
-            a, b = int(self._starts[k]), int(self._starts[k + 1])
+            a, b = int(starts[k]), int(starts[k + 1])
             episodes.append(
                 Episode(
                     frames=frames[a + k : b + k + 1],
@@ -171,53 +201,28 @@ class Shard:
             )
         return episodes
 
-    @functools.cached_property
-    def _starts(self) -> np.ndarray:
-        """(N + 1,) int64, the step at which each episode begins, and the number of all steps."""
-        return np.concatenate([[0], np.cumsum(self.lengths)])
-
     def _seed(self, k: int) -> int | None:
         seed = int(self.seeds[k])
         return None if seed == NO_SEED else seed
 
-    @functools.cached_property
-    def _opened(self) -> dict[str, Any]:
-        """What was asked for so far: the array of frames, and all rows of the others, which are small beside them."""
-        return {}
-
     def _rows(self, name: str, start: int, stop: int) -> np.ndarray:
         try:
-            if name not in self._opened:
-                array = _array(self.group, name)
-                self._opened[name] = array if name == "frames" else array[:]
-            rows = self._opened[name][start:stop]
+            # Of frames where they are, of the others, which are small beside them, all rows.
+            rows = self.recent.get((self.path, name), lambda: self._array(name))[start:stop]
         except Exception as error:
             raise ValueError(
                 f"{self.path / name} is broken ({error}); remove {self.path} and collect the rest again."
             ) from error
         return rows if name == "frames" else rows.copy()  # a reader may write into what it got
 
-
-def _write_array(group: zarr.Group, name: str, data: np.ndarray) -> None:
-    row_bytes = max(1, data.nbytes // len(data))
-    rows = max(1, min(CHUNK_BYTES // row_bytes, len(data)))
-    chunks = (rows, *data.shape[1:])
-    shards = (rows * math.ceil(len(data) / rows), *data.shape[1:])  # one file for the whole array
-    array = group.create_array(
-        name,
-        shape=data.shape,
-        dtype=data.dtype,
-        chunks=chunks,
-        shards=shards,
-        compressors=ZstdCodec(level=3, checksum=True),
-        config={"write_empty_chunks": True},  # so that a file that is missing is no file of zeros
-    )
-    array[:] = data
+    def _array(self, name: str) -> ArrayFile | np.ndarray:
+        array = ArrayFile.open(self.path / name, zeros_left_out=name == "rewards" and not self.checked)
+        return array if name == "frames" else array[:]
 
 
-def _array(group: zarr.Group, name: str) -> Any:
-    """An array of a shard; slices of it are numpy arrays."""
-    return group[name]
+def is_checked(path: Path) -> bool:
+    """Whether a shard has checksums, or says that it should."""
+    return (path / CHECKSUMS).exists() or CHECKED in json.loads((path / METADATA).read_text())["attributes"]
 
 
 def _check_layout(name: str, found: tuple[int, ...], dtype: Any, shape: tuple[int, ...], wanted: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,13 +20,15 @@ from typing import Any
 import numpy as np
 
 from lssvwm_rl.data.episode import HEADER, Episode, StoreHeader
-from lssvwm_rl.data.shards import Shard, shard_numbers, shard_path, write_shard
+from lssvwm_rl.data.recent import Recent
+from lssvwm_rl.data.shards import RECENT_BYTES, Shard, shard_numbers, shard_path, write_shard
 from lssvwm_rl.files import is_unused, leftovers, only_writer, remove, write_text
 from lssvwm_rl.spaces import action_layout, space_from_json
 
 __all__ = ["Episode", "EpisodeStore", "EpisodeWriter", "StoreHeader"]
 
 SHARD_BYTES = 256 * 1024**2  # before compression; bounds what the writer holds in memory
+SHARD_SECONDS = 60.0  # from when an episode is taken to when it is on disk: what a killed process loses at most
 
 
 @contextmanager
@@ -48,7 +51,9 @@ class EpisodeWriter:
     Args:
         path: folder of the store.
         header: what the episodes have in common; must agree with what is already there.
-        shard_episodes: episodes per shard; a shard also ends once it is `SHARD_BYTES` large.
+        shard_episodes: episodes per shard; a shard also ends once it is `SHARD_BYTES` large, or its first episode has
+            waited for `SHARD_SECONDS`. So a store gets at most 1,440 shards in a day beside the full ones, and opening
+            it takes some 2 ms for each.
 
     Raises:
         ValueError: if `path` holds other things, or episodes of another kind, or another process writes there.
@@ -73,6 +78,7 @@ class EpisodeWriter:
             self._lock.close()
             raise
         self._pending: list[Episode] = []
+        self._since = 0.0  # when the first of them came
 
     def __enter__(self) -> EpisodeWriter:
         return self
@@ -105,9 +111,17 @@ class EpisodeWriter:
                 )
         if steps == 0:
             raise ValueError("An episode needs at least one step.")
+        if not self._pending:
+            self._since = time.monotonic()
         self._pending.append(episode)
         pending_bytes = sum(e.frames.nbytes for e in self._pending)
         if len(self._pending) >= self.shard_episodes or pending_bytes >= SHARD_BYTES:
+            self.flush()
+        self.flush_if_due()
+
+    def flush_if_due(self) -> None:
+        """`flush` if an episode has waited for `SHARD_SECONDS`; to be called while the next one is long in coming."""
+        if self._pending and time.monotonic() - self._since >= SHARD_SECONDS:
             self.flush()
 
     def flush(self) -> None:
@@ -139,7 +153,8 @@ class EpisodeStore:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.header = StoreHeader.load(self.path)
-        self._shards = [Shard.open(shard_path(self.path, k), self.header) for k in shard_numbers(self.path)]
+        recent = Recent(RECENT_BYTES)
+        self._shards = [Shard.open(shard_path(self.path, k), self.header, recent) for k in shard_numbers(self.path)]
         empty = np.zeros(0, np.int64)
         self.lengths = np.concatenate([empty, *(s.lengths for s in self._shards)])
         self.seeds = np.concatenate([empty, *(s.seeds for s in self._shards)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -9,28 +10,18 @@ import numpy as np
 import pytest
 import zarr
 
+from lssvwm_rl.data.arrays import write_array
 from lssvwm_rl.data.checksums import FILE
-from lssvwm_rl.data.episode import HEADER, Episode, StoreHeader
+from lssvwm_rl.data.episode import HEADER, StoreHeader
 from lssvwm_rl.data.store import EpisodeStore, EpisodeWriter
 from lssvwm_rl.model.checkpoint_files import ASSETS, CONTEXTS
+from support.small_stores import PLAIN, contents, old, ones, zeros
 
-PLAIN = StoreHeader((2, 2, 1), {"type": "Discrete", "n": 3, "start": 0}, {"pose": 2})
 FILES = [
     *(f"{name}/{part}" for name in ("terminated", "truncated", "seeds", "lengths", "actions", "rewards")
       for part in ("c/0", "zarr.json")),
     "vectors/c/0/0", "vectors/zarr.json", "frames/c/0/0/0/0", "frames/zarr.json", "zarr.json", FILE,
 ]  # fmt: skip
-
-
-def zeros(steps: int, seed: int = 0) -> Episode:
-    """An episode in which everything is zero, as what is missing might seem to be."""
-    frames, vectors = np.zeros((steps + 1, 2, 2, 1), np.uint8), np.zeros((steps + 1, 2), np.float32)
-    return Episode(frames, np.zeros(steps, np.int64), np.zeros(steps, np.float32), False, False, vectors, seed)
-
-
-def ones(steps: int, seed: int = 0) -> Episode:
-    frames, vectors = np.ones((steps + 1, 2, 2, 1), np.uint8), np.ones((steps + 1, 2), np.float32)
-    return Episode(frames, np.ones(steps, np.int64), np.ones(steps, np.float32), True, True, vectors, seed)
 
 
 @pytest.fixture(params=[zeros, ones])
@@ -39,13 +30,6 @@ def made(request, tmp_path):
         for steps in (3, 1):
             writer.add(request.param(steps))
     return tmp_path / "s", [request.param(3), request.param(1)]
-
-
-def contents(folder) -> list[list]:
-    return [
-        [part.tolist() for part in (e.frames, e.actions, e.rewards, e.vectors)] + [e.terminated, e.truncated, e.seed]
-        for e in EpisodeStore(folder)
-    ]
 
 
 def test_the_files_are_those(made):
@@ -122,7 +106,7 @@ def test_arrays_that_do_not_fit_each_other_are_noticed_where_there_are_no_checks
     del group.attrs["checked"]
     assert len(EpisodeStore(made[0])) == 2
     shutil.rmtree(shard / name)
-    group.create_array(name, data=value)
+    write_array(group, name, value)
     with pytest.raises(ValueError, match=said):
         EpisodeStore(made[0])
 
@@ -132,15 +116,31 @@ def test_stores_of_before_are_read_but_for_missing_frames(tmp_path):
     shutil.copytree(source, tmp_path / "s")
     shard = tmp_path / "s" / "shard-00000.zarr"
     assert not (shard / FILE).exists() and "checked" not in json.loads((shard / "zarr.json").read_text())["attributes"]
-    assert contents_of_frames(tmp_path / "s") == contents_of_frames(source)
-    shutil.rmtree(shard / "frames" / "c")
-    with pytest.raises(ValueError, match="frames/c is missing"):
+    group = zarr.open_group(source / "shard-00000.zarr", mode="r")  # Zarr itself is the reference
+    for name in ("frames", "actions", "rewards"):
+        read = np.concatenate([getattr(episode, name) for episode in EpisodeStore(tmp_path / "s")])
+        np.testing.assert_array_equal(read, group[name][:])
+    # Files, and their folders, of everything that cannot be zeros: all of its episodes terminated, by its own file.
+    for name in ("frames", "actions", "lengths", "seeds", "terminated"):
+        for gone in (next(p for p in (shard / name).rglob("c/**/0") if p.is_file()), shard / name / "c"):
+            shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+            with pytest.raises(ValueError, match=rf"{name}.* is missing|lengths are \[0|lengths is"):
+                EpisodeStore(tmp_path / "s")
+        shutil.copytree(source / "shard-00000.zarr" / name / "c", shard / name / "c")
+    (shard / "rewards" / "c" / "0").unlink()
+    with pytest.raises(ValueError, match="rewards/c/0 is missing"):
         EpisodeStore(tmp_path / "s")
-    shutil.copytree(source / "shard-00000.zarr" / "frames" / "c", shard / "frames" / "c")
-    shutil.rmtree(shard / "lengths" / "c")
-    with pytest.raises(ValueError, match="is broken"):
-        EpisodeStore(tmp_path / "s")
+    (shard / "rewards" / "c").rmdir()
+    with pytest.warns(RuntimeWarning, match="no file of rewards"):
+        assert not any(episode.rewards.any() for episode in EpisodeStore(tmp_path / "s"))
 
 
-def contents_of_frames(folder) -> list[bytes]:
-    return [episode.frames.tobytes() for episode in EpisodeStore(folder)]
+def test_arrays_of_zeros_that_were_left_out_are_read(tmp_path):
+    with EpisodeWriter(tmp_path / "s", PLAIN) as writer:
+        writer.add(dataclasses.replace(ones(3), terminated=False, rewards=np.zeros(3, np.float32)))
+    old(tmp_path / "s", tmp_path / "old")
+    shard = tmp_path / "old" / "shard-00000.zarr"
+    for name in ("terminated", "seeds", "rewards"):
+        assert not (shard / name / "c").exists()
+    with pytest.warns(RuntimeWarning, match="no file of rewards"):
+        assert contents(tmp_path / "old") == contents(tmp_path / "s")

@@ -7,9 +7,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from lssvwm_rl.cli import main
 from lssvwm_rl.data.clips import ClipSampler
-from lssvwm_rl.data.join import join_stores
+from lssvwm_rl.data.join import join_stores, merge_stores
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
+from lssvwm_rl.data.verify import verify_store
 from lssvwm_rl.data.visits import Visits
 
 HEADER = StoreHeader((2, 2, 1), {"type": "Discrete", "n": 3, "start": 0}, policy="a", seeds=(5,))
@@ -46,6 +48,48 @@ def test_stores_that_cannot_be_joined_leave_nothing(tmp_path):
     assert not (tmp_path / "joined").exists()
     with pytest.raises(FileExistsError, match="exists already"):
         join_stores([first], other)
+
+
+def test_a_merger_has_each_world_once_by_each_policy(tmp_path, capsys):
+    other = StoreHeader(HEADER.frame_shape, HEADER.action_space, policy="b")
+    first, second = write(tmp_path / "a", range(5)), write(tmp_path / "a2", [7, 3, 8, 0, 4, 9])
+    write(tmp_path / "b", [3, 20], other)
+    main(["data", "merge", *(str(tmp_path / name) for name in ("m", "a", "b", "a2"))])
+    merged = EpisodeStore(tmp_path / "m")
+    assert merged.seeds.tolist() == [0, 1, 2, 3, 4, 3, 20, 7, 8, 9] and merged.header.policy == "a+b"
+    assert [int(e.frames[0, 0, 0, 0]) for e in merged] == merged.seeds.tolist()
+    said = capsys.readouterr().out
+    assert f"3 episodes of {second} are left out, an earlier store has those of seeds 3, 0, 4." in said
+    assert "10 episodes, 20 steps of 3 stores" in said and verify_store(tmp_path / "m").damaged == ()
+    # Whole shards are linked, and what is merged again is known by both of its policies.
+    shard = "shard-00000.zarr/frames/c/0/0/0/0"
+    assert (first / shard).stat().st_ino == (tmp_path / "m" / shard).stat().st_ino
+    assert merge_stores([tmp_path / "m", tmp_path / "b", second], tmp_path / "again")[1] == [
+        (tmp_path / "m", []), (tmp_path / "b", [3, 20]), (second, [7, 3, 8, 0, 4, 9])
+    ]  # fmt: skip
+    assert len(EpisodeStore(tmp_path / "again")) == 10
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        (StoreHeader((4, 4, 1), HEADER.action_space), "frame_shape"),
+        (StoreHeader((2, 2, 1), {"type": "Discrete", "n": 4, "start": 0}), "action_space"),
+        (StoreHeader((2, 2, 1), HEADER.action_space, env_spec='{"id": "Other-v0", "kwargs": {}}'), "of Other-v0, not"),
+    ],
+)
+def test_a_store_of_another_kind_is_named_and_nothing_made(tmp_path, capsys, header, said):
+    ours = StoreHeader((2, 2, 1), HEADER.action_space, env_spec='{"id": "Mine-v0", "kwargs": {}}')
+    write(tmp_path / "a", [1], ours)
+    write(tmp_path / "b", [1], header)
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "merge", *(str(tmp_path / name) for name in ("m", "a", "b"))])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and said in error and f"{tmp_path / 'b'} holds" in error and "Traceback" not in error
+    with pytest.raises(SystemExit):
+        main(["data", "merge", *(str(tmp_path / name) for name in ("a", "b"))])
+    assert "exists already" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"] and len(EpisodeStore(tmp_path / "a")) == 1
 
 
 def test_a_share_of_the_clips_comes_from_the_newest_quarter(tmp_path):

@@ -56,8 +56,12 @@ class PPOConfig:
     """Seeds the networks, the environments and the actions."""
 
     def __post_init__(self) -> None:
-        if min(self.total_steps, self.num_envs, self.rollout_steps, self.batch_size, self.epochs) < 1:
+        least = (self.num_envs, self.rollout_steps, self.batch_size, self.epochs)
+        if min(least) < 1 or self.total_steps < self._least_steps():
             raise ValueError(f"Steps, environments, batch size and epochs must be at least 1, not {self}.")
+
+    def _least_steps(self) -> int:
+        return 1
 
     def algorithm_kwargs(self) -> dict[str, Any]:
         """These settings as Stable-Baselines3's PPO and sb3-contrib's RecurrentPPO take them."""
@@ -111,12 +115,17 @@ class DreamTrainConfig(PPOConfig):
     real_share: float = 0.0
     """Share of the rows that are real environments instead of dreams, with the world model beside them."""
     offline: OfflineConfig = OfflineConfig()
-    """What a new policy learns beforehand from the real episodes that dreams begin in."""
+    """What a new policy learns beforehand from the real episodes that dreams begin in. PPO with the defaults above is
+    for policies that know nothing, and unlearns much of it: choose an entropy of 0.001 and a learning rate of 1e-4, or
+    no steps at all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.real_share < 1:
             raise ValueError(f"The share of real rows must be from 0 to below 1, not {self.real_share}.")
+
+    def _least_steps(self) -> int:
+        return 0 if self.offline.updates else 1  # then it may learn from real episodes alone
 
 
 @dataclass
@@ -188,7 +197,8 @@ def train_in_dream(
     try:
         watched = VecMonitor(envs)
         model = _reader(watched, checkpoint, config, progress) if saved is None else _goes_on(watched, saved, config)
-        model.learn(config.total_steps, heard)
+        if config.total_steps:
+            model.learn(config.total_steps, heard)
     finally:
         envs.close()
     if out is not None:

@@ -123,7 +123,12 @@ def _acting(report: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]]) 
         for name, s in scores.items()
     ]
     pieces = [
-        [str(p["round"]), f"{p['dreamt_return']:.2f}", f"{p['success']:.2f}", f"{p['real_steps']:,}"]
+        [
+            str(p["round"]),
+            "-" if p["dreamt_return"] is None else f"{p['dreamt_return']:.2f}",
+            f"{p['success']:.2f}",
+            f"{p['real_steps']:,}",
+        ]
         for p in report["loop"]
     ]
     return f"""## Planning and acting in the real environment

@@ -28,7 +28,7 @@ METADATA = "zarr.json"
 EMPTY = np.iinfo(np.uint64).max  # in the table, of a chunk that is all zeros and was not written
 SMALL = (ZstdCodec(level=3, checksum=True),)
 QUICK = (BloscCodec(typesize=1, cname="lz4hc", clevel=6, shuffle="noshuffle"), Crc32cCodec())
-QUICK_UP_TO = 1.1
+QUICK_UP_TO = 1.25
 """`QUICK` is taken where it needs up to so many times the bytes of `SMALL`. It is decompressed 1.7 to 3.3 times as
 fast (benchmarks/speed/clips.py). For frames of MiniGrid it needs 0.9 to 1.3 times the bytes, depending on how often
 whole views come back, and for those of Memory Maze 1.2 to 1.3 times."""

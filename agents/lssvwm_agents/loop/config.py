@@ -46,7 +46,8 @@ class LoopConfig:
     newest: float = 0.5
     """Share of their clips that comes from the newest quarter of the episodes."""
     pieces: int = 4
-    """Most pieces of dreaming per round; fewer if the real return falls while the dreamt one does not."""
+    """Most pieces of dreaming per round; fewer if the real return falls while the dreamt one does not. Before the first
+    one a new policy learns from the real episodes, and plays, if `dreams.offline` has updates."""
     dreams: DreamTrainConfig = field(default_factory=lambda: LOOP_DREAMS)
     """PPO in the dream; its total steps are those of one piece."""
     check_episodes: int = 100
@@ -55,6 +56,11 @@ class LoopConfig:
     """Seeds everything."""
     device: str = "cpu"
     """Where the world model is trained; `dreams.device` is where it dreams."""
+
+    @property
+    def first_piece(self) -> int:
+        """0 if rounds begin with a piece that dreams nothing, else 1."""
+        return 0 if self.dreams.offline.updates else 1
 
     def __post_init__(self) -> None:
         least = (self.rounds, self.pieces, self.play_episodes, self.num_envs, self.first_updates, self.updates)

@@ -15,8 +15,9 @@ class Piece:
 
     round: int
     piece: int
-    dreamt_return: float
-    """Mean of the last 100 dreams."""
+    """0 if nothing was dreamt: what real episodes taught a new policy."""
+    dreamt_return: float | None
+    """Mean of the last 100 dreams, if something was dreamt."""
     real_return: float
     """Mean of the episodes that were played."""
     real_error: float
@@ -32,9 +33,9 @@ class Piece:
     """Of all phases so far."""
 
     @property
-    def gap(self) -> float:
+    def gap(self) -> float | None:
         """What the dream promised above what reality gave."""
-        return self.dreamt_return - self.real_return
+        return None if self.dreamt_return is None else self.dreamt_return - self.real_return
 
 
 def best_of(pieces: Sequence[Piece]) -> Piece:
@@ -44,12 +45,14 @@ def best_of(pieces: Sequence[Piece]) -> Piece:
 
 def parted(pieces: Sequence[Piece]) -> bool:
     """Whether the last piece of a round has fallen in reality, and not in the dream, below the best before it: by more
-    than two standard errors of their difference."""
+    than two standard errors of their difference. Where that one has not dreamt, the fall alone decides."""
     if len(pieces) < 2:
         return False
     last, best = pieces[-1], best_of(pieces[:-1])
     fell = best.real_return - last.real_return
-    return fell > 2 * float(np.hypot(best.real_error, last.real_error)) and last.dreamt_return >= best.dreamt_return
+    if fell <= 2 * float(np.hypot(best.real_error, last.real_error)):
+        return False
+    return best.dreamt_return is None or last.dreamt_return is None or last.dreamt_return >= best.dreamt_return
 
 
 def return_figures(returns: np.ndarray) -> dict[str, Any]:

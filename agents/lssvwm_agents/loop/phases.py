@@ -17,6 +17,7 @@ from lssvwm_agents.imagination import Returns, train_in_dream
 from lssvwm_agents.loop.config import LoopConfig
 from lssvwm_agents.loop.outcome import return_figures
 from lssvwm_agents.loop.rare import RareActions, visits_for
+from lssvwm_agents.offline import OfflineConfig
 from lssvwm_agents.policies import check_reads, load_policy
 from lssvwm_agents.remembering import RememberingPolicy
 from lssvwm_envs.dream.model_cache import shared_engine
@@ -77,7 +78,8 @@ class Place:
         found = [self.out / name for name in ("explored", "random")]
         for number in range(1, self.config.rounds + 1):
             folder = self.out / f"round-{number}"
-            found += [folder / "rare", *(self.played(number, piece) for piece in range(1, self.config.pieces + 1))]
+            pieces = range(self.config.first_piece, self.config.pieces + 1)
+            found += [folder / "rare", *(self.played(number, piece) for piece in pieces)]
         return named + [store for store in found if (store / "header.json").is_file() and len(EpisodeStore(store))]
 
 
@@ -143,17 +145,22 @@ def fit(place: Place, number: int) -> dict[str, Any]:
 
 
 def dream(place: Place, number: int, piece: int, start: Path | None) -> dict[str, Any]:
-    """A piece of PPO in the dream, which goes on with a policy or, without, begins anew."""
+    """A piece of PPO in the dream, which goes on with a policy or, without, begins anew; of piece 0 only what real
+    episodes teach a new policy."""
     config, out = place.config, place.agent(number, piece)
     remove(out)  # of an interrupted phase
     # Another seed for every piece: it decides the dreams as well as the first weights.
     seed = (config.seed * 1_000 + number) * 100 + piece
     settings = dataclasses.replace(config.dreams, contexts=str(_begun_in(place, number, piece)), seed=seed)
+    if piece:
+        settings = dataclasses.replace(settings, offline=OfflineConfig())
+    else:
+        settings = dataclasses.replace(settings, total_steps=0, real_share=0.0)
     returns = Returns()
     with progress_bar(f"dreaming {number}.{piece}") as bar:
         real_env = place.env_id if settings.real_share else None
         model = train_in_dream(place.world(number), settings, out, bar, start, real_env, returns)
-    dreamt = float(np.mean(returns.dreamt)) if returns.dreamt else 0.0
+    dreamt = float(np.mean(returns.dreamt)) if returns.dreamt else (0.0 if piece else None)
     steps = int(model.num_timesteps)
     return {"dreamt_return": dreamt, "dreamt_steps": steps - returns.real_steps, "real_steps": returns.real_steps}
 
@@ -168,10 +175,10 @@ def play(place: Place, number: int, piece: int) -> dict[str, Any]:
     return {"steps": int(store.lengths.sum()), **return_figures(_returns(store))}
 
 
-def check(place: Place, number: int, pieces: int) -> dict[str, Any]:
-    """Every step of the agent's episodes of the round, dreamt: where the world model does not hold, shown as holes.png:
-    before, real and dreamt."""
-    stores = [EpisodeStore(place.played(number, piece)) for piece in range(1, pieces + 1)]
+def check(place: Place, number: int, last: int) -> dict[str, Any]:
+    """Every step of the agent's episodes of the round, up to its last piece, dreamt: where the world model does not
+    hold, shown as holes.png: before, real and dreamt."""
+    stores = [EpisodeStore(place.played(number, piece)) for piece in range(place.config.first_piece, last + 1)]
     episodes = [episode for store in stores for episode in store]
     every = max(1, len(episodes) // place.config.check_episodes)
     chosen = episodes[::every]
@@ -229,7 +236,7 @@ def _gather(
 def _begun_in(place: Place, number: int, piece: int) -> Path:
     """The real episodes that dreams of a piece begin in: all data of the round, and what the agent has played since,
     so that it learns to go on from where it has got to."""
-    played = [place.played(number, earlier) for earlier in range(1, piece)]
+    played = [place.played(number, earlier) for earlier in range(place.config.first_piece, piece)]
     if not played:
         return place.store(number)
     contexts = place.out / f"round-{number}" / "contexts"

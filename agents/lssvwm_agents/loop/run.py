@@ -42,9 +42,10 @@ def loop(
     """Collect, fit, dream and play, round by round, in the folder `out`; what is there already is not done again.
 
     A round fits the world model to all data so far, and then trains the agent in its dreams, piece by piece, with real
-    episodes after every piece. They show what the agent is worth, and are data for the next round. A round ends early
-    when the real return falls and the dreamt one does not (`parted`); the next one goes on with the best agent so
-    far, or afresh if that is worse than random actions.
+    episodes after every piece. They show what the agent is worth, and are data for the next round. If
+    `config.dreams.offline` has updates, rounds have a piece 0: a new policy learns from all real episodes so far, and
+    plays; the dreams go on with it. A round ends early when the real return falls and the dreamt one does not
+    (`parted`); the next one goes on with the best agent so far, or afresh if that is worse than random actions.
 
     `out` holds explored, random, round-K/{rare, data, world, agent-J, played-J, holes.png}, phases/*.json with what
     each phase found, pieces.json, TensorBoard events, and `agent`, the best one.
@@ -77,14 +78,14 @@ def loop(
     pieces: list[Piece] = []
     for number in range(1, config.rounds + 1):
         _fit(place, number, pieces)
-        for _ in range(config.pieces):
-            start = _start(place, number, pieces, random["real_return"])
-            pieces.append(_piece(place, number, pieces, start))
+        for piece in range(config.first_piece, config.pieces + 1):
+            start = _start(place, number, pieces, random["real_return"]) if piece else None
+            pieces.append(_piece(place, number, piece, pieces, start))
             _tell(place, pieces, say)
             if _ends(pieces, config) or parted([piece for piece in pieces if piece.round == number]):
                 break
-        count = pieces[-1].piece
-        checked = _phase(place, f"round-{number}-check", partial(phases.check, place, number, count))
+        last = pieces[-1].piece
+        checked = _phase(place, f"round-{number}-check", partial(phases.check, place, number, last))
         _tell_check(place, number, checked, pieces[-1], say)
         if _ends(pieces, config):
             break
@@ -127,8 +128,7 @@ def _start(place: Place, number: int, pieces: list[Piece], random: float) -> Pat
     return place.agent(chosen.round, chosen.piece) if chosen.real_return >= random else None
 
 
-def _piece(place: Place, number: int, pieces: list[Piece], start: Path | None) -> Piece:
-    piece = 1 + sum(each.round == number for each in pieces)
+def _piece(place: Place, number: int, piece: int, pieces: list[Piece], start: Path | None) -> Piece:
     name = f"round-{number}-{{}}-{piece}"
     dreamt = _phase(place, name.format("dream"), partial(phases.dream, place, number, piece, start))
     played = _phase(place, name.format("play"), partial(phases.play, place, number, piece))
@@ -153,8 +153,8 @@ def _spent(place: Place, number: int, piece: int) -> tuple[int, float]:
     names = ["explore", "random"]
     for k in range(1, number + 1):
         names += [f"round-{k}-{name}" for name in ("rare", "data", "fit")]
-        count = piece if k == number else place.config.pieces
-        names += [f"round-{k}-{name}-{j}" for j in range(1, count + 1) for name in ("dream", "play")]
+        upto = range(place.config.first_piece, 1 + (piece if k == number else place.config.pieces))
+        names += [f"round-{k}-{name}-{j}" for j in upto for name in ("dream", "play")]
         names += [f"round-{k}-check"] if k < number else []
     found = {name: find_phase(place.out, name) or {} for name in names}
     steps = sum(f.get("steps", 0) for name, f in found.items() if not name.endswith("-data"))
@@ -170,9 +170,10 @@ def _ends(pieces: list[Piece], config: LoopConfig) -> bool:
 
 def _tell(place: Place, pieces: list[Piece], say: Say) -> None:
     last = pieces[-1]
+    dreamt = "taught by real episodes" if last.dreamt_return is None else f"dreamt return {last.dreamt_return:.3f}"
     say(
-        f"round {last.round}, piece {last.piece}: dreamt return {last.dreamt_return:.3f}, real {last.real_return:.3f} "
-        f"± {last.real_error:.3f}, success {last.success:.2f}; {last.real_steps:,} real steps, {last.minutes:.1f} min"
+        f"round {last.round}, piece {last.piece}: {dreamt}, real {last.real_return:.3f} ± {last.real_error:.3f}, "
+        f"success {last.success:.2f}; {last.real_steps:,} real steps, {last.minutes:.1f} min"
     )
     figures = {name: getattr(last, name) for name in ("dreamt_return", "real_return", "success", "real_steps", "gap")}
     _write_events(place, {**figures, "minutes": last.minutes, "round": last.round}, last.dreamt_steps)
@@ -193,10 +194,11 @@ def _visited(visits: int) -> str:
     return f"that the data saw {visits} times or more" if visits else "that the data never saw"
 
 
-def _write_events(place: Place, figures: dict[str, float], step: int) -> None:
+def _write_events(place: Place, figures: dict[str, float | None], step: int) -> None:
     events = FileWriter(str(place.out))
     for name, value in figures.items():
-        events.add_summary(scalar(f"loop/{name}", value), step)
+        if value is not None:
+            events.add_summary(scalar(f"loop/{name}", value), step)
     events.close()
 
 

@@ -11,11 +11,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from lssvwm_agents.imagination import DreamTrainConfig
 from lssvwm_agents.loop import LoopConfig, Piece, loop, phases
 from lssvwm_agents.loop.outcome import best_of, parted
 from lssvwm_agents.loop.phases import Place
+from lssvwm_agents.offline import OfflineConfig
 from lssvwm_agents.policies import load_policy
 from lssvwm_rl.cli import main
 from lssvwm_rl.data.store import EpisodeStore, EpisodeWriter
@@ -76,6 +78,23 @@ def test_it_goes_round_and_goes_on_where_it_was_interrupted(tmp_path, monkeypatc
 
 
 @pytest.mark.slow
+def test_rounds_begin_with_what_real_episodes_teach(tmp_path):
+    out, said = tmp_path / "loop", []
+    taught = replace(SMALL, dreams=replace(DREAMS, offline=OfflineConfig(updates=3), learning_rate=1e-12))
+    pieces = loop(ENV_ID, out, taught, say=said.append)
+    assert [(p.round, p.piece) for p in pieces] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert [p.dreamt_steps > 0 for p in pieces] == [False, True, True, True]
+    assert pieces[0].dreamt_return is None and "piece 0: taught by real episodes" in said[0]
+    names = ("explored", "random", "round-1/played-0", "round-1/played-1", "round-2/rare", "round-2/played-0")
+    steps = [int(EpisodeStore(out / name).lengths.sum()) for name in names]
+    assert [p.real_steps for p in pieces[:3]] == [sum(steps[:3]), sum(steps[:4]), sum(steps)]
+    assert len(EpisodeStore(out / "round-2" / "data")) == 12 + 2 + 2 + 2 + 2
+    before, after = (load_policy(out / "round-2" / f"agent-{piece}").policy.state_dict() for piece in (0, 1))
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before), "dreams went on with another"
+    assert json.loads((out / "pieces.json").read_text())[2]["dreamt_return"] is None
+
+
+@pytest.mark.slow
 def test_a_killed_process_goes_on(tmp_path, checkpoint):
     """kill -9 in the midst of a training in dreams; the same command ends like one that nobody killed."""
     model = tmp_path / "model"
@@ -132,6 +151,8 @@ def test_a_round_ends_when_reality_parts_from_the_dream():
     assert not parted([PIECE]) and not parted([PIECE, replace(worse, real_return=0.3)])  # within two standard errors
     assert not parted([PIECE, replace(worse, dreamt_return=0.3)])  # the dream fell, too
     assert not parted([worse, PIECE])
+    taught = replace(PIECE, piece=0, dreamt_return=None)
+    assert parted([taught, worse]) and not parted([taught, replace(worse, real_return=0.3)]) and taught.gap is None
     assert best_of([worse, PIECE]) == PIECE and best_of([PIECE, replace(PIECE, piece=3)]).piece == 3
     assert worse.gap == pytest.approx(0.4)
 

@@ -132,9 +132,9 @@ def _check_same(path: Path, config: Mapping[str, Any], defaults: Mapping[str, An
         )
 
 
-def save_state(out: Path, state: Mapping[str, Any]) -> None:
-    """Write the trainer's state; the previous one stays until the new one is whole."""
-    path = out / "trainer" / "state.pt"
+def save_state(folder: Path, state: Mapping[str, Any]) -> None:
+    """Write the trainer's state as state.pt; the previous one stays until the new one is whole."""
+    path = folder / "state.pt"
     with written_whole(path) as temporary:
         try:
             torch.save(dict(state), temporary)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel as _DDP
 
 from lssvwm_rl.training.config import TrainConfig
 from lssvwm_rl.training.precision import resolve_precision
@@ -45,7 +47,8 @@ def make_fabric(config: TrainConfig, all_weights: bool) -> Fabric:
     strategy: Any = "auto"
     if devices * nodes > 1 and "LT_STRATEGY" not in os.environ:
         # Buffers are computed by every process from the same numbers.
-        strategy = DDPStrategy(find_unused_parameters=not all_weights, broadcast_buffers=False)
+        name = next(n for n in ("forward_sync_buffers", "broadcast_buffers") if n in signature(_DDP).parameters)
+        strategy = DDPStrategy(find_unused_parameters=not all_weights, **{name: False})
     return Fabric(
         accelerator=config.device,
         strategy=strategy,

@@ -143,8 +143,7 @@ class Run:
             self.ema.update_parameters(self.model)
         if start is not None:  # clips go on, whether something was learnt of them or not
             memory = Memory.concatenate([after for _, after, _ in parts if after is not None])
-            finite = all(bool(t.isfinite().all()) for t in memory.tensors().values()) if not taken else True
-            self.memory = memory if finite else start
+            self.memory = memory if taken else memory.where(_finite_rows(memory), start)
         self.skipped = 0 if taken else self.skipped + 1
         if self.skipped >= not_finite.IN_A_ROW:
             self._leave(batches, values["total"], norm)
@@ -255,3 +254,10 @@ class Run:
             state["rehearsal"] = self.rehearsal.state_dict()
         state |= {"step": self.step, "seconds": self.seconds, "settled": self.settled, "skipped": self.skipped}
         return {**state, "sums": dataclasses.asdict(self.sums)}
+
+
+def _finite_rows(memory: Memory) -> Tensor:
+    """(B,) bool."""
+    return torch.stack(
+        [tensor.flatten(1).isfinite().all(dim=1) for tensor in memory.tensors().values() if tensor.ndim > 1]
+    ).all(dim=0)

@@ -58,7 +58,7 @@ class WorldModel(nn.Module):
         )
         self.recollection = Recollection(config, pixels)
         features, focus = config.features, bool(config.reservoir.blocks)
-        self.reward_head = RewardHead(features, config.head_width, focus)
+        self.reward_head = RewardHead(features, config.head_width, focus, config.reward_scale)
         self.continuation_head = ContinuationHead(features, config.head_width, focus)
         self.recall = EpisodicRecall(h * w, width, features, config.head_width)
         if config.vector_size:

@@ -78,6 +78,15 @@ def data_of_run(out: Path, store: EpisodeStore) -> EpisodeStore:
     return store.first(begun)
 
 
+def reward_scale_of(out: Path) -> float | None:
+    """What a run was begun with; None if there is no run, or one that `prepare` says something about."""
+    try:
+        model = yaml.safe_load((out / CONFIG_FILE).read_text())["model"]
+        return float(model.get("reward_scale", 1.0))
+    except (OSError, KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError):
+        return None
+
+
 def prepare(
     out: Path,
     config: Mapping[str, Any],

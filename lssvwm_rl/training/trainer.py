@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from lssvwm_rl.data.clips import ClipSampler, StreamSampler, hold_out
@@ -24,9 +27,12 @@ from lssvwm_rl.training.devices import make_fabric
 from lssvwm_rl.training.fit import fit_fixed
 from lssvwm_rl.training.log import Log, Progress
 from lssvwm_rl.training.objective import ObjectiveConfig, check_objective
+from lssvwm_rl.training.reward_scale import rewards_of, suited_scale
 from lssvwm_rl.training.run import Run
 from lssvwm_rl.training.settling import settle_heads
 from lssvwm_rl.training.work import update_flops
+
+LOGITS = "reward_head.mlp.2."  # begins the names of what becomes probabilities of rewards
 
 Callback = Callable[[WorldModel, int], dict[str, float]]
 """(EMA model, step) -> figures for the learning curve."""
@@ -48,6 +54,7 @@ def train(
     Random numbers are a function of (seed, step), so a resumed run's losses equal an uninterrupted run's.
 
     Args:
+        model_config: of which a reward scale that does not suit the data is replaced.
         objective, config: the defaults if None.
         weights: checkpoint of the same sizes whose weights a new run starts from, for example to go on with other data.
         seen: real steps that these weights were trained on and that are not in the store; by default all of theirs.
@@ -56,7 +63,8 @@ def train(
         The run folder, whose EMA weights `WorldModel.from_pretrained` reads at any time.
 
     Raises:
-        ValueError: if the store or the weights do not fit, `out` is another run, or another process trains there.
+        ValueError: if the store has no episodes or rewards that are not finite, the weights do not fit, `out` is
+            another run, or another process trains there.
         FileNotFoundError: if there is no such checkpoint to start from.
         FloatingPointError: if losses or gradients were not finite in three updates in a row (single ones are skipped);
             the last checkpoint is kept, and beside it the batch and the state.
@@ -68,7 +76,7 @@ def train(
         raise ValueError(f"{store.path} has no episodes to train on; collect some with `lssvwm collect`.")
     store = run_folder.data_of_run(out, store)
     train_episodes, held_out = hold_out(store)
-    initial = None if weights is None else _weights_for(model_config, weights)
+    model_config, initial = _begin(store, out, model_config, weights)
     fabric = make_fabric(config, all_weights=objective.recall_weight > 0)
     fabric.launch()
     with ExitStack() as alone:
@@ -77,6 +85,7 @@ def train(
             about = {**_data_of(store, weights, seen), **_settings(model_config, objective, config)}
             # Defaults of settings that a run of an older version does not name.
             defaults = {"weights": None, **_settings(ModelConfig(), ObjectiveConfig(), TrainConfig())}
+            defaults["model"]["reward_scale"] = 1.0
             run_folder.prepare(out, about, store, held_out, defaults)
         fabric.barrier()
         tune_process()
@@ -158,15 +167,38 @@ def _settings(model: ModelConfig, objective: ObjectiveConfig, config: TrainConfi
     return {"model": asdict(model), "objective": asdict(objective), "train": asdict(config)}
 
 
-def _weights_for(config: WorldModelConfig, checkpoint: str | Path) -> dict[str, Tensor]:
+def _begin(
+    store: EpisodeStore, out: Path, config: WorldModelConfig, checkpoint: str | Path | None
+) -> tuple[WorldModelConfig, dict[str, Tensor] | None]:
+    """The config with a reward scale for the data, or that of the run there is; and a checkpoint's weights."""
+    initial, before = (None, config.reward_scale) if checkpoint is None else _weights_for(config, checkpoint)
+    rewards = rewards_of(store)
+    begun = run_folder.reward_scale_of(out)
+    scale = suited_scale(rewards, before) if begun is None else begun
+    if initial is not None and scale != before:
+        if begun is None:
+            warnings.warn(
+                f"Rewards of {store.path} go up to {np.abs(rewards).max():.4g}, the weights of {checkpoint} know them "
+                f"in units of {before:g}; the reward head begins anew, in units of {scale:g}.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        for name in (n for n in initial if n.startswith(LOGITS)):
+            initial[name] = torch.zeros_like(initial[name])
+    return dataclasses.replace(config, reward_scale=scale), initial
+
+
+def _weights_for(config: WorldModelConfig, checkpoint: str | Path) -> tuple[dict[str, Tensor], float]:
+    """Weights of a checkpoint of the same sizes, and its reward scale."""
     model = WorldModel.from_pretrained(checkpoint)
     # None of these shapes weights.
     backbone = dataclasses.replace(model.config.backbone, backend=config.backbone.backend)
-    found = dataclasses.replace(model.config, backbone=backbone, noise_shift=config.noise_shift)
+    same = {"noise_shift": config.noise_shift, "reward_scale": config.reward_scale}
+    found = dataclasses.replace(model.config, backbone=backbone, **same)
     for field in dataclasses.fields(config):
         ours, theirs = getattr(config, field.name), getattr(found, field.name)
         if ours != theirs and field.name != "token_noise":
             raise ValueError(
                 f"The weights of {checkpoint} are for {field.name} {theirs}, this run has {ours}; use the same."
             )
-    return model.state_dict()
+    return model.state_dict(), model.config.reward_scale

@@ -9,7 +9,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from lssvwm_rl.files import write_text, written_whole
+from lssvwm_rl.checked_text import check_texts, remove_checked, write_checked
+from lssvwm_rl.files import written_whole
 from lssvwm_rl.model.checkpoint_files import DOUBT, MODEL_CONFIG, WEIGHTS
 from lssvwm_rl.model.checkpoint_tensors import check_finite, load_tensors, save_tensors
 from lssvwm_rl.model.config import WorldModelConfig
@@ -22,9 +23,10 @@ def read_checkpoint(folder: Path) -> tuple[WorldModelConfig, dict[str, Tensor]]:
     """What `write_checkpoint`, of this version or an earlier one, wrote to a folder.
 
     Raises:
-        ValueError: if it is broken, or its weights have changed since.
+        ValueError: if it is broken, or a file of it has changed since.
     """
     try:
+        check_texts(folder)
         config = WorldModelConfig.from_json((folder / MODEL_CONFIG).read_text())
         return config, weights_as_now(load_tensors(folder / WEIGHTS)[0])
     except (OSError, ValueError, SafetensorError) as error:
@@ -51,10 +53,10 @@ def weights_as_now(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def write_checkpoint(folder: Path, config: WorldModelConfig, weights: Mapping[str, Tensor]) -> None:
     """Write config.json and model.safetensors; each appears whole or not at all. A scale of doubt there is removed: it
     was that of other weights."""
-    (folder / DOUBT).unlink(missing_ok=True)
+    remove_checked(folder / DOUBT)
     with written_whole(folder / WEIGHTS) as path:
         save_tensors(weights, path)
-    write_text(folder / MODEL_CONFIG, config.to_json())
+    write_checked(folder / MODEL_CONFIG, config.to_json())
 
 
 def load_weights(model: nn.Module, config: WorldModelConfig, weights: dict[str, Tensor], folder: Path) -> None:

@@ -193,8 +193,9 @@ def _weights_for(config: WorldModelConfig, checkpoint: str | Path) -> tuple[dict
     model = WorldModel.from_pretrained(checkpoint)
     # None of these shapes weights.
     backbone = dataclasses.replace(model.config.backbone, backend=config.backbone.backend)
-    same = {"noise_shift": config.noise_shift, "reward_scale": config.reward_scale}
-    found = dataclasses.replace(model.config, backbone=backbone, **same)
+    found = dataclasses.replace(
+        model.config, backbone=backbone, noise_shift=config.noise_shift, reward_scale=config.reward_scale
+    )
     for field in dataclasses.fields(config):
         ours, theirs = getattr(config, field.name), getattr(found, field.name)
         if ours != theirs and field.name != "token_noise":

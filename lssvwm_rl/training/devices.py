@@ -48,7 +48,8 @@ def make_fabric(config: TrainConfig, all_weights: bool) -> Fabric:
     if devices * nodes > 1 and "LT_STRATEGY" not in os.environ:
         # Buffers are computed by every process from the same numbers.
         name = next(n for n in ("forward_sync_buffers", "broadcast_buffers") if n in signature(_DDP).parameters)
-        strategy = DDPStrategy(find_unused_parameters=not all_weights, **{name: False})
+        options: dict[str, Any] = {"find_unused_parameters": not all_weights, name: False}
+        strategy = DDPStrategy(**options)
     return Fabric(
         accelerator=config.device,
         strategy=strategy,

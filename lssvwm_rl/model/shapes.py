@@ -90,9 +90,9 @@ class _ShapesAlone(TorchFunctionMode):
             return torch.empty(kwargs["steps"] if "steps" in kwargs else args[2])
         if func is torch.arange and all(isinstance(part, int) for part in args):
             return torch.empty(len(range(*args)), dtype=torch.int64)
-        if func is torch.Tensor.repeat and len(args) - 1 == args[0].ndim + 2:
-            before, times = (1, 1, *args[0].shape), args[1:]
-            return torch.empty([side * count for side, count in zip(before, times, strict=True)])
+        if func is torch.Tensor.repeat and all(isinstance(times, int) for times in args[1:]):
+            sides = [1] * (len(args) - 1 - args[0].ndim) + list(args[0].shape)
+            return torch.empty([side * times for side, times in zip(sides, args[1:], strict=True)])
         if func is torch.meshgrid:
             return tuple(torch.empty([len(part) for part in args]) for _ in args)
         if func is torch.eye:

@@ -116,7 +116,7 @@ def test_a_model_of_the_hub_is_a_checkpoint_without_programs(served, tmp_path):
 
 def test_other_names_do_not_reach_the_network(served, tmp_path):
     _, address, asked = served
-    for name in ("owner/name", "./hub:owner/name", "name"):
+    for name in ("owner/name", "./hub:owner/name"):
         done = use(name, tmp_path / "cache", HF_ENDPOINT=address)
         assert "FileNotFoundError: There is no checkpoint" in done.stderr
         assert ("or hub:owner/name if it is a model" in done.stderr) == (name == "owner/name")

@@ -23,7 +23,8 @@ from lssvwm_rl.training.precision import resolve_precision
 
 
 def make_fabric(config: TrainConfig, all_weights: bool) -> Fabric:
-    """What computes: the processes that `torchrun` or `fabric run` has started, or `config.devices` that Fabric starts.
+    """What computes, launched: the processes that `torchrun` or `fabric run` has started, or those that Fabric starts,
+    one per device.
 
     Args:
         all_weights: whether every weight has a part in every loss; if not, processes have to look for those that have.
@@ -43,20 +44,23 @@ def make_fabric(config: TrainConfig, all_weights: bool) -> Fabric:
             )
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = world // devices
-    by_fabric = "LT_DEVICES" in os.environ  # it asks for the same numbers in its own way, and for nothing else
+    by_fabric = "LT_CLI_USED" in os.environ  # it asks for the same numbers in its own way, and launches by itself
     strategy: Any = "auto"
     if devices * nodes > 1 and "LT_STRATEGY" not in os.environ:
         # Buffers are computed by every process from the same numbers.
         name = next(n for n in ("forward_sync_buffers", "broadcast_buffers") if n in signature(_DDP).parameters)
         options: dict[str, Any] = {"find_unused_parameters": not all_weights, name: False}
         strategy = DDPStrategy(**options)
-    return Fabric(
+    fabric = Fabric(
         accelerator=config.device,
         strategy=strategy,
         devices="auto" if by_fabric else devices,
         num_nodes=1 if by_fabric else nodes,
         precision=precision,
     )
+    if not by_fabric:
+        fabric.launch()
+    return fabric
 
 
 def own_shares(config: TrainConfig, fabric: Fabric) -> range:

@@ -78,7 +78,6 @@ def train(
     train_episodes, held_out = hold_out(store)
     model_config, initial = _begin(store, out, model_config, weights)
     fabric = make_fabric(config, all_weights=objective.recall_weight > 0)
-    fabric.launch()
     with ExitStack() as alone:
         if fabric.is_global_zero:
             alone.enter_context(run_folder.only_trainer(out))

@@ -16,6 +16,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from lssvwm_rl.model.draws import shapes_alone
+
 MOST_STATE = 2**30
 """Numbers in the memory of one row and in what is never trained and not kept in files; all presets have far fewer."""
 _RANDOM = {torch.rand, torch.randn}
@@ -81,6 +83,14 @@ def check_shapes(make: Callable[[], nn.Module], layers: int, found: Mapping[str,
 class _ShapesAlone(TorchFunctionMode):
     """Leaves out what has no effect on shapes, and for which PyTorch would load what its compiler needs, for a second
     or two. What is not named here works, too."""
+
+    def __enter__(self) -> Any:
+        self._before = shapes_alone.set(True)
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        shapes_alone.reset(self._before)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

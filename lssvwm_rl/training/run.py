@@ -214,7 +214,7 @@ class Run:
             not_finite.save_batch(self.out, share, batch)
         state = self._state()
         if self.fabric.is_global_zero:
-            run_folder.save_state(not_finite.study_folder(self.out), state)
+            run_folder.write_state(not_finite.study_folder(self.out) / "state.pt", state)
         raise FloatingPointError(not_finite.sentence(self.out, self.step, loss, norm))
 
     def checkpoint_if_due(self) -> None:
@@ -243,7 +243,7 @@ class Run:
             averaged, self.settled = copy.deepcopy(averaged), self.step
             settle(averaged)
         averaged.save_pretrained(self.out)
-        run_folder.save_state(self.out / "trainer", {**state, "settled": self.settled})
+        run_folder.save_state(self.out, {**state, "settled": self.settled})
 
     def _state(self) -> dict[str, Any]:
         modules = {"model": self.model, "ema": self.ema, "optimizer": self.optimizer}

@@ -143,9 +143,13 @@ def _check_same(path: Path, config: Mapping[str, Any], defaults: Mapping[str, An
         )
 
 
-def save_state(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write the trainer's state as state.pt; the previous one stays until the new one is whole."""
-    path = folder / "state.pt"
+def save_state(out: Path, state: Mapping[str, Any]) -> None:
+    """Write the trainer's state; the previous one stays until the new one is whole."""
+    write_state(out / "trainer" / "state.pt", state)
+
+
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a state of tensors and plain values, whole or not at all."""
     with written_whole(path) as temporary:
         try:
             torch.save(dict(state), temporary)

@@ -25,7 +25,7 @@ def same(found) -> bool:
 
 
 def test_a_changed_byte_of_a_state_is_an_error_or_changes_nothing(tmp_path):
-    save_state(tmp_path / "trainer", STATE)
+    save_state(tmp_path, STATE)
     path = tmp_path / "trainer" / "state.pt"
     refused = 0
     for at in one_bit_changed(path, 0, first=path.stat().st_size):
@@ -39,7 +39,7 @@ def test_a_changed_byte_of_a_state_is_an_error_or_changes_nothing(tmp_path):
 
 @pytest.mark.parametrize("part", [0, 0.5, 0.99])
 def test_a_state_that_is_cut_is_an_error(tmp_path, part):
-    save_state(tmp_path / "trainer", STATE)
+    save_state(tmp_path, STATE)
     path = tmp_path / "trainer" / "state.pt"
     path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
     with pytest.raises(ValueError, match="is broken"):

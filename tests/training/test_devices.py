@@ -65,7 +65,7 @@ def test_two_processes_train_as_one(store, runs, name):
     if name == "stream":  # of both processes, and it was needed where the run had been stopped
         assert len(states[1]["memory"]["frames"]) == 4
         clips = [StreamSampler(store, 3, 2, seed, hold_out(store)[0]).batch(train_on_devices.BROKEN) for seed in (0, 1)]
-        assert not all(bool(batch.first[:, 0].all()) for batch in clips)
+        assert not any(bool(batch.first[:, 0].any()) for batch in clips)
     else:
         assert states[0]["rehearsal"]["kept"]["rewards"].equal(states[1]["rehearsal"]["kept"]["rewards"])
 

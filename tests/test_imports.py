@@ -20,7 +20,7 @@ FLOORS = {
     "lssvwm_agents": ROOT / "agents",
     "lssvwm_bench": ROOT / "benchmarks",
 }
-GROUND = ("spaces", "policy", "files", "phases", "progress", "pictures", "stopping", "cli", "native")
+GROUND = ("checked_text", "spaces", "policy", "files", "phases", "progress", "pictures", "stopping", "cli", "native")
 ROOMS = ("data", "model", "training", "measures", "commands")
 HEAVY = ("torch", "numba", "zarr", "matplotlib", "stable_baselines3", "minigrid", "tyro", "rich")
 

@@ -29,6 +29,7 @@ from lssvwm_agents.recurrent import recurrent_ppo
 from lssvwm_envs.make import make_image_env
 from lssvwm_envs.sb3 import GymVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
+from lssvwm_rl.checked_text import write_checked
 from lssvwm_rl.cli import json_value
 from lssvwm_rl.data.splits import SPLITS, split_seed
 from lssvwm_rl.files import remove, write_text
@@ -258,6 +259,7 @@ def _finish(out: Path, model: OnPolicyAlgorithm, config: BaselineConfig, seconds
     whole = out / ".tmp-policy"
     remove(whole)  # of a process that was killed
     save_policy(model, whole, config.checkpoint, config.env, stack, cost)
-    for name in (policies.WEIGHTS_FILE, policies.CONFIG_FILE):  # without the second one there is no policy
-        os.replace(whole / name, out / name)
-    whole.rmdir()
+    os.replace(whole / policies.WEIGHTS_FILE, out / policies.WEIGHTS_FILE)
+    # Without this one there is no policy.
+    write_checked(out / policies.CONFIG_FILE, (whole / policies.CONFIG_FILE).read_text())
+    remove(whole)

@@ -23,7 +23,8 @@ from stable_baselines3.common.policies import (
 from lssvwm_agents.extractors import EXTRACTORS
 from lssvwm_agents.recurrent import lstm_kwargs, recurrent_policies
 from lssvwm_agents.stacking import stacked
-from lssvwm_rl.files import check_new, write_text, written_whole
+from lssvwm_rl.checked_text import check_texts, write_checked
+from lssvwm_rl.files import check_new, written_whole
 from lssvwm_rl.model.checkpoint_tensors import check_finite, load_tensors, save_tensors
 from lssvwm_rl.model.checkpoints import fingerprint, load_world_model
 from lssvwm_rl.model.world_model import WorldModel
@@ -153,7 +154,7 @@ def save_policy(
         tensors, metadata = load_tensors(partial / "unchecked")
         save_tensors(tensors, partial / WEIGHTS_FILE, metadata)
         (partial / "unchecked").unlink()
-        (partial / CONFIG_FILE).write_text(text + "\n")
+        write_checked(partial / CONFIG_FILE, text + "\n")
     return folder
 
 
@@ -167,7 +168,7 @@ def set_cost(folder: str | Path, cost: TrainingCost) -> None:
     load_policy(folder)
     path = Path(folder) / CONFIG_FILE
     config = {**json.loads(path.read_text()), **asdict(cost)}
-    write_text(path, json.dumps(config, indent=2) + "\n")
+    write_checked(path, json.dumps(config, indent=2) + "\n")
 
 
 def load_policy(folder: str | Path, device: str = "cpu") -> SavedPolicy:
@@ -183,6 +184,7 @@ def load_policy(folder: str | Path, device: str = "cpu") -> SavedPolicy:
         if not (folder / name).is_file():
             raise FileNotFoundError(f"No policy at {folder} ({name} is missing); make one with `lssvwm agent train`.")
     try:
+        check_texts(folder)
         config = json.loads((folder / CONFIG_FILE).read_text())
         if config["format_version"] != FORMAT_VERSION:
             raise ValueError(f"format version {config['format_version']} is not {FORMAT_VERSION}")

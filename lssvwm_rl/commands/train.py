@@ -80,7 +80,7 @@ def main(args: Train) -> None:
 
     Raises:
         ValueError: if the store is broken, or `out` is another run.
-        FloatingPointError: if the loss is not finite.
+        FloatingPointError: if three updates in a row had a loss or a gradient that is not finite.
     """
     store, config = data_of_run(args.out, EpisodeStore(args.data)), args.config
     if not hold_out(store)[1]:
@@ -107,7 +107,8 @@ def main(args: Train) -> None:
 
         def show(at: Progress) -> None:
             speed = f"{at.updates_per_second:.2f} updates/s  {at.gemm_share:.0%} of GEMM"
-            note = f"step {at.step}  loss {at.loss:.3f}  {at.frames_per_second:.0f} frames/s  {speed}"
+            skipped = f"  {at.skipped} skipped" if at.skipped else ""
+            note = f"step {at.step}  loss {at.loss:.3f}{skipped}  {at.frames_per_second:.0f} frames/s  {speed}"
             bar(round(1_000 * at.fraction), 1_000, f"{note}  {memory_note(at.measured)}".rstrip())
 
         out = train(store, args.out, model, args.objective, config, [figures], show, args.weights)

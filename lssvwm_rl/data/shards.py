@@ -201,6 +201,14 @@ class Shard:
             )
         return episodes
 
+    def rewards(self) -> np.ndarray:
+        """(sum of all T,) float32, of one episode after the other.
+
+        Raises:
+            ValueError: if the shard is broken.
+        """
+        return self._rows("rewards", 0, int(self.lengths.sum()))
+
     def _seed(self, k: int) -> int | None:
         seed = int(self.seeds[k])
         return None if seed == NO_SEED else seed

@@ -203,6 +203,15 @@ class EpisodeStore:
             if left > 0:
                 yield shard.episodes()[:left]
 
+    def rewards(self) -> np.ndarray:
+        """(sum of all T,) float32, of one episode after the other; no frame is decoded.
+
+        Raises:
+            ValueError: if a shard is broken.
+        """
+        parts = [shard.rewards() for shard in self._shards]
+        return np.concatenate([np.zeros(0, np.float32), *parts])[: int(self.lengths.sum())]
+
     def first(self, count: int) -> EpisodeStore:
         """The first so many of the episodes, which are the same however much is added to the store."""
         part = copy.copy(self)

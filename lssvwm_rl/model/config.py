@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -137,7 +138,7 @@ class WorldModelConfig(ModelConfig):
     """A world model for the frames, actions and vectors of some data.
 
     Raises:
-        ValueError: if the token grid does not divide the frames, and as `ModelConfig`.
+        ValueError: if the token grid does not divide the frames, for a scale that is none, and as `ModelConfig`.
     """
 
     frame_shape: tuple[int, int, int]
@@ -146,12 +147,18 @@ class WorldModelConfig(ModelConfig):
     """As `lssvwm_rl.spaces.space_to_json` writes it."""
     vector_size: int = 0
     """V, numbers in the low-dimensional part of an observation; 0 for none."""
+    reward_scale: float = 1.0
+    """Rewards of the data that are one unit of the reward head, which tells them apart up to 147 units. Training learns
+    it from the data where this one does not suit them (`training.reward_scale`); what the model says is in the rewards'
+    own units, whatever it is."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         (H, W, _), (h, w) = self.frame_shape, self.grid
         if H % h or W % w:
             raise ValueError(f"The token grid {self.grid} does not divide frames of {H}x{W}; choose a divisor.")
+        if not 0 < self.reward_scale < math.inf:
+            raise ValueError(f"reward_scale must be positive and finite, got {self.reward_scale}.")
 
     def to_json(self) -> str:
         """Strict JSON text; without the scan's backend, which depends on the machine."""
@@ -163,6 +170,8 @@ class WorldModelConfig(ModelConfig):
             del plain["reservoir"]
         if not self.fast_weights.size:
             del plain["fast_weights"]
+        if self.reward_scale == 1:
+            del plain["reward_scale"]
         return json.dumps({"format_version": FORMAT_VERSION, **plain}, indent=2)
 
     @classmethod

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lssvwm_rl.checked_text import check_texts, write_checked
 from lssvwm_rl.data.clips import clip_batch
 from lssvwm_rl.data.store import Episode, EpisodeStore
-from lssvwm_rl.files import write_text
 from lssvwm_rl.model.checkpoint_files import DOUBT, resolve_checkpoint
 from lssvwm_rl.model.checkpoints import check_fits, load_contexts
 from lssvwm_rl.model.engine import Engine, engine_of
@@ -97,7 +97,7 @@ def write_scale(folder: Path, model: WorldModel) -> None:
     scale = _measured(folder, model, 4)
     if scale is not None:
         values = {"denoise_steps": scale.denoise_steps, "quantiles": scale.quantiles.tolist()}
-        write_text(folder / DOUBT, json.dumps({"format_version": FORMAT_VERSION, **values}, indent=1))
+        write_checked(folder / DOUBT, json.dumps({"format_version": FORMAT_VERSION, **values}, indent=1))
 
 
 def load_scale(checkpoint: str | Path, model: WorldModel, denoise_steps: int = 4) -> DoubtScale | None:
@@ -144,6 +144,7 @@ def _scale_of(doubts: np.ndarray, denoise_steps: int) -> DoubtScale:
 
 def _read(path: Path) -> DoubtScale:
     try:
+        check_texts(path.parent)
         kept = json.loads(path.read_text())
         if kept["format_version"] != FORMAT_VERSION:
             raise ValueError(f"its format is not version {FORMAT_VERSION}")

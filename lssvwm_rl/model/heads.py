@@ -11,7 +11,7 @@ from lssvwm_rl.model.precision import at_least_fp32
 BINS = 101
 FLOOR = 0.05  # of a standard deviation of features
 RATE = 0.1  # of the moments, once they are settled
-LIMIT = 5.0  # symlog units: rewards up to +-147
+LIMIT = 5.0  # symlog units: rewards up to +-147 times the scale
 
 
 class Focus(nn.Module):
@@ -86,14 +86,16 @@ class RewardHead(_Head):
         feature_size: R, features that it reads.
         width: of the MLP's hidden layer.
         focus: whether features are standardised where the head errs.
+        scale: rewards that are one unit of the bins, see `WorldModelConfig.reward_scale`.
     """
 
-    def __init__(self, feature_size: int, width: int, focus: bool = False):
+    def __init__(self, feature_size: int, width: int, focus: bool = False, scale: float = 1.0):
         logits = nn.Linear(width, BINS)
         # Starting at an expected reward of zero keeps the first updates of rare rewards small.
         nn.init.zeros_(logits.weight)
         nn.init.zeros_(logits.bias)
         super().__init__(nn.Linear(feature_size, width), logits, focus)
+        self.scale = scale
         self.ended = nn.Parameter(torch.zeros(width))
         self.bins: Tensor
         self.register_buffer("bins", torch.linspace(-LIMIT, LIMIT, BINS), persistent=False)
@@ -114,12 +116,12 @@ class RewardHead(_Head):
         return self.outputs(self.hidden(features) + ended[..., None] * self.ended)
 
     def _expected(self, logits: Tensor) -> Tensor:
-        return symexp((logits.softmax(dim=-1) * self.bins).sum(dim=-1))
+        return self.scale * symexp((logits.softmax(dim=-1) * self.bins).sum(dim=-1))
 
     def loss(self, features: Tensor, rewards: Tensor, ended: Tensor) -> Tensor:
         """Cross entropy (...,) against the two-hot encoding of rewards (...,); the rest as of `forward`."""
         logits = self.logits(features, ended)
-        target = two_hot(symlog(rewards.to(logits.dtype)), LIMIT, BINS)
+        target = two_hot(symlog(rewards.to(logits.dtype) / self.scale), LIMIT, BINS)
         return -(target * logits.log_softmax(dim=-1)).sum(dim=-1)
 
 
@@ -163,11 +165,11 @@ def symexp(x: Tensor) -> Tensor:
 
 
 def two_hot(x: Tensor, limit: float, bins: int) -> Tensor:
-    """Weights (..., bins) on the two grid points around x (...,), whose mean is x clamped to +-limit."""
+    """Weights (..., bins) on the two grid points around x (...,), whose mean is x clamped to +-limit; NaN for NaN."""
     position = (x.clamp(-limit, limit) + limit) * ((bins - 1) / (2 * limit))
     lower = position.floor().clamp(max=bins - 2)
     upper_weight = (position - lower)[..., None]
-    index = lower.long()
+    index = lower.nan_to_num(0.0).long()
     return F.one_hot(index, bins) * (1 - upper_weight) + F.one_hot(index + 1, bins) * upper_weight
 
 

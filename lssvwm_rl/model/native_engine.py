@@ -120,7 +120,7 @@ class NativeEngine(TorchEngine):
         after = Memory(layers, torch.empty_like(before.features), before.frames + 1, *parts)
         rewards, end = (torch.empty(len(frame), *size, dtype=self.model.dtype) for size in ((2,), ()))
         self._call(inputs, frame, noise, steps, after, (rewards, end, doubt))
-        return after, Prediction(rewards, end, after.features)
+        return after, Prediction(self.model.reward_head.scale * rewards, end, after.features)
 
     def _following(self, memory: Memory, action: Tensor, vector: Tensor | None, steps: int) -> _Inputs:
         """What the kernel needs of the frame that follows a memory, to denoise it in so many steps and commit it."""

@@ -58,7 +58,7 @@ class WorldModel(nn.Module):
         )
         self.recollection = Recollection(config, pixels)
         features, focus = config.features, bool(config.reservoir.blocks)
-        self.reward_head = RewardHead(features, config.head_width, focus)
+        self.reward_head = RewardHead(features, config.head_width, focus, config.reward_scale)
         self.continuation_head = ContinuationHead(features, config.head_width, focus)
         self.recall = EpisodicRecall(h * w, width, features, config.head_width)
         if config.vector_size:
@@ -259,7 +259,7 @@ class WorldModel(nn.Module):
 
     @classmethod
     def from_pretrained(cls, checkpoint: str | Path, backend: str = "auto") -> WorldModel:
-        """Load a run folder, a packaged checkpoint or a hub id; on the CPU, in evaluation mode.
+        """Load a run folder, a packaged checkpoint or "hub:owner/name"; on the CPU, in evaluation mode.
 
         Args:
             backend: what computes the layers: "auto", "torch", "native" or "mamba", see `backends`.
@@ -269,9 +269,9 @@ class WorldModel(nn.Module):
             ValueError: if it is broken.
         """
         folder = resolve_checkpoint(checkpoint)
-        config, weights = read_checkpoint(folder)
+        config, weights = read_checkpoint(folder, cls)
         model = cls(replace(config, backbone=replace(config.backbone, backend=backend)))
-        load_weights(model, config, weights, folder)
+        load_weights(model, weights, folder)
         return model.eval()
 
     def next_vector(self, memory: Memory, action: Tensor) -> Tensor:

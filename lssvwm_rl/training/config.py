@@ -39,7 +39,8 @@ class TrainConfig(OptimizerConfig):
     device: str = "auto"
     """Lightning Fabric's accelerator: auto, cpu, cuda, ..."""
     devices: int = 1
-    """How many of them."""
+    """How many of them, each with a batch of its own; under `torchrun` and `fabric run` on all machines together, where
+    1 means as many as there are processes. Fewer processes share the batches of more devices, with the same losses."""
     precision: str = "32-true"
     """Lightning Fabric's precision. bf16-mixed is faster where the machine has units for it; the scan stays in fp32.
     "auto" takes it where it is faster, else 32-true, in every session anew: a run that goes on elsewhere may change."""
@@ -67,8 +68,6 @@ class TrainConfig(OptimizerConfig):
             raise ValueError(f"Stages need at least 2 frames and 1 update, got {self.curriculum}.")
         if self.stream and self.curriculum:
             raise ValueError("A stream has chunks of one span; leave out either the curriculum or stream.")
-        if self.stream and self.devices > 1:
-            raise ValueError(f"A stream's memory is on one device, not {self.devices}; leave out stream or use one.")
 
     def span_at(self, step: int) -> int:
         """Frames per clip at an update."""

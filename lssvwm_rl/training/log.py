@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import FileWriter
@@ -28,12 +30,24 @@ class Progress:
     fraction: float
     """Of the training, by steps or by time, whichever is further."""
     loss: float
+    """Not finite where the update was skipped."""
+    skipped: int
+    """Updates so far that were skipped, since loss or gradient was not finite."""
     frames_per_second: float
     updates_per_second: float
     gemm_share: float
     """Of the FLOP/s that the device reached in fp32 matrix products when the session began; with several, of each."""
     measured: Mapping[str, float]
     """Figures of the callbacks' last measurement."""
+
+
+class Update(NamedTuple):
+    """What came of an update."""
+
+    losses: dict[str, float]
+    """Before it, means over all devices."""
+    taken: bool
+    """False where loss or gradient was not finite, so that the weights stayed as they were."""
 
 
 @dataclass
@@ -44,7 +58,11 @@ class Sums:
     since: int
     """Step of the last row."""
     losses: dict[str, float] = field(default_factory=dict)
-    """Sums over the updates since."""
+    """Sums over the updates since that were taken."""
+    missed: int = 0
+    """Updates since that were skipped."""
+    skipped: int = 0
+    """All that were skipped."""
     measured: dict[str, float] = field(default_factory=dict)
     """Figures of the last measurement."""
 
@@ -84,7 +102,7 @@ class Log:
         done: float,
         frames: int,
         flops: float,
-        losses: Mapping[str, float],
+        update: Update,
         model: WorldModel,
     ) -> None:
         """Tell of an update.
@@ -93,31 +111,35 @@ class Log:
             step: updates so far.
             seconds: taken by all of them.
             done: share of the training in [0, 1].
-            frames: in the update's batch, on one device.
-            flops: that the update took there, see `work.update_flops`.
-            losses: of the update.
+            frames: in the update's batch, on all devices.
+            flops: that the update took on this one, see `work.update_flops`.
+            update: what came of it.
             model: whose dreams are shown.
         """
         config, sums, now = self.config, self.sums, time.monotonic()
         self._frames, self._flops = self._frames + frames, self._flops + flops
         passed = max(now - self._logged_at, 1e-9)
         rates = {
-            "frames_per_second": self._frames * config.devices / passed,
+            "frames_per_second": self._frames / passed,
             "updates_per_second": (step - self._logged) / passed,
             "gemm_share": self._flops / passed / self._gemm_rate,
         }
-        for name, value in losses.items():
-            sums.losses[name] = sums.losses.get(name, 0.0) + value
+        for name, value in update.losses.items():
+            sums.losses[name] = sums.losses.get(name, 0.0) + (value if update.taken else 0.0)
+        if not update.taken:
+            sums.missed, sums.skipped = sums.missed + 1, sums.skipped + 1
         if self.on_progress is not None:
-            self.on_progress(Progress(step, config.steps, done, losses["total"], **rates, measured=sums.measured))
+            total = update.losses["total"]
+            self.on_progress(Progress(step, config.steps, done, total, sums.skipped, **rates, measured=sums.measured))
         if step % config.log_every == 0:
-            means = {name: value / (step - sums.since) for name, value in sums.losses.items()}
-            row = {"step": step, "minutes": seconds / 60, **rates, **means, **sums.measured}
+            taken = step - sums.since - sums.missed
+            means = {name: value / taken if taken else math.nan for name, value in sums.losses.items()}
+            row = {"step": step, "minutes": seconds / 60, **rates, **means, "skipped": sums.skipped, **sums.measured}
             self.curve.add(row)
             for name, value in row.items():
                 if name != "step":
                     self.events.add_summary(scalar(f"train/{name}", value), step)
-            sums.losses, sums.since = {}, step
+            sums.losses, sums.since, sums.missed = {}, step, 0
             self._frames, self._flops, self._logged, self._logged_at = 0, 0.0, step, now
         if config.preview_every and step % config.preview_every == 0:
             self._show(model, step)

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lssvwm_rl.data.clips import Batch
-from lssvwm_rl.model.heads import Focus
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.precision import at_least_fp32
 from lssvwm_rl.model.world_model import WorldModel
@@ -18,7 +17,7 @@ from lssvwm_rl.training import prefix, two_stream
 from lssvwm_rl.training.errors import FrameErrors
 from lssvwm_rl.training.noise import Clip, Noised, draw_noise, patches_of, sample_tau
 from lssvwm_rl.training.recall import recall_loss
-from lssvwm_rl.training.rehearsal import Readings
+from lssvwm_rl.training.rehearsal import Reading
 
 CHUNK = 64  # frames of what came before clips that are taken in at once
 
@@ -85,7 +84,7 @@ class Objective(nn.Module):
 
     def forward(
         self, batch: Batch, memory: Memory | None, generator: torch.Generator
-    ) -> tuple[dict[str, Tensor], Memory | None, Readings | None]:
+    ) -> tuple[dict[str, Tensor], Memory | None, Reading | None]:
         """Losses of a batch of clips.
 
         Args:
@@ -109,15 +108,15 @@ class Objective(nn.Module):
         if clip.recalled.picture is not None:
             predicted = torch.addcmul(predicted, noised.tau[:, :, 0, None, None, None], clip.recalled.picture)
         features, written = model.features_of(streams[-1], clip.written.reads), clip.written
-        losses, readings = self._losses(clip, noised, predicted, features, generator)
+        losses, reading = self._losses(clip, noised, predicted, features, generator)
         if memory is None:
-            return losses, None, readings
+            return losses, None, reading
         if noised.writes_clean:
             seen = start.frames + batch.mask.shape[1]
             after = Memory(layers, features[:, -1], seen, written.reservoir, written.fast_weights)
-            return losses, after.detach(), readings
+            return losses, after.detach(), reading
         # Some frames were noised: what stays is what inference would have committed.
-        return losses, model.observe(start, batch.frames, batch.actions, batch.vectors)[0], readings
+        return losses, model.observe(start, batch.frames, batch.actions, batch.vectors)[0], reading
 
     @torch.no_grad()
     def _start(self, batch: Batch) -> Memory:
@@ -154,7 +153,7 @@ class Objective(nn.Module):
 
     def _losses(
         self, clip: Clip, noised: Noised, predicted: Tensor, features: Tensor, generator: torch.Generator
-    ) -> tuple[dict[str, Tensor], Readings | None]:
+    ) -> tuple[dict[str, Tensor], Reading | None]:
         model, config, batch = self.model, self.config, clip.batch
         errors = FrameErrors(clip, config.rarity_power, config.tau_floor)
         reward = model.reward_head.loss(features, batch.rewards, batch.terminated)
@@ -177,15 +176,7 @@ class Objective(nn.Module):
         if not model.config.reservoir.blocks:
             return losses, None
         read = (features, batch.rewards, batch.terminated, reward, continuation)
-        return losses, self._look(*(part.detach()[noised.clean] for part in read))
-
-    def _look(
-        self, features: Tensor, rewards: Tensor, terminated: Tensor, reward: Tensor, continuation: Tensor
-    ) -> Readings:
-        for head, errors in ((self.model.reward_head, reward), (self.model.continuation_head, continuation)):
-            if isinstance(head.focus, Focus) and self.training and len(features):
-                head.focus.look(features, errors)
-        return Readings(features, rewards, terminated, reward + continuation)
+        return losses, Reading(*(part.detach()[noised.clean] for part in read))
 
 
 def check_objective(config: ObjectiveConfig, shortcut: bool) -> None:

@@ -6,7 +6,6 @@ hundreds of looks at such frames, and one update of the whole model costs as muc
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -34,6 +33,26 @@ class Readings(NamedTuple):
     """(M,), of both heads together, when they were read."""
 
 
+class Reading(NamedTuple):
+    """What heads read from M frames of a batch, without gradients, and how far they erred."""
+
+    features: Tensor
+    """(M, R)."""
+    rewards: Tensor
+    """(M,)."""
+    terminated: Tensor
+    """(M,) bool."""
+    reward_losses: Tensor
+    """(M,)."""
+    continuation_losses: Tensor
+    """(M,)."""
+
+    def readings(self) -> Readings:
+        """To be rehearsed."""
+        losses = self.reward_losses + self.continuation_losses
+        return Readings(self.features, self.rewards, self.terminated, losses)
+
+
 class Rehearsal:
     """Keeps the last readings, and updates the heads on draws of them.
 
@@ -45,19 +64,23 @@ class Rehearsal:
         reward: RewardHead,
         continuation: ContinuationHead,
         updates: int = 8,
-        reduce: Callable[[list[Tensor]], None] | None = None,
         kept: int = KEPT,
     ):
         """
         Args:
             updates: per batch.
             kept: most frames that are kept.
-            reduce: puts into tensors their means over devices that train together, each with draws of its own.
         """
-        self.heads, self.updates, self.reduce, self.limit = (reward, continuation), updates, reduce, kept
+        self.heads, self.updates, self.limit = (reward, continuation), updates, kept
         self.parameters = [p for head in self.heads for p in head.parameters()]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.0)
         self.kept: Readings | None = None
+
+    def look(self, reading: Reading) -> None:
+        """Have each head's focus follow what it read where it erred."""
+        for head, losses in zip(self.heads, (reading.reward_losses, reading.continuation_losses), strict=True):
+            if isinstance(head.focus, Focus):
+                head.focus.look(reading.features, losses)
 
     def go(self, fresh: Readings, rate: float, generator: torch.Generator) -> None:
         """`keep` what was read, and `update` the heads some times.
@@ -95,8 +118,6 @@ class Rehearsal:
         loss = reward.loss(seen[0], drawn.rewards, drawn.terminated) + continuation.loss(seen[1], drawn.terminated)
         self.optimizer.zero_grad()
         (weight * loss).mean().backward()
-        if self.reduce is not None:
-            self.reduce([p.grad for p in self.parameters if p.grad is not None])
         self.optimizer.step()
 
     def state_dict(self) -> dict:

@@ -15,6 +15,7 @@ import torch
 import yaml
 from safetensors import SafetensorError
 
+from lssvwm_rl.checked_text import check_texts, is_checked, write_checked
 from lssvwm_rl.data.store import EpisodeStore, EpisodeWriter
 from lssvwm_rl.files import LOCK, check_new, is_unused, only_writer, write_text, written_whole
 from lssvwm_rl.model.checkpoint_files import CONTEXTS, DOUBT, ENV_FILE, MODEL_CONFIG, WEIGHTS, resolve_checkpoint
@@ -78,6 +79,15 @@ def data_of_run(out: Path, store: EpisodeStore) -> EpisodeStore:
     return store.first(begun)
 
 
+def reward_scale_of(out: Path) -> float | None:
+    """What a run was begun with; None if there is no run, or one that `prepare` says something about."""
+    try:
+        model = yaml.safe_load((out / CONFIG_FILE).read_text())["model"]
+        return float(model.get("reward_scale", 1.0))
+    except (OSError, KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError):
+        return None
+
+
 def prepare(
     out: Path,
     config: Mapping[str, Any],
@@ -112,8 +122,9 @@ def prepare(
                 for i in held_out[:MAX_CONTEXTS]:
                     writer.add(store[i])
             (partial / LOCK).unlink(missing_ok=True)  # they are never added to
-    if store.header.env_spec is not None and not (out / ENV_FILE).exists():
-        write_text(out / ENV_FILE, store.header.env_spec)
+    env = out / ENV_FILE
+    if store.header.env_spec is not None and not (env.exists() and is_checked(env)):
+        write_checked(env, env.read_text() if env.exists() else store.header.env_spec)
 
 
 def _check_same(path: Path, config: Mapping[str, Any], defaults: Mapping[str, Any] | None) -> None:
@@ -134,7 +145,11 @@ def _check_same(path: Path, config: Mapping[str, Any], defaults: Mapping[str, An
 
 def save_state(out: Path, state: Mapping[str, Any]) -> None:
     """Write the trainer's state; the previous one stays until the new one is whole."""
-    path = out / "trainer" / "state.pt"
+    write_state(out / "trainer" / "state.pt", state)
+
+
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a state of tensors and plain values, whole or not at all."""
     with written_whole(path) as temporary:
         try:
             torch.save(dict(state), temporary)
@@ -204,21 +219,25 @@ def export(run: Path, out: Path) -> None:
     Raises:
         FileExistsError: if `out` exists.
         FileNotFoundError: if there is no checkpoint at `run`.
-        ValueError: if its weights are broken, or too large for half precision.
+        ValueError: if it is broken or has changed since, or its weights are too large for half precision.
     """
     check_new(out)
     run = resolve_checkpoint(run)
     try:
+        check_texts(run)
         full, _ = load_tensors(run / WEIGHTS)
         weights = {name: t.half() if t.is_floating_point() else t for name, t in full.items()}
         check_finite(weights)
     except (OSError, ValueError, SafetensorError) as error:
-        raise ValueError(f"The weights of {run} cannot be exported in half precision: {error}.") from error
+        raise ValueError(f"Checkpoint {run} cannot be exported with weights in half precision: {error}.") from error
     with written_whole(out) as partial:
         shutil.copytree(run / CONTEXTS, partial / CONTEXTS, ignore=shutil.ignore_patterns(LOCK))
-        for name in (MODEL_CONFIG, CONFIG_FILE, CURVE_FILE, DOUBT, ENV_FILE):
+        for name in (CONFIG_FILE, CURVE_FILE):
             if (run / name).is_file():
                 shutil.copyfile(run / name, partial / name)
+        for name in (MODEL_CONFIG, DOUBT, ENV_FILE):
+            if (run / name).is_file():
+                write_checked(partial / name, (run / name).read_text())
         save_tensors(weights, partial / WEIGHTS)
 
 

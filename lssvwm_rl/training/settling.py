@@ -120,7 +120,9 @@ def _dreamt(engine: Engine, episodes: Sequence[Episode], rng: np.random.Generato
 
 
 def _readings(model: WorldModel, features: Tensor, rewards: Tensor, terminated: Tensor) -> Readings:
-    return Readings(features, rewards, terminated, _losses(model, features, rewards, terminated))
+    losses = _losses(model, features, rewards, terminated)
+    fine = losses.isfinite()  # of batches that were not, the training has learnt nothing either
+    return Readings(features[fine], rewards[fine], terminated[fine], losses[fine])
 
 
 @torch.no_grad()

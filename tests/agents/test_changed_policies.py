@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import gymnasium as gym
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from stable_baselines3 import PPO
 
-from lssvwm_agents.policies import WEIGHTS_FILE, load_policy, save_policy
+from lssvwm_agents.policies import WEIGHTS_FILE, TrainingCost, load_policy, save_policy, set_cost
+from lssvwm_rl.checked_text import CHECKSUMS
 from support.changed_bytes import one_bit_changed
 
 
@@ -26,7 +29,7 @@ def same(folder, wanted) -> bool:
 
 def test_a_changed_byte_is_an_error_or_changes_nothing(saved):
     wanted, folder = saved
-    assert same(folder, wanted) and {p.name for p in folder.iterdir()} == {"policy.json", WEIGHTS_FILE}
+    assert same(folder, wanted) and {p.name for p in folder.iterdir()} == {"policy.json", CHECKSUMS, WEIGHTS_FILE}
     refused = 0
     for at in one_bit_changed(folder / WEIGHTS_FILE, 60):
         try:
@@ -35,6 +38,35 @@ def test_a_changed_byte_is_an_error_or_changes_nothing(saved):
             assert f"The policy at {folder} cannot be read" in str(error)
             refused += 1
     assert refused > 50
+
+
+@pytest.mark.parametrize(("name", "refused_at_least"), [("policy.json", 1), (CHECKSUMS, 0.6)])
+def test_a_changed_byte_of_its_texts_is_an_error_or_changes_nothing(saved, name, refused_at_least):
+    """Of the checksums, the name of the file may be another one; then nothing is known of it."""
+    wanted, folder = saved
+    about, tried, refused = dataclasses.replace(load_policy(folder), policy=None), 0, 0
+    for at in one_bit_changed(folder / name, 0, first=10_000, every=5):
+        tried += 1
+        try:
+            found = load_policy(folder)
+            assert same(folder, wanted) and dataclasses.replace(found, policy=None) == about, at
+        except ValueError as error:
+            assert (
+                f"The policy at {folder} cannot be read (ValueError: {name} has changed" in str(error)
+                or name == CHECKSUMS
+            )
+            assert CHECKSUMS in str(error)
+            refused += 1
+    assert refused >= refused_at_least * tried > 5
+
+
+def test_what_a_policy_took_is_written_with_its_checksum(saved):
+    _, folder = saved
+    set_cost(folder, TrainingCost(real_steps=5))
+    assert load_policy(folder).cost.real_steps == 5
+    (folder / CHECKSUMS).unlink()  # as earlier versions wrote it
+    set_cost(folder, TrainingCost(real_steps=6))
+    assert load_policy(folder).cost.real_steps == 6
 
 
 def test_policies_of_before_are_read_if_they_are_finite(saved):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lssvwm_rl.checked_text import write_checked
 from lssvwm_rl.model.checkpoint_files import MODEL_CONFIG, WEIGHTS, resolve_checkpoint
 from lssvwm_rl.model.checkpoints import earlier_fingerprint, fingerprint
 from lssvwm_rl.model.config import TRAINING_FIELDS, WorldModelConfig
@@ -41,7 +42,7 @@ def test_weights_of_another_kind_are_named(tmp_path):
     model = small_model()
     model.save_pretrained(tmp_path)
     other = small_config(backbone=dataclasses.replace(BACKBONE, kind="window"))
-    (tmp_path / "config.json").write_text(other.to_json())
+    write_checked(tmp_path / "config.json", other.to_json())
     with pytest.raises(ValueError, match="not those of its config.json, of kind 'window' with 3 layers .*scan"):
         WorldModel.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match="'cudnn' does not exist; choose one of auto, torch, native, mamba"):

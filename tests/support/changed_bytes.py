@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 
 
-def one_bit_changed(path: Path, times: int, first: int = 0) -> Iterator[int]:
+def one_bit_changed(path: Path, times: int, first: int = 0, every: int = 1) -> Iterator[int]:
     """Change a bit of a file so many times, each time another one and alone; in the end the file is as it was.
 
     Args:
-        first: how many of the first bytes are all changed, besides the random ones.
+        first: of so many bytes at the beginning every k-th is changed, besides the random ones.
+        every: k.
     """
     whole, rng = path.read_bytes(), np.random.default_rng(0)
-    places = [*range(min(first, len(whole))), *rng.choice(len(whole), times).tolist()]
+    places = [*range(0, min(first, len(whole)), every), *rng.choice(len(whole), times).tolist()]
     for at in places:
         changed = bytearray(whole)
         changed[at] ^= 1 << int(rng.integers(8))

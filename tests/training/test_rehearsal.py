@@ -76,19 +76,6 @@ def test_it_goes_on_where_it_was():
     assert all(torch.equal(a, b) for a, b in zip(run(False), run(True), strict=True))
 
 
-def test_heads_follow_the_mean_gradient_of_all_devices():
-    def none(gradients: list[torch.Tensor]) -> None:
-        seen.append(len(gradients))
-        for gradient in gradients:
-            gradient.zero_()
-
-    pair, seen = heads(), list[int]()
-    before = [p.detach().clone() for head in pair for p in head.parameters()]
-    Rehearsal(*pair, updates=3, reduce=none).go(readings(0), 1.0, torch.Generator().manual_seed(0))
-    assert seen == [len(before)] * 3
-    assert all(torch.equal(a, b) for a, b in zip(before, (p for head in pair for p in head.parameters()), strict=True))
-
-
 def test_the_first_layer_says_the_same_without_the_focus():
     reward, _ = heads()
     assert isinstance(reward.focus, Focus)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from lssvwm_rl.checked_text import CHECKSUMS, check_texts
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
 from lssvwm_rl.training.run_folder import Curve, load_state, only_trainer, prepare, save_state
 from support.changed_bytes import one_bit_changed
@@ -88,7 +89,8 @@ def test_a_run_that_is_killed_while_it_is_made_is_made_by_the_same_command(tmp_p
         assert died in (0, -signal.SIGKILL)
         with only_trainer(out):
             prepare(out, config, store, [1, 3])
-        assert {p.name for p in out.iterdir()} == {".lock", "config.yaml", "contexts", "env.json", "trainer"}
+        assert {p.name for p in out.iterdir()} == {".lock", CHECKSUMS, "config.yaml", "contexts", "env.json", "trainer"}
+        check_texts(out)
         assert EpisodeStore(out / "contexts").seeds.tolist() == [1, 3]
         if not died:
             break

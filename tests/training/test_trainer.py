@@ -104,17 +104,6 @@ def test_training_learns_and_leaves_a_whole_run_folder(store, tmp_path):
     assert len(EpisodeStore(run / "contexts")) >= 1
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(store, tmp_path):
-    run = train(store, tmp_path / "run", MODEL, None, dataclasses.replace(CONFIG, steps=2))
-    state = torch.load(run / "trainer" / "state.pt", weights_only=True)
-    state["model"]["patch_in.weight"][0, 0] = float("nan")
-    torch.save(state, run / "trainer" / "state.pt")
-    before = (run / "model.safetensors").read_bytes()
-    with pytest.raises(FloatingPointError, match="The loss is nan at step 2"):
-        train(store, run, MODEL, None, CONFIG)
-    assert (run / "model.safetensors").read_bytes() == before
-
-
 def test_a_run_can_start_from_other_weights(store, tmp_path):
     first = train(store, tmp_path / "a", MODEL, None, dataclasses.replace(CONFIG, steps=3))
     config = dataclasses.replace(CONFIG, steps=1, learning_rate=1e-12)
@@ -279,7 +268,6 @@ def test_stages_and_activation_checkpointing(store, tmp_path):
     refused = (
         ({"curriculum": ((1, 5),)}, "at least 2 frames"),
         ({"stream": True}, "leave out either"),
-        ({"stream": True, "curriculum": (), "devices": 2}, "is on one device, not 2"),
     )
     for changes, message in refused:
         with pytest.raises(ValueError, match=message):

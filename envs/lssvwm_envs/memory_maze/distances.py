@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from lssvwm_envs.memory_maze.compiled import compiled
 from lssvwm_envs.memory_maze.layout import SIDES
 
 
-@njit(cache=True)
+@compiled
 def distances(open_cells: np.ndarray, y: int, x: int) -> np.ndarray:
     """Steps (n, n) int64 from every cell to (y, x); -1 where there is no way."""
     n = len(open_cells)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from lssvwm_envs.memory_maze.compiled import compiled
 
 HEADINGS = 12
 TURN = 2 * math.pi / HEADINGS  # radians
@@ -21,7 +22,7 @@ ACTIONS = 6
 TOUCH = 1e-9  # a disc that lies against a wall does not overlap it
 
 
-@njit(cache=True)
+@compiled
 def move(open_cells: np.ndarray, x: float, y: float, heading: int, action: int) -> tuple[float, float, int]:
     """Position and heading after an action: first the turn, then the step, along x and then along y.
 
@@ -39,7 +40,7 @@ def move(open_cells: np.ndarray, x: float, y: float, heading: int, action: int) 
     return x, y, heading
 
 
-@njit(cache=True)
+@compiled
 def _slide(open_cells: np.ndarray, a: float, b: float, step: float, along_x: bool) -> float:
     """The coordinate `a` after a step, stopped where the agent's square touches a wall; `b` is the other one."""
     n = open_cells.shape[0]

@@ -8,8 +8,8 @@ and half of the dead ends get a second exit.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from lssvwm_envs.memory_maze.compiled import compiled
 from lssvwm_envs.memory_maze.splitmix import below, shuffle
 
 SIDES = np.array([[0, 1], [1, 0], [0, -1], [-1, 0]])
@@ -17,7 +17,7 @@ ROOM_TRIES = 20
 LOOPS = 10  # one in so many walls between cells that are connected already is opened
 
 
-@njit(cache=True)
+@compiled
 def generate(rng: np.ndarray, i: int, open_cells: np.ndarray) -> None:
     """Fill `open_cells` (n, n) uint8, n odd and at least 5, with a connected maze: 1 floor, 0 wall."""
     n = open_cells.shape[0]
@@ -31,7 +31,7 @@ def generate(rng: np.ndarray, i: int, open_cells: np.ndarray) -> None:
             open_cells[y, x] = region[y, x] > 0
 
 
-@njit(cache=True)
+@compiled
 def _rooms(rng: np.ndarray, i: int, region: np.ndarray) -> int:
     n, regions = region.shape[0], 0
     most = min(6, (n - 3) // 2)
@@ -50,7 +50,7 @@ def _rooms(rng: np.ndarray, i: int, region: np.ndarray) -> int:
     return regions
 
 
-@njit(cache=True)
+@compiled
 def _corridors(rng: np.ndarray, i: int, region: np.ndarray, regions: int) -> int:
     n = region.shape[0]
     path, ways = np.empty((n * n, 2), np.int64), np.empty((4, 2), np.int64)
@@ -80,7 +80,7 @@ def _corridors(rng: np.ndarray, i: int, region: np.ndarray, regions: int) -> int
     return regions
 
 
-@njit(cache=True)
+@compiled
 def _doors(rng: np.ndarray, i: int, region: np.ndarray, regions: int) -> None:
     n, count = region.shape[0], 0
     walls = np.empty((n * n, 4), np.int64)  # y, x, and the way to the two cells beside it
@@ -102,14 +102,14 @@ def _doors(rng: np.ndarray, i: int, region: np.ndarray, regions: int) -> None:
         region[y, x] = region[y - dy, x - dx]
 
 
-@njit(cache=True)
+@compiled
 def _root(parent: np.ndarray, a: int) -> int:
     while parent[a] != a:
         a = parent[a]
     return a
 
 
-@njit(cache=True)
+@compiled
 def _second_exits(rng: np.ndarray, i: int, region: np.ndarray) -> None:
     n = region.shape[0]
     ways = np.empty((4, 2), np.int64)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from lssvwm_envs.memory_maze import appearance
+from lssvwm_envs.memory_maze.compiled import compiled
 from lssvwm_envs.memory_maze.kinematics import HEADINGS, REACH, TURN, move
 from lssvwm_envs.memory_maze.layout import generate
 from lssvwm_envs.memory_maze.raycaster import render
@@ -189,7 +189,7 @@ def _sky(image_size: int) -> np.ndarray:
     return (appearance.SKY_TOP * (1 - height) + appearance.SKY_HORIZON * height + 0.5).astype(np.uint8)
 
 
-@njit(cache=True)
+@compiled
 def _begin(
     rows: np.ndarray,
     rng: np.ndarray,
@@ -228,7 +228,7 @@ def _begin(
         target[i] = below(rng, i, K)
 
 
-@njit(cache=True)
+@compiled
 def _act(
     rows: np.ndarray,
     actions: np.ndarray,
@@ -251,7 +251,7 @@ def _act(
             target[i] = (k + 1 + below(rng, i, K - 1)) % K  # any other
 
 
-@njit(cache=True)
+@compiled
 def _draw(
     open_cells: np.ndarray,
     wall_styles: np.ndarray,

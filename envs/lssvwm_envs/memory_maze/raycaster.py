@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from lssvwm_envs.memory_maze.compiled import compiled
 
 FIELD_OF_VIEW = 80.0  # degrees, across and down
 EDGE = math.tan(math.radians(FIELD_OF_VIEW) / 2)
@@ -22,13 +23,13 @@ WEST, EAST, NORTH, SOUTH, FLOOR = range(5)  # sides of a cell
 NOTHING = -1  # surface of the sky and of the border
 
 
-@njit(cache=True)
+@compiled
 def brightness(depth: float) -> float:
     """Share of its colour that a surface keeps at a depth."""
     return max(DIMMEST, 1.0 - DIMMING * depth)
 
 
-@njit(cache=True)
+@compiled
 def render(
     open_cells: np.ndarray,
     wall_styles: np.ndarray,
@@ -68,7 +69,7 @@ def render(
     _draw_border(colors[target], frame, surfaces)
 
 
-@njit(cache=True)
+@compiled
 def _draw_walls(
     open_cells: np.ndarray,
     wall_styles: np.ndarray,
@@ -108,7 +109,7 @@ def _draw_walls(
     return depths, bottoms
 
 
-@njit(cache=True)
+@compiled
 def _draw_floor(
     styles: np.ndarray,
     textures: np.ndarray,
@@ -139,7 +140,7 @@ def _draw_floor(
                 surfaces[i, j] = (cy * cells + cx) * 5 + FLOOR
 
 
-@njit(cache=True)
+@compiled
 def _draw_border(color: np.ndarray, frame: np.ndarray, surfaces: np.ndarray | None) -> None:
     """Paint the border, which shows the colour of the object to find."""
     H, W = frame.shape[0], frame.shape[1]
@@ -152,7 +153,7 @@ def _draw_border(color: np.ndarray, frame: np.ndarray, surfaces: np.ndarray | No
                     surfaces[i, j] = NOTHING
 
 
-@njit(cache=True)
+@compiled
 def _paint(frame: np.ndarray, i: int, j: int, color: np.ndarray, light: float) -> None:
     """Write a colour (3,) under a light, in grey levels rounded to the nearest, into a pixel."""
     frame[i, j, 0] = np.uint8(color[0] * light + 0.5)
@@ -160,7 +161,7 @@ def _paint(frame: np.ndarray, i: int, j: int, color: np.ndarray, light: float) -
     frame[i, j, 2] = np.uint8(color[2] * light + 0.5)
 
 
-@njit(cache=True)
+@compiled
 def _wall(open_cells: np.ndarray, x: float, y: float, dx: float, dy: float) -> tuple[float, int, int, int, float]:
     """Depth of the first wall along a ray, its cell, its side, and how far along the side it is hit, from the left."""
     n = open_cells.shape[0]
@@ -189,7 +190,7 @@ def _wall(open_cells: np.ndarray, x: float, y: float, dx: float, dy: float) -> t
     return t, cx, cy, NORTH if dy > 0 else SOUTH, 1.0 - along if dy > 0 else along
 
 
-@njit(cache=True)
+@compiled
 def _far_to_near(objects: np.ndarray, x: float, y: float) -> np.ndarray:
     """Indices of the objects, the farthest first: as they are equal spheres, near ones may be drawn over far ones."""
     order = np.arange(len(objects))
@@ -201,12 +202,12 @@ def _far_to_near(objects: np.ndarray, x: float, y: float) -> np.ndarray:
     return order
 
 
-@njit(cache=True)
+@compiled
 def _squared(objects: np.ndarray, k: int, x: float, y: float) -> float:
     return (objects[k, 0] - x) ** 2 + (objects[k, 1] - y) ** 2
 
 
-@njit(cache=True)
+@compiled
 def _draw_object(
     ox: float,
     oy: float,
@@ -245,7 +246,7 @@ def _draw_object(
                 surfaces[i, j] = (n + 2) * (n + 2) * 5 + k
 
 
-@njit(cache=True)
+@compiled
 def _extent(offset: float, depth: float, pixels: int) -> tuple[int, int]:
     """Pixels start..stop, across or down, between the tangents at a sphere seen at an offset and a depth."""
     distance = math.sqrt(offset * offset + depth * depth)

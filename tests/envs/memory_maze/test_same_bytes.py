@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import gymnasium as gym
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from lssvwm_envs.memory_maze import _forget_stale_code
 from lssvwm_envs.memory_maze.env import MemoryMazeEnv
 from lssvwm_envs.memory_maze.vector import MemoryMazeVectorEnv
 
@@ -160,14 +158,3 @@ def test_what_was_observed_does_not_change_later():
             env.step(np.full(env.action_space.shape, 4))
         env.reset()
         assert all(np.array_equal(*pair) for pair in kept.values())
-
-
-def test_compiled_code_is_forgotten_when_a_source_is_newer(tmp_path):
-    (tmp_path / "__pycache__").mkdir()
-    files = {"maze.py": 10, "kinematics.py": 20, "__pycache__/maze.step.nbi": 15, "__pycache__/kinematics.move.nbi": 25}
-    for name, time in files.items():
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (time, time))
-    _forget_stale_code(tmp_path)
-    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    assert left == set(files) - {"__pycache__/maze.step.nbi"}

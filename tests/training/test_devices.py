@@ -1,0 +1,77 @@
+"""Two processes give the losses and weights of one that computes all of their batches."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lssvwm_rl.data.clips import StreamSampler, hold_out
+from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
+from lssvwm_rl.training.config import TrainConfig
+from lssvwm_rl.training.devices import make_fabric
+from support import train_on_devices
+from support.small_models import CLOSE, DISCRETE
+
+SCRIPT = Path(train_on_devices.__file__)
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> EpisodeStore:
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("data")
+    with EpisodeWriter(folder, StoreHeader((16, 16, 3), DISCRETE)) as writer:
+        for length in (4, 9, 6, 3, 7, 5):
+            frames = rng.integers(0, 256, (length + 1, 16, 16, 3), np.uint8)
+            rewards = rng.random(length, np.float32)
+            writer.add(Episode(frames, rng.integers(0, 4, length), rewards, terminated=True, truncated=False))
+    return EpisodeStore(folder)
+
+
+def trained(processes: int, store: EpisodeStore, out: Path) -> None:
+    words = [f"--nproc-per-node={processes}", "--standalone", str(SCRIPT), str(store.path), str(out)]
+    paths = os.pathsep.join(str(ROOT / part) for part in (".", "envs", "agents", "benchmarks", "tests"))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+    command = [sys.executable, "-m", "torch.distributed.run", *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def runs(store, tmp_path_factory) -> tuple[Path, Path]:
+    """Of one process and of two."""
+    folders = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    for processes, folder in enumerate(folders, 1):
+        trained(processes, store, folder)
+    return folders
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", train_on_devices.TRAININGS)
+def test_two_processes_train_as_one(store, runs, name):
+    one, two = (json.loads((run / name / "losses.json").read_text()) for run in runs)
+    assert len(one) == len(set(one)) == train_on_devices.CONFIG.steps
+    np.testing.assert_allclose(two, one, rtol=1e-10)
+    states = [torch.load(run / name / "trainer" / "state.pt", weights_only=True) for run in runs]
+    for part in ("model", "ema", "memory"):
+        for key, ours in states[0].get(part, {}).items():
+            torch.testing.assert_close(states[1][part][key], ours, **CLOSE)
+    if name == "stream":  # of both processes, and it was needed where the run had been stopped
+        assert len(states[1]["memory"]["frames"]) == 4
+        clips = [StreamSampler(store, 3, 2, seed, hold_out(store)[0]).batch(train_on_devices.BROKEN) for seed in (0, 1)]
+        assert not any(bool(batch.first[:, 0].any()) for batch in clips)
+    else:
+        assert states[0]["rehearsal"]["kept"]["rewards"].equal(states[1]["rehearsal"]["kept"]["rewards"])
+
+
+def test_processes_that_cannot_share_evenly_are_refused(monkeypatch):
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="of 3 devices cannot be shared evenly by 2 processes; start as many"):
+        make_fabric(TrainConfig(devices=3, device="cpu"), True)

@@ -21,7 +21,7 @@ from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.model.checkpoints import check_fits, load_world_model
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.policy import Policy, RandomPolicy
-from lssvwm_rl.spaces import from_zero, image_shape, is_image, space_to_json
+from lssvwm_rl.spaces import sb3_space, image_shape, is_image, space_to_json
 
 RANDOM, ORACLE, PLANNER, POLICY = "random", "oracle", "planner", "policy"
 SCRIPTED = (RANDOM, ORACLE, PLANNER)
@@ -109,7 +109,7 @@ def _reads_memory(saved: SavedPolicy) -> bool:
 
 
 def _saved(saved: SavedPolicy, folder: Path, checkpoint: str | None, env: gym.Env, device: str) -> Contender:
-    if saved.action_space not in (env.action_space, from_zero(env.action_space)):
+    if saved.action_space not in (env.action_space, sb3_space(env.action_space)):
         raise ValueError(
             f"The policy at {folder} acts in {saved.action_space}, but {_name(env)} has {env.action_space}; choose the "
             "environment it was trained for."

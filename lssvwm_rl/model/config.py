@@ -100,7 +100,7 @@ class ModelConfig:
     """
 
     grid: tuple[int, int] = (2, 2)
-    """Tokens per frame (h, w); each divides its side of the frame."""
+    """Tokens per frame (h, w); frames that they do not divide are padded inside the model (`padded_to`)."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     """Sizes of the layers."""
     shortcut: bool = False
@@ -137,7 +137,7 @@ class WorldModelConfig(ModelConfig):
     """A world model for the frames, actions and vectors of some data.
 
     Raises:
-        ValueError: if the token grid does not divide the frames, and as `ModelConfig`.
+        ValueError: for a grid or frames without tokens or pixels, and as `ModelConfig`.
     """
 
     frame_shape: tuple[int, int, int]
@@ -149,9 +149,15 @@ class WorldModelConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if min(*self.grid, *self.frame_shape) < 1:
+            raise ValueError(f"A grid {self.grid} of frames {self.frame_shape} is empty; use sides of at least 1.")
+
+    @property
+    def padded_to(self) -> tuple[int, int]:
+        """(H', W'), the least multiples of the grid's sides: frames get so large inside the model (`Patches`), and are
+        of their own size again outside."""
         (H, W, _), (h, w) = self.frame_shape, self.grid
-        if H % h or W % w:
-            raise ValueError(f"The token grid {self.grid} does not divide frames of {H}x{W}; choose a divisor.")
+        return -(-H // h) * h, -(-W // w) * w
 
     def to_json(self) -> str:
         """Strict JSON text; without the scan's backend, which depends on the machine."""
@@ -163,6 +169,8 @@ class WorldModelConfig(ModelConfig):
             del plain["reservoir"]
         if not self.fast_weights.size:
             del plain["fast_weights"]
+        if self.padded_to != self.frame_shape[:2]:
+            plain["padded_to"] = self.padded_to
         return json.dumps({"format_version": FORMAT_VERSION, **plain}, indent=2)
 
     @classmethod
@@ -189,7 +197,11 @@ class WorldModelConfig(ModelConfig):
                 d["reservoir"] = ReservoirConfig(**{**sizes, **lists})
             if "fast_weights" in d:
                 d["fast_weights"] = FastWeightsConfig(**d["fast_weights"])
-            return cls(**{**d, "frame_shape": tuple(d["frame_shape"]), "grid": tuple(d["grid"])})
+            padded = d.pop("padded_to", None)
+            config = cls(**{**d, "frame_shape": tuple(d["frame_shape"]), "grid": tuple(d["grid"])})
+            if padded is not None and tuple(padded) != config.padded_to:
+                raise ValueError(f"frames are padded to {padded}, which this package pads to {config.padded_to}")
+            return config
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"This is not a world model's config ({error}).") from error
 

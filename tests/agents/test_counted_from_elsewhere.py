@@ -22,7 +22,7 @@ from lssvwm_envs.sb3 import DreamVecEnv, GymVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.data.collect import collect
 from lssvwm_rl.model.checkpoints import load_world_model
-from lssvwm_rl.spaces import counted_from, first_action, from_zero
+from lssvwm_rl.spaces import counted_from, first_action, sb3_space
 from support.peculiar import Peculiar, peculiar, peculiar_checkpoint
 
 SPACES = {
@@ -47,15 +47,15 @@ def searched(config):
 
 def test_spaces():
     for space in SPACES.values():
-        zero = from_zero(space)
-        assert np.all(np.asarray(first_action(zero)) == 0) and from_zero(zero) == zero
+        zero = sb3_space(space)
+        assert np.all(np.asarray(first_action(zero)) == 0) and sb3_space(zero) == zero
         for _ in range(20):
             assert space.contains(zero.sample() + first_action(space))
     for space in (spaces.Discrete(3), spaces.MultiDiscrete([2, 3]), spaces.Box(-1, 1, (2,))):
-        assert from_zero(space) is space
+        assert sb3_space(space) is space
 
 
-def test_only_policies_that_count_from_zero_are_shifted():
+def test_only_policies_that_count_sb3_space_are_shifted():
     class Says:
         def __init__(self, action_space):
             self.action_space = action_space
@@ -74,7 +74,7 @@ def test_ppo_in_the_real_environment(world, beside, tmp_path):
     real = peculiar(2, AutoresetMode.SAME_STEP, actions=space)
     envs = VectorMemoryObservation(real, checkpoint) if beside else real
     shown = GymVecEnv(envs, seed=0)
-    assert shown.action_space == from_zero(space)
+    assert shown.action_space == sb3_space(space)
     model = PPO("MlpPolicy", shown, **FAST).learn(16)
     shown.step(np.zeros((2, *(space.shape or ())), np.int64))
     assert np.array_equal(real.envs[1].taken[-1], first_action(space))
@@ -91,7 +91,7 @@ def test_ppo_in_the_real_environment(world, beside, tmp_path):
 def test_ppo_in_the_dream_and_what_it_does_in_reality(world, tmp_path):
     space, checkpoint = world
     dreams = DreamVecEnv(checkpoint, 2, seed=0, observation="memory", denoise_steps=1)
-    assert dreams.action_space == from_zero(space)
+    assert dreams.action_space == sb3_space(space)
     model = PPO("MlpPolicy", dreams, **FAST).learn(16)
     saved = load_policy(save_policy(model, tmp_path / "p", checkpoint=checkpoint))
     store = collect(

@@ -22,7 +22,7 @@ def space_to_json(space: gym.Space) -> dict[str, Any]:
     """A JSON value that `space_from_json` turns back into an equal space, MultiBinary(n) into MultiDiscrete([2] * n).
 
     Raises:
-        ValueError: for any space but Discrete, MultiDiscrete, MultiBinary with one dimension, and Box of uint8 or float.
+        ValueError: for any space but Discrete, MultiDiscrete, one-dimensional MultiBinary, and Box of uint8 or float.
     """
     space = _as_choices(space)
     if isinstance(space, spaces.Discrete):
@@ -33,8 +33,7 @@ def space_to_json(space: gym.Space) -> dict[str, Any]:
         low, high = (_bounds_to_json(bound) for bound in (space.low, space.high))
         return {"type": "Box", "shape": list(space.shape), "dtype": space.dtype.name, "low": low, "high": high}
     raise ValueError(
-        f"Space {space} is not supported; use Discrete, MultiDiscrete, MultiBinary, or "
-        f"Box of {', '.join(BOX_DTYPES)}."
+        f"Space {space} is not supported; use Discrete, MultiDiscrete, MultiBinary, or Box of {', '.join(BOX_DTYPES)}."
     )
 
 
@@ -71,7 +70,9 @@ def action_layout(space: gym.Space) -> tuple[tuple[int, ...], np.dtype]:
         return space.nvec.shape, np.dtype(np.int64)
     if isinstance(space, spaces.Box) and len(space.shape) == 1:
         return space.shape, np.dtype(np.float32)
-    raise ValueError(f"Action space {space} is not supported; use Discrete, or one-dimensional MultiDiscrete or Box.")
+    raise ValueError(
+        f"Action space {space} is not supported; use Discrete, or one-dimensional MultiDiscrete, MultiBinary or Box."
+    )
 
 
 def _as_choices(space: gym.Space) -> gym.Space:

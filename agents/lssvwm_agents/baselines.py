@@ -8,7 +8,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,12 +26,13 @@ from lssvwm_agents.extractors import PatchFeatures
 from lssvwm_agents.imagination import PPOConfig
 from lssvwm_agents.policies import TrainingCost, data_steps, save_policy
 from lssvwm_agents.recurrent import recurrent_ppo
-from lssvwm_envs.make import make_image_env
+from lssvwm_envs.make import EnvSetup
+from lssvwm_envs.options import EnvOptions, setup_of_checkpoint
 from lssvwm_envs.sb3 import GymVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
-from lssvwm_rl.cli import json_value
 from lssvwm_rl.data.splits import SPLITS, split_seed
 from lssvwm_rl.files import remove, write_text
+from lssvwm_rl.model.checkpoint_files import ENV_FILE
 from lssvwm_rl.progress import Update
 from lssvwm_rl.training.cpu import tune_process
 from lssvwm_rl.training.run_folder import Curve, load_state, save_state
@@ -42,13 +43,11 @@ SETTINGS_FILE = "baseline.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaselineConfig(PPOConfig):
+class BaselineConfig(PPOConfig, EnvOptions):
     """PPO in the real environment; the same settings for every kind."""
 
     env: str
     """Gymnasium id of the environment."""
-    env_kwargs: dict[str, str] = field(default_factory=dict)
-    """Arguments of the environment as KEY VALUE pairs, for example image_size 32."""
     kind: Annotated[str, tyro.conf.arg(metavar="|".join(KINDS))] = "images"
     """What the policy reads: one image, the last few, images with an LSTM, or the memory of a world model."""
     checkpoint: str | None = None
@@ -109,7 +108,8 @@ def train_baseline(
     """
     state = None if out is None else _previous(Path(out), config)
     tune_process()
-    envs = _environments(config)
+    setup = setup_of(config)
+    envs = _environments(config, setup)
     try:
         model = _algorithm(config, envs)
         spent = 0.0 if state is None else _restore(model, state, config.seed)
@@ -119,16 +119,25 @@ def train_baseline(
         if model.num_timesteps < config.total_steps:
             model.learn(config.total_steps - model.num_timesteps, keep, reset_num_timesteps=False)
         if out is not None:
-            _finish(Path(out), model, config, keep.seconds)
+            _finish(Path(out), model, config, keep.seconds, setup.spec_json())
         return model
     finally:
         envs.close()
 
 
-def _environments(config: BaselineConfig) -> VecEnv:
-    kwargs = {name: json_value(text) for name, text in config.env_kwargs.items()}
-    makers = [lambda: make_image_env(config.env, **kwargs)] * config.num_envs
-    envs: VectorEnv = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+def setup_of(config: BaselineConfig) -> EnvSetup:
+    """What the policy learns in: where nothing else is said, as it was for its world model's data.
+
+    Raises:
+        FileNotFoundError: if there is no such checkpoint.
+        ValueError, gymnasium.error.Error: as `EnvOptions.setup`.
+    """
+    known = None if config.checkpoint is None else setup_of_checkpoint(config.checkpoint)
+    return config.setup(config.env, known, f"the data of {config.checkpoint}")
+
+
+def _environments(config: BaselineConfig, setup: EnvSetup) -> VecEnv:
+    envs: VectorEnv = SyncVectorEnv([setup.make] * config.num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
     try:
         if config.checkpoint is not None:
             envs = VectorMemoryObservation(envs, config.checkpoint)
@@ -166,8 +175,8 @@ def _previous(out: Path, config: BaselineConfig) -> dict[str, Any] | None:
         found = dict(json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is broken ({error}); choose another --out.") from error
-    for name, ours in asdict(config).items():
-        theirs = found.get(name, _default(name))
+    for name, ours in _as_json(asdict(config)).items():
+        theirs = found[name] if name in found else _as_json(_default(name))
         if name != "total_steps" and theirs != ours:
             raise ValueError(
                 f"{out} is a baseline with {name} {theirs}, not {ours}; repeat its command or choose another --out."
@@ -177,6 +186,10 @@ def _previous(out: Path, config: BaselineConfig) -> dict[str, Any] | None:
     if done >= config.total_steps + config.num_envs * config.rollout_steps:
         raise ValueError(f"{out} has had {done:,} steps, more than {config.total_steps:,}; choose another --out.")
     return state
+
+
+def _as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
 
 
 def _default(name: str) -> Any:
@@ -247,8 +260,11 @@ class _Keep(BaseCallback):
         save_state(self._out, state)
 
 
-def _finish(out: Path, model: OnPolicyAlgorithm, config: BaselineConfig, seconds: float) -> None:
-    """Make the run folder the folder of a policy; one of fewer steps is replaced."""
+def _finish(out: Path, model: OnPolicyAlgorithm, config: BaselineConfig, seconds: float, env_spec: str | None) -> None:
+    """Make the run folder the folder of a policy, with what its environment was made of; one of fewer steps is
+    replaced."""
+    if env_spec is not None:
+        write_text(out / ENV_FILE, env_spec)
     real: int | None = model.num_timesteps
     if config.checkpoint is not None and real is not None:
         seen = data_steps(config.checkpoint)

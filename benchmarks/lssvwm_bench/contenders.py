@@ -21,7 +21,7 @@ from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.model.checkpoints import check_fits, load_world_model
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.policy import Policy, RandomPolicy
-from lssvwm_rl.spaces import sb3_space, image_shape, is_image, space_to_json
+from lssvwm_rl.spaces import image_shape, is_image, sb3_space, space_to_json
 
 RANDOM, ORACLE, PLANNER, POLICY = "random", "oracle", "planner", "policy"
 SCRIPTED = (RANDOM, ORACLE, PLANNER)
@@ -90,6 +90,15 @@ def contenders(
         policy = planner_policy(_fitting_model(planner, env, device), search, seed, critic=judge)
         found[PLANNER] = (Contender(policy, source=planner, cost=TrainingCost(data_steps(planner))),)
     return found
+
+
+def policy_folder(text: str) -> Path:
+    """The folder in FOLDER or NAME=FOLDER.
+
+    Raises:
+        ValueError: if the name is none.
+    """
+    return _named(text)[1]
 
 
 def _named(text: str) -> tuple[str, Path]:

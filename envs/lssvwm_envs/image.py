@@ -24,7 +24,8 @@ class AsImage(gym.Wrapper, RecordConstructorArgs):
     vector environments would cast it, or fail in NumPy.
 
     Args:
-        env: its observation is a uint8 image (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, or a Dict with one.
+        env: its observation is a uint8 image (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, or a Dict with
+            one.
         image: key of the image in a Dict; without it the only one, or the only one with its channels last.
         resize: (height, width) of the image; each pixel is the mean of those that it covers, or the nearest one.
 

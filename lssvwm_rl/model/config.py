@@ -137,7 +137,8 @@ class WorldModelConfig(ModelConfig):
     """A world model for the frames, actions and vectors of some data.
 
     Raises:
-        ValueError: for a grid or frames without tokens or pixels, and as `ModelConfig`.
+        ValueError: for a grid or frames without tokens or pixels, blocks that do not divide the grid, and as
+            `ModelConfig`.
     """
 
     frame_shape: tuple[int, int, int]
@@ -151,13 +152,19 @@ class WorldModelConfig(ModelConfig):
         super().__post_init__()
         if min(*self.grid, *self.frame_shape) < 1:
             raise ValueError(f"A grid {self.grid} of frames {self.frame_shape} is empty; use sides of at least 1.")
+        for side in self.backbone.blocks if KINDS[self.backbone.kind].scan == "blocks" else ():
+            h, w = self.grid
+            if h % min(side, h) or w % min(side, w):
+                raise ValueError(
+                    f"A block ({side}, {side}) does not divide the token grid {self.grid}; choose a grid or blocks "
+                    "that do, such as --model.grid 4 4."
+                )
 
     @property
     def padded_to(self) -> tuple[int, int]:
         """(H', W'), the least multiples of the grid's sides: frames get so large inside the model (`Patches`), and are
         of their own size again outside."""
-        (H, W, _), (h, w) = self.frame_shape, self.grid
-        return -(-H // h) * h, -(-W // w) * w
+        return padded_to(self.frame_shape[:2], self.grid)
 
     def to_json(self) -> str:
         """Strict JSON text; without the scan's backend, which depends on the machine."""
@@ -204,6 +211,12 @@ class WorldModelConfig(ModelConfig):
             return config
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"This is not a world model's config ({error}).") from error
+
+
+def padded_to(size: tuple[int, ...], grid: tuple[int, int]) -> tuple[int, int]:
+    """The least multiples of the grid's sides (h, w) that are not below the sides of a frame (H, W)."""
+    (H, W), (h, w) = size, grid
+    return -(-H // h) * h, -(-W // w) * w
 
 
 def attention_reach(config: BackboneConfig) -> int | None:

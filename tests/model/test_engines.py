@@ -50,7 +50,11 @@ VARIANTS = {
     "vectors": {"vector_size": 2},
     "oblong": {"grid": (4, 2), "backbone": replace(BACKBONE, blocks=(1, 2, 4))},
     "padded": {"frame_shape": (13, 9, 3)},
-    "padded_with_all": {"frame_shape": (7, 15, 1), "reservoir": SMALL_RESERVOIR, "fast_weights": FastWeightsConfig(size=16, values=6)},
+    "padded_with_all": {
+        "frame_shape": (7, 15, 1),
+        "reservoir": SMALL_RESERVOIR,
+        "fast_weights": FastWeightsConfig(size=16, values=6),
+    },
     "reservoir": {"reservoir": SMALL_RESERVOIR},
     "reservoir_beside_vectors": {"reservoir": SMALL_RESERVOIR, "vector_size": 2},
     "window_of_one": {"backbone": replace(BACKBONE, window=1)},

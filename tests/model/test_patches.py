@@ -23,7 +23,7 @@ def test_frames_come_back_as_they_were(shape, padded):
     patches = Patches.of(config)
     assert config.padded_to == padded and (4 * patches.height, 4 * patches.width) == padded
     frames = torch.randint(0, 256, (2, 5, *shape), dtype=torch.uint8)
-    (H, W, _), (rows, columns) = shape, (padded[0] - shape[0], padded[1] - shape[1])
+    rows, columns = padded[0] - shape[0], padded[1] - shape[1]
     expected = np.pad(frames.numpy(), ((0, 0), (0, 0), (0, rows), (0, columns), (0, 0)), mode="edge")
     assert np.array_equal(patches.pad(frames).numpy(), expected)
     assert torch.equal(patches.to_frames(patches.from_frames(frames)), frames)

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from lssvwm_agents.imagination import DreamTrainConfig, train_in_dream
+from lssvwm_envs.options import EnvOptions, setup_of_checkpoint
 from lssvwm_rl.progress import progress_bar
 
 RENAMED = {"--max-episode-steps": "--horizon", "--steps": "--total-steps"}
@@ -16,13 +17,15 @@ RENAMED = {"--max-episode-steps": "--horizon", "--steps": "--total-steps"}
 
 
 @dataclass(frozen=True)
-class AgentTrain:
+class AgentTrain(EnvOptions):
     """Train a PPO policy inside the world model, on the readout of its memory."""
 
     checkpoint: str
     """Folder, packaged name or hub id of the world model."""
     out: Path
     """New folder for the policy."""
+    env: str | None = None
+    """Gymnasium id of the real rows of --real-share, if not the one of the world model's data."""
     config: Annotated[DreamTrainConfig, tyro.conf.arg(name="")] = DreamTrainConfig()
 
 
@@ -32,8 +35,15 @@ def main(args: AgentTrain) -> None:
     Raises:
         FileExistsError: if `out` exists.
         FileNotFoundError: if there is no such checkpoint.
-        ValueError: if the checkpoint is unusable, or settings are out of range.
+        ValueError: if the checkpoint is unusable, settings are out of range, or the environment of real rows is not
+            known or has options without real rows.
+        gymnasium.error.Error: if there is no such environment.
     """
+    real = None
+    if args.config.real_share:
+        real = args.setup(args.env, setup_of_checkpoint(args.checkpoint), f"the data of {args.checkpoint}")
+    elif args.env is not None or args.given:
+        raise ValueError("Options of a real environment do nothing in dreams alone; give --real-share, too.")
     with progress_bar("PPO in the dream") as progress:
-        train_in_dream(args.checkpoint, args.config, args.out, progress)
+        train_in_dream(args.checkpoint, args.config, args.out, progress, real_env=real)
     print(f"Policy written to {args.out}.")

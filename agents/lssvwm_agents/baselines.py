@@ -9,13 +9,16 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import gymnasium as gym
 import numpy as np
 import tyro
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers import FilterObservation
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -136,8 +139,18 @@ def setup_of(config: BaselineConfig) -> EnvSetup:
     return config.setup(config.env, known, f"the data of {config.checkpoint}")
 
 
+def _without_texts(setup: EnvSetup) -> gym.Env:
+    """The environment, and of a Dict only the keys that Stable-Baselines3 can read."""
+    env, known = setup.make(), (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+    if not isinstance(env.observation_space, spaces.Dict):
+        return env
+    keys = [key for key, part in env.observation_space.items() if isinstance(part, known)]
+    return FilterObservation(env, keys) if len(keys) < len(env.observation_space) else env
+
+
 def _environments(config: BaselineConfig, setup: EnvSetup) -> VecEnv:
-    envs: VectorEnv = SyncVectorEnv([setup.make] * config.num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+    make = partial(_without_texts, setup) if config.checkpoint is None else setup.make
+    envs: VectorEnv = SyncVectorEnv([make] * config.num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
     try:
         if config.checkpoint is not None:
             envs = VectorMemoryObservation(envs, config.checkpoint)

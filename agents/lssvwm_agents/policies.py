@@ -93,7 +93,10 @@ class SavedPolicy:
     def predict(
         self, observation: Any, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = False
     ) -> tuple[np.ndarray, Any]:
-        """As Stable-Baselines3's `predict`; channels-last images are transposed, and single observations stacked."""
+        """As Stable-Baselines3's `predict`; channels-last images are transposed, single observations stacked, and of a
+        dict only the keys are read that there were in training."""
+        if isinstance(observation, dict) and isinstance(self.observation_space, spaces.Dict):
+            observation = {key: observation[key] for key in self.observation_space}
         if self.stack == 1:
             return self.policy.predict(observation, state, episode_start, deterministic)
         last, inner = (None, None) if state is None else state

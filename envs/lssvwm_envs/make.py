@@ -17,7 +17,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from lssvwm_envs.image import AsChoices, AsImage
 from lssvwm_envs.levels import GivenSeeds
-from lssvwm_rl.spaces import action_layout
+from lssvwm_rl.spaces import action_layout, space_to_json
 
 TILE_SIZE = 8  # pixels; smaller tiles make a key and a ball nearly alike
 
@@ -62,6 +62,7 @@ class EnvSetup:
         try:
             seen = _grid_as_image(env) if isinstance(env.unwrapped, MiniGridEnv) else env
             action_layout(seen.action_space)
+            space_to_json(seen.action_space)
             seen = AsChoices(seen) if isinstance(seen.action_space, spaces.MultiBinary) else seen
             seen = AsImage(seen, self.image, self.resize)
             return GivenSeeds(seen, self.seeds) if self.seeds else seen

@@ -105,8 +105,9 @@ class Gaussian:
             colour: the noise of samples is `coloured_noise` of this beta over the steps.
         """
         bounded = np.isfinite(low) & np.isfinite(high)
-        half_range = np.where(bounded, (high - low) / 2, 1.0)
-        center = np.where(bounded, (high + low) / 2, np.clip(0.0, low, high))
+        least, most = np.where(bounded, low, 0.0), np.where(bounded, high, 0.0)
+        half_range = np.where(bounded, (most - least) / 2, 1.0)
+        center = np.where(bounded, (most + least) / 2, np.clip(0.0, low, high))
         self.low, self.high, self.scale, self.center = (
             torch.as_tensor(x, dtype=torch.float32) for x in (low, high, half_range, center)
         )

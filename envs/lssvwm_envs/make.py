@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium as gym
@@ -137,11 +137,17 @@ def import_module_of(env_id: str, also_here: bool = False) -> None:
 
 
 def env_spec_json(env: gym.Env) -> str | None:
-    """What an environment was made of, as JSON of its EnvSpec; None, with a warning, if it cannot be written down."""
+    """What an environment was made of, as JSON of its EnvSpec; None, with a warning, if it cannot be written down.
+
+    Of what is put around it, which Gymnasium lists whoever did it, only `AsImage` and `GivenSeeds` stay: all else is put
+    there again whenever it is made.
+    """
     if env.spec is None:
         return None
+    ours = (AsImage.__name__, GivenSeeds.__name__)
+    around = tuple(each for each in env.spec.additional_wrappers if each.name in ours)
     try:
-        return env.spec.to_json()
+        return replace(env.spec, additional_wrappers=around).to_json()
     except (ValueError, TypeError) as error:  # entry points that are classes, arguments that are arrays
         warnings.warn(
             f"How {env.spec.id} is made cannot be written down ({error}), so nothing will say it; register it with "

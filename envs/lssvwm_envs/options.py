@@ -141,17 +141,17 @@ def setup_of_spec(env_spec: str) -> EnvSetup:
     assert named is not None
     env_id, kwargs = named
     spec = json.loads(env_spec)
-    around = {each["name"]: each.get("kwargs") or {} for each in spec.get("additional_wrappers") or ()}
     limit, registered = spec.get("max_episode_steps"), gym.registry.get(env_id)
     try:
+        around = {each["name"]: each.get("kwargs") or {} for each in spec.get("additional_wrappers") or ()}
         if limit is not None and (registered is None or registered.max_episode_steps != limit):
             kwargs = {**kwargs, "max_episode_steps": int(limit)}
         image, resize = (around.get(AsImage.__name__, {}).get(name) for name in ("image", "resize"))
-        seeds = tuple(str(text) for text in around.get(GivenSeeds.__name__, {}).get("seeds", ()))
         size = None if resize is None else (int(resize[0]), int(resize[1]))
+        seeds = tuple(str(text) for text in around.get(GivenSeeds.__name__, {}).get("seeds", ()))
         read_seeds(seeds)
         return EnvSetup(env_id, kwargs, None if image is None else str(image), size, seeds)
-    except (TypeError, LookupError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise ValueError(
             f"A header says of its environment what cannot be used ({error!r}); name it with --env."
         ) from error

@@ -42,6 +42,7 @@ from lssvwm_rl.training.run_folder import Curve, load_state, save_state
 
 KINDS = ("images", "frame-stack", "recurrent", "memory")
 NETWORKS = ("patches", "nature")
+LEAST_NATURE = 36  # pixels per side: its convolutions leave nothing of smaller images
 SETTINGS_FILE = "baseline.json"
 
 
@@ -165,7 +166,14 @@ def _algorithm(config: BaselineConfig, envs: VecEnv) -> OnPolicyAlgorithm:
     settings = config.algorithm_kwargs()
     if config.kind == "memory":
         return PPO("MlpPolicy", envs, **settings)
-    dictionary = isinstance(envs.observation_space, spaces.Dict)
+    parts = envs.observation_space.spaces if isinstance(envs.observation_space, spaces.Dict) else None
+    dictionary, every = parts is not None, [envs.observation_space] if parts is None else parts.values()
+    small = [part.shape for part in every if len(part.shape or ()) == 3 and min(part.shape[:2]) < LEAST_NATURE]
+    if config.network == "nature" and small:
+        raise ValueError(
+            f"The network nature reads images from {LEAST_NATURE}x{LEAST_NATURE} pixels on, not those of {small[0]}; use "
+            "another size (--resize)."
+        )
     policy: dict[str, Any] = {}
     if config.network == "patches":
         policy = {"features_extractor_class": PatchFeatures, "net_arch": [64]}

@@ -84,7 +84,7 @@ def _over_patches(shape: tuple[int, ...], width: int) -> nn.Sequential:
     if side is None:
         raise ValueError(
             f"No patch fits an image of {high}x{wide} pixels; its sides must be multiples of 4 from 20 on, or of 8. "
-            "Use the network `nature`, or another size of images."
+            "Use another size (--resize), or the network `nature`."
         )
     return nn.Sequential(
         nn.Conv2d(channels, 16, side, stride=side),

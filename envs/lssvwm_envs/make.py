@@ -139,8 +139,8 @@ def import_module_of(env_id: str, also_here: bool = False) -> None:
 def env_spec_json(env: gym.Env) -> str | None:
     """What an environment was made of, as JSON of its EnvSpec; None, with a warning, if it cannot be written down.
 
-    Of what is put around it, which Gymnasium lists whoever did it, only `AsImage` and `GivenSeeds` stay: all else is put
-    there again whenever it is made.
+    Of what is put around it, which Gymnasium lists whoever did it, only `AsImage` and `GivenSeeds` stay: all else is
+    put there again whenever it is made.
     """
     if env.spec is None:
         return None

@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from lssvwm_envs.dream.env import DreamEnv
+from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
 from lssvwm_rl.model.config import WorldModelConfig
 from lssvwm_rl.model.patches import Patches
+from lssvwm_rl.training.config import TrainConfig
 from lssvwm_rl.training.errors import FrameErrors
-from support.small_models import double_model, random_clip, small_config, small_model
+from lssvwm_rl.training.noise import patches_of
+from lssvwm_rl.training.trainer import train
+from support.small_models import DISCRETE, double_model, random_clip, small_config, small_model
 
 SHAPES = [((13, 9, 3), (16, 12)), ((7, 7, 1), (8, 8)), ((3, 21, 4), (4, 24)), ((2, 2, 3), (4, 4))]
 
@@ -66,3 +71,25 @@ def test_memory_of_a_dreamt_frame_is_that_of_the_frame():
     seen, _ = model.observe(memory, step.frame[:, None], actions[:, :1])
     for name, tensor in step.memory.tensors().items():
         torch.testing.assert_close(tensor, seen.tensors()[name], rtol=1e-10, atol=1e-10)
+
+
+def test_frames_are_padded_alike_by_kernels():
+    model = small_model(frame_shape=(13, 9, 3))
+    frames = torch.randint(0, 256, (2, 3, 13, 9, 3), dtype=torch.uint8)
+    torch.testing.assert_close(patches_of(model, frames), model.patches.from_frames(frames), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_frames_of_any_size_are_learnt_and_dreamt(stream, tmp_path):
+    frames = torch.randint(0, 256, (4, 9, 13, 9, 3), dtype=torch.uint8).numpy()
+    header = StoreHeader((13, 9, 3), DISCRETE)
+    with EpisodeWriter(tmp_path / "s", header) as writer:
+        for i in range(4):
+            writer.add(Episode(frames[i], np.arange(8) % 4, np.ones(8, np.float32), False, True, seed=i))
+    settings = TrainConfig(batch_size=2, span=4, steps=2, preview_every=1, stream=stream, device="cpu")
+    run = train(EpisodeStore(tmp_path / "s"), tmp_path / "run", small_config(frame_shape=(13, 9, 3)), config=settings)
+    dream = DreamEnv(str(run), denoise_steps=2)
+    assert dream.observation_space.shape == (13, 9, 3)
+    first, _ = dream.reset(seed=0)
+    assert any(np.array_equal(first, frame) for frame in frames[:, 0]), "a real one"
+    assert dream.observation_space.contains(dream.step(1)[0])

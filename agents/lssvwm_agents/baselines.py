@@ -168,11 +168,12 @@ def _algorithm(config: BaselineConfig, envs: VecEnv) -> OnPolicyAlgorithm:
         return PPO("MlpPolicy", envs, **settings)
     parts = envs.observation_space.spaces if isinstance(envs.observation_space, spaces.Dict) else None
     dictionary, every = parts is not None, [envs.observation_space] if parts is None else parts.values()
-    small = [part.shape for part in every if len(part.shape or ()) == 3 and min(part.shape[:2]) < LEAST_NATURE]
+    shapes = [part.shape or () for part in every]
+    small = [shape for shape in shapes if len(shape) == 3 and min(shape[:2]) < LEAST_NATURE]
     if config.network == "nature" and small:
         raise ValueError(
-            f"The network nature reads images from {LEAST_NATURE}x{LEAST_NATURE} pixels on, not those of {small[0]}; use "
-            "another size (--resize)."
+            f"The network nature reads images from {LEAST_NATURE}x{LEAST_NATURE} pixels on, not those of {small[0]}; "
+            "use another size (--resize)."
         )
     policy: dict[str, Any] = {}
     if config.network == "patches":

@@ -24,7 +24,7 @@ def space_to_json(space: gym.Space) -> dict[str, Any]:
     Raises:
         ValueError: for any space but Discrete, MultiDiscrete, one-dimensional MultiBinary, and Box of uint8 or float.
     """
-    space = _as_choices(space)
+    space = as_choices(space)
     if isinstance(space, spaces.Discrete):
         return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
     if isinstance(space, spaces.MultiDiscrete):
@@ -63,7 +63,7 @@ def action_layout(space: gym.Space) -> tuple[tuple[int, ...], np.dtype]:
     Raises:
         ValueError: for other spaces and for MultiDiscrete or Box with more than one dimension.
     """
-    space = _as_choices(space)
+    space = as_choices(space)
     if isinstance(space, spaces.Discrete):
         return (), np.dtype(np.int64)
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
@@ -75,7 +75,7 @@ def action_layout(space: gym.Space) -> tuple[tuple[int, ...], np.dtype]:
     )
 
 
-def _as_choices(space: gym.Space) -> gym.Space:
+def as_choices(space: gym.Space) -> gym.Space:
     """MultiBinary (n,) as the MultiDiscrete that its actions are in, too; other spaces as they are."""
     if isinstance(space, spaces.MultiBinary) and len(space.shape) == 1:
         return spaces.MultiDiscrete([2] * space.shape[0])
@@ -202,7 +202,7 @@ def sb3_space(space: gym.Space) -> gym.Space:
     if isinstance(space, spaces.Box) and not space.is_bounded():
         low, high = space.low.clip(min=-LARGEST), space.high.clip(max=LARGEST)
         return spaces.Box(low, high, dtype=_type_of(space))
-    space = _as_choices(space)
+    space = as_choices(space)
     if isinstance(space, spaces.Discrete) and space.start != 0:
         return spaces.Discrete(int(space.n))
     if isinstance(space, spaces.MultiDiscrete) and space.start.any():

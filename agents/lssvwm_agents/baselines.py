@@ -30,7 +30,7 @@ from lssvwm_agents.imagination import PPOConfig
 from lssvwm_agents.policies import TrainingCost, data_steps, save_policy
 from lssvwm_agents.recurrent import recurrent_ppo
 from lssvwm_envs.make import EnvSetup
-from lssvwm_envs.options import EnvOptions, setup_of_checkpoint
+from lssvwm_envs.options import EnvOptions, known_setup, setup_of_checkpoint
 from lssvwm_envs.sb3 import GymVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.data.splits import SPLITS, split_seed
@@ -136,7 +136,8 @@ def setup_of(config: BaselineConfig) -> EnvSetup:
         FileNotFoundError: if there is no such checkpoint.
         ValueError, gymnasium.error.Error: as `EnvOptions.setup`.
     """
-    known = None if config.checkpoint is None else setup_of_checkpoint(config.checkpoint)
+    checkpoint = config.checkpoint
+    known = None if checkpoint is None else known_setup(config.env, partial(setup_of_checkpoint, checkpoint))
     return config.setup(config.env, known, f"the data of {config.checkpoint}")
 
 

@@ -18,7 +18,7 @@ from lssvwm_envs.explorers.maze_walks import patrol, restless
 from lssvwm_envs.explorers.mazes import MazeExplorer
 from lssvwm_envs.explorers.out_and_back import OutAndBack, are_recall_rooms
 from lssvwm_envs.make import EnvSetup
-from lssvwm_envs.options import EnvOptions
+from lssvwm_envs.options import EnvOptions, known_setup
 from lssvwm_rl.model.checkpoints import check_fits
 from lssvwm_rl.policy import Policy, PolicyFactory
 from lssvwm_rl.spaces import image_shape, space_to_json
@@ -48,12 +48,7 @@ def fitting_environment(lineup: Lineup, env_id: str | None, options: EnvOptions)
         ValueError: if the environment is unknown to the checkpoints or does not fit them.
         gymnasium.error.Error: if there is no such environment.
     """
-    try:
-        known = lineup.environment()
-    except ValueError:
-        if env_id is None:
-            raise
-        known = None
+    known = known_setup(env_id, lineup.environment)
     setup = options.setup(env_id, known, "the checkpoints' data", free=LENGTHS)
     with setup.make() as env:
         for model in lineup.models.values():

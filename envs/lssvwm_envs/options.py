@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -93,6 +93,26 @@ class EnvOptions:
             text = f"{known_of[:1].upper()}{known_of[1:]} is of {found}."
             warnings.warn(text, RuntimeWarning, stacklevel=2)
         return chosen
+
+
+def known_setup(env_id: str | None, read: Callable[[], EnvSetup | None]) -> EnvSetup | None:
+    """What a file says of its environment, as one of the functions below reads it.
+
+    Args:
+        env_id: the environment that the user names. Then a file that says nothing that can be used is no error: one
+            sentence warns that nothing is taken over from it.
+
+    Raises:
+        ValueError: as `read`, if no environment is named.
+        FileNotFoundError: as `read`.
+    """
+    try:
+        return read()
+    except ValueError as error:
+        if env_id is None:
+            raise
+        warnings.warn(f"{error} Only what is given here holds.", RuntimeWarning, stacklevel=2)
+        return None
 
 
 def is_registered(env_id: str) -> bool:

@@ -6,12 +6,20 @@ import dataclasses
 import json
 import sys
 import warnings
+from functools import partial
 
 import gymnasium as gym
 import pytest
 
 from lssvwm_envs.make import EnvSetup
-from lssvwm_envs.options import EnvOptions, difference, setup_of_checkpoint, setup_of_header, setup_of_store
+from lssvwm_envs.options import (
+    EnvOptions,
+    difference,
+    known_setup,
+    setup_of_checkpoint,
+    setup_of_header,
+    setup_of_store,
+)
 from lssvwm_rl.data.collect import collect
 from lssvwm_rl.data.store import StoreHeader
 from lssvwm_rl.policy import RandomPolicy
@@ -126,6 +134,16 @@ def test_nothing_is_made_because_a_file_says_so(tmp_path, monkeypatch):
     assert not (tmp_path / "ran").exists() and "evil_wrapper" not in sys.modules
     with pytest.raises(ValueError, match="not imported because a file says so"):
         setup_of_header(dataclasses.replace(PLAIN, env_spec=json.dumps({**spec, "id": "evil_wrapper:X-v0"})))
+
+
+def test_a_file_that_names_code_says_nothing_beside_a_named_environment(quiet):
+    spec = json.dumps({"id": "MiniGrid-Empty-5x5-v0", "kwargs": {"map": "folder:map"}})
+    read = partial(setup_of_header, dataclasses.replace(PLAIN, env_spec=spec))
+    with pytest.raises(ValueError, match="names an environment by the code 'folder:map'"):
+        known_setup(None, read)
+    with pytest.warns(RuntimeWarning, match="the code 'folder:map'.* Only what is given here holds."):
+        assert known_setup("MiniGrid-Empty-5x5-v0", read) is None
+    assert known_setup(None, lambda: KNOWN) == KNOWN
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from lssvwm_agents.imagination import DreamTrainConfig, train_in_dream
-from lssvwm_envs.options import EnvOptions, setup_of_checkpoint
+from lssvwm_envs.options import EnvOptions, known_setup, setup_of_checkpoint
 from lssvwm_rl.progress import progress_bar
 
 RENAMED = {"--max-episode-steps": "--horizon", "--steps": "--total-steps"}
@@ -41,7 +42,8 @@ def main(args: AgentTrain) -> None:
     """
     real = None
     if args.config.real_share:
-        real = args.setup(args.env, setup_of_checkpoint(args.checkpoint), f"the data of {args.checkpoint}")
+        known = known_setup(args.env, partial(setup_of_checkpoint, args.checkpoint))
+        real = args.setup(args.env, known, f"the data of {args.checkpoint}")
     elif args.env is not None or args.given:
         raise ValueError("Options of a real environment do nothing in dreams alone; give --real-share, too.")
     with progress_bar("PPO in the dream") as progress:

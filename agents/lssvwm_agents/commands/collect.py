@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +16,7 @@ from gymnasium.vector import VectorEnv
 from lssvwm_envs.explorers import explorer_named, explorer_names
 from lssvwm_envs.image import image_wrapper
 from lssvwm_envs.make import EnvSetup
-from lssvwm_envs.options import EnvOptions, difference, setup_of_store
+from lssvwm_envs.options import EnvOptions, difference, known_setup, setup_of_store
 from lssvwm_rl.data.splits import Split
 from lssvwm_rl.policy import Policy, PolicyFactory
 
@@ -97,7 +98,7 @@ def main(args: Collect) -> None:
 
 def _setup(args: Collect) -> EnvSetup:
     """The environment, as that of the store where nothing else is said; a store holds one."""
-    known = setup_of_store(args.out)
+    known = known_setup(args.env, partial(setup_of_store, args.out))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a difference, which is no warning here
         setup = args.setup(args.env, known)

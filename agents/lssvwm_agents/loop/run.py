@@ -19,7 +19,7 @@ from lssvwm_agents.loop.outcome import Piece, best_of, parted
 from lssvwm_agents.loop.phases import Place
 from lssvwm_agents.policies import TrainingCost, set_cost
 from lssvwm_envs.make import EnvSetup
-from lssvwm_envs.options import setup_of_checkpoint, setup_of_store
+from lssvwm_envs.options import known_setup, setup_of_checkpoint, setup_of_store
 from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.files import remove, write_text, written_whole
 from lssvwm_rl.model.checkpoints import check_fits, load_world_model
@@ -96,8 +96,8 @@ def loop(
 def _setup(env_id: str, config: LoopConfig, checkpoint: str | None, data: str | Path | None) -> EnvSetup:
     """The environment, as it was for the data or the world model that the loop begins with unless more is said."""
     if data is not None:
-        return config.setup(env_id, setup_of_store(data), f"the data in {data}")
-    known = None if checkpoint is None else setup_of_checkpoint(checkpoint)
+        return config.setup(env_id, known_setup(env_id, partial(setup_of_store, data)), f"the data in {data}")
+    known = None if checkpoint is None else known_setup(env_id, partial(setup_of_checkpoint, checkpoint))
     return config.setup(env_id, known, f"the data of {checkpoint}")
 
 

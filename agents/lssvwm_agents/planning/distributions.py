@@ -12,6 +12,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from lssvwm_agents.planning.noise import coloured_noise
+from lssvwm_rl.spaces import as_choices
 
 MOST_LEFT = 0.5  # of all probability, to actions that were not among the best
 
@@ -147,7 +148,7 @@ class Gaussian:
 def family_over(
     space: gym.Space, min_probability: float, init_std: float, min_std: float, colour: float = 0.0
 ) -> Family:
-    """The family for an action space: categorical for Discrete and MultiDiscrete, clipped Gaussian for Box.
+    """The family for an action space: clipped Gaussian for Box, categorical for the others.
 
     Args:
         space: of one action.
@@ -157,6 +158,7 @@ def family_over(
     Raises:
         ValueError: for another space.
     """
+    space = as_choices(space)
     if isinstance(space, spaces.Discrete):
         return Categorical(np.array([space.n]), np.array([space.start]), min_probability)
     if isinstance(space, spaces.MultiDiscrete):

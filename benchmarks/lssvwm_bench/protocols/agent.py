@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Annotated, Any
 
@@ -22,7 +23,7 @@ from lssvwm_bench.contenders import ORACLE, Contender, contenders, policy_folder
 from lssvwm_bench.figures import picture_stride
 from lssvwm_bench.standings import Standing, standings_plot, standings_table
 from lssvwm_envs.make import EnvSetup
-from lssvwm_envs.options import EnvOptions, setup_of_checkpoint
+from lssvwm_envs.options import EnvOptions, known_setup, setup_of_checkpoint
 from lssvwm_rl.data.play import play
 from lssvwm_rl.data.splits import split_seed
 from lssvwm_rl.policy import GivenActions
@@ -126,16 +127,13 @@ class AgentBench(EnvOptions):
             FileNotFoundError: if there is no such checkpoint or policy.
             ValueError: if the environment that is known cannot be made.
         """
-        known, of = None, ""
-        try:
-            if self.planner is not None:
-                known, of = setup_of_checkpoint(self.planner), self.planner
-            for folder in self.policy if known is None else ():
-                known = known or setup_of_policy(policy_folder(folder), self.checkpoint)
-                of = of or folder
-        except ValueError:
-            if self.env is None:
-                raise
+        known, of = None, self.planner or ""
+        if self.planner is not None:
+            known = known_setup(self.env, partial(setup_of_checkpoint, self.planner))
+        for of in self.policy if known is None else ():
+            known = known_setup(self.env, partial(setup_of_policy, policy_folder(of), self.checkpoint))
+            if known is not None:
+                break
         setup = self.setup(self.env if known is not None else self.env or MAZE, known, f"the data of {of}")
         if known is not None and known.seeds and not self.seeds:
             warnings.warn(

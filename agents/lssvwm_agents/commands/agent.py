@@ -13,7 +13,7 @@ from lssvwm_agents.imagination import DreamTrainConfig, train_in_dream
 from lssvwm_envs.options import EnvOptions, known_setup, setup_of_checkpoint
 from lssvwm_rl.progress import progress_bar
 
-RENAMED = {"--max-episode-steps": "--horizon", "--steps": "--total-steps"}
+RENAMED = {"--steps": "--total-steps"}
 """Options of before -> what they are called now."""
 
 

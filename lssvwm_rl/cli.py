@@ -14,8 +14,9 @@ import io
 import json
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stderr
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from traceback import extract_tb
 from typing import Any, NoReturn
 
@@ -128,7 +129,7 @@ def run(
         _check_renamed(words, renamed or {})
         default = {} if defaults is None else {"default": defaults(words)}
         parsed = _parse(program, options, words, about, default)
-        with stopped_by_signals():
+        with stopped_by_signals(), _warnings_as_sentences(program):
             command(parsed)
     except KeyboardInterrupt as error:
         stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
@@ -142,6 +143,21 @@ def run(
             raise
         file = f" ({error.filename})" if error.filename else ""
         _stop(f"{program}: {error.strerror}{file}; {DISK_ERRORS[error.errno]}.", cause=error)
+
+
+@contextmanager
+def _warnings_as_sentences(program: str) -> Iterator[None]:
+    """What commands warn of, RuntimeWarnings, is for users: without the line of code that warns."""
+    usual = warnings.formatwarning
+
+    def sentence(message: Warning | str, category: type[Warning], *where: Any, **line: Any) -> str:
+        return f"{program}: {message}\n" if category is RuntimeWarning else usual(message, category, *where, **line)
+
+    warnings.formatwarning = sentence
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def json_value(text: str) -> Any:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -13,14 +13,18 @@ from gymnasium import spaces
 BOX_DTYPES = ("uint8", "float32", "float64")
 CHANNELS = (1, 3, 4)
 """Of images."""
+LARGEST = float(np.finfo(np.float32).max)
+Layout = Literal["HWC", "CHW", "HW"]
+"""Of images: with channels last, with channels first, grey."""
 
 
 def space_to_json(space: gym.Space) -> dict[str, Any]:
-    """A JSON value that `space_from_json` turns back into an equal space.
+    """A JSON value that `space_from_json` turns back into an equal space, MultiBinary(n) into MultiDiscrete([2] * n).
 
     Raises:
-        ValueError: for any space but Discrete, MultiDiscrete and Box of uint8 or float.
+        ValueError: for any space but Discrete, MultiDiscrete, one-dimensional MultiBinary, and Box of uint8 or float.
     """
+    space = as_choices(space)
     if isinstance(space, spaces.Discrete):
         return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
     if isinstance(space, spaces.MultiDiscrete):
@@ -28,7 +32,9 @@ def space_to_json(space: gym.Space) -> dict[str, Any]:
     if isinstance(space, spaces.Box) and space.dtype is not None and space.dtype.name in BOX_DTYPES:
         low, high = (_bounds_to_json(bound) for bound in (space.low, space.high))
         return {"type": "Box", "shape": list(space.shape), "dtype": space.dtype.name, "low": low, "high": high}
-    raise ValueError(f"Space {space} is not supported; use Discrete, MultiDiscrete, or Box of {', '.join(BOX_DTYPES)}.")
+    raise ValueError(
+        f"Space {space} is not supported; use Discrete, MultiDiscrete, MultiBinary, or Box of {', '.join(BOX_DTYPES)}."
+    )
 
 
 def space_from_json(d: dict[str, Any]) -> gym.Space:
@@ -57,23 +63,37 @@ def action_layout(space: gym.Space) -> tuple[tuple[int, ...], np.dtype]:
     Raises:
         ValueError: for other spaces and for MultiDiscrete or Box with more than one dimension.
     """
+    space = as_choices(space)
     if isinstance(space, spaces.Discrete):
         return (), np.dtype(np.int64)
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
         return space.nvec.shape, np.dtype(np.int64)
     if isinstance(space, spaces.Box) and len(space.shape) == 1:
         return space.shape, np.dtype(np.float32)
-    raise ValueError(f"Action space {space} is not supported; use Discrete, or one-dimensional MultiDiscrete or Box.")
+    raise ValueError(
+        f"Action space {space} is not supported; use Discrete, or one-dimensional MultiDiscrete, MultiBinary or Box."
+    )
+
+
+def as_choices(space: gym.Space) -> gym.Space:
+    """MultiBinary (n,) as the MultiDiscrete that its actions are in, too; other spaces as they are."""
+    if isinstance(space, spaces.MultiBinary) and len(space.shape) == 1:
+        return spaces.MultiDiscrete([2] * space.shape[0])
+    return space
+
+
+def image_layout(space: gym.Space) -> Layout | None:
+    """How uint8 images with 1, 3 or 4 channels lie in their array; None if observations are no images."""
+    if not isinstance(space, spaces.Box) or space.dtype != np.uint8 or 0 in space.shape:
+        return None
+    if len(space.shape) == 3:
+        return "HWC" if space.shape[2] in CHANNELS else "CHW" if space.shape[0] in CHANNELS else None
+    return "HW" if len(space.shape) == 2 else None
 
 
 def is_image(space: gym.Space) -> bool:
     """Whether observations are uint8 images (H, W, C) with 1, 3 or 4 channels."""
-    return (
-        isinstance(space, spaces.Box)
-        and space.dtype == np.uint8
-        and len(space.shape) == 3
-        and space.shape[2] in CHANNELS
-    )
+    return image_layout(space) == "HWC"
 
 
 def image_key(space: gym.Space) -> str | None:
@@ -87,10 +107,45 @@ def image_key(space: gym.Space) -> str | None:
     keys = [k for k, s in space.spaces.items() if is_image(s)] if isinstance(space, spaces.Dict) else []
     if len(keys) == 1:
         return keys[0]
-    found = f"several images ({', '.join(keys)})" if keys else "no image"
+    if keys:
+        raise _several(space, keys)
     raise ValueError(
-        f"Observation space {space} holds {found}; wrap the environment so that it gives one uint8 image (H, W, C), "
+        f"Observation space {space} holds no image; wrap the environment so that it gives one uint8 image (H, W, C), "
         "for example with gymnasium.wrappers.AddRenderObservation."
+    )
+
+
+def chosen_image(space: gym.Space, key: str | None = None) -> tuple[str | None, Layout]:
+    """Where an observation's image is, and how it lies there, before it is made an image (H, W, C).
+
+    Args:
+        key: which image of a Dict; without one, the only one, or the only one with its channels last.
+
+    Raises:
+        ValueError: if there is no such image, none, or no telling which one.
+    """
+    parts = space.spaces if isinstance(space, spaces.Dict) else {None: space}
+    found = {name: layout for name, part in parts.items() if (layout := image_layout(part)) is not None}
+    if key is not None:
+        if key not in found:
+            names = ", ".join(name for name in found if name is not None) or "no key of an image"
+            raise ValueError(
+                f"There is no uint8 image (H, W), (H, W, C) or (C, H, W) under the key {key!r} in {space}; it has "
+                f"{names}."
+            )
+        return key, found[key]
+    last = {name: layout for name, layout in found.items() if layout == "HWC"} or found
+    if len(last) == 1:
+        return next(iter(last.items()))
+    if not found:
+        image_key(space)
+    raise _several(space, last)
+
+
+def _several(space: gym.Space, keys: Iterable[str | None]) -> ValueError:
+    return ValueError(
+        f"Observation space {space} holds several images ({', '.join(map(str, keys))}); say which one with --image KEY "
+        "(of lssvwm_envs.image.AsImage)."
     )
 
 
@@ -141,8 +196,13 @@ def check_image(image: Any, space: gym.Space) -> None:
         )
 
 
-def from_zero(space: gym.Space) -> gym.Space:
-    """The space whose numbers count from 0, as Stable-Baselines3 chooses among them, instead of from `start`."""
+def sb3_space(space: gym.Space) -> gym.Space:
+    """The space that Stable-Baselines3 is shown instead: its numbers count from 0, not from `start`, and its bounds are
+    finite, if only just."""
+    if isinstance(space, spaces.Box) and not space.is_bounded():
+        low, high = space.low.clip(min=-LARGEST), space.high.clip(max=LARGEST)
+        return spaces.Box(low, high, dtype=_type_of(space))
+    space = as_choices(space)
     if isinstance(space, spaces.Discrete) and space.start != 0:
         return spaces.Discrete(int(space.n))
     if isinstance(space, spaces.MultiDiscrete) and space.start.any():
@@ -151,7 +211,7 @@ def from_zero(space: gym.Space) -> gym.Space:
 
 
 def first_action(space: gym.Space) -> Any:
-    """What is added to an action of `from_zero(space)` to make it one of the space: a number or (A,), 0 for a Box."""
+    """What is added to an action of `sb3_space(space)` to make it one of the space: a number or (A,), 0 for a Box."""
     return space.start if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)) else 0
 
 
@@ -161,7 +221,7 @@ def counted_from(actions: np.ndarray, policy: Any, space: gym.Space) -> np.ndarr
     They are shifted if the policy says, by its `action_space`, that it counts from 0 what the environment counts from
     its `start`, as all of Stable-Baselines3's do.
     """
-    counts_from_zero = from_zero(space) != space and getattr(policy, "action_space", None) == from_zero(space)
+    counts_from_zero = sb3_space(space) != space and getattr(policy, "action_space", None) == sb3_space(space)
     return actions + first_action(space) if counts_from_zero else actions
 
 
@@ -203,6 +263,10 @@ def read_vectors(
     """(n, V) float32, the vectors of several keys side by side, see `read_vector`."""
     parts = (read_vector(key, observation, info, n, rows) for key in keys)
     return np.concatenate([np.zeros((n, 0), np.float32), *parts], axis=1)
+
+
+def _type_of(space: spaces.Box) -> Any:
+    return np.dtype(space.dtype).type
 
 
 def _bounds_to_json(bounds: np.ndarray) -> Any:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from types import ModuleType
 
 import pytest
 import tyro
 
-from lssvwm_rl.cli import COMMANDS, main
+from lssvwm_rl.cli import COMMANDS, main, run
 
 AGENT = ["bench", "agent", "--out", "{tmp}/agent"]
 BAD = [
@@ -161,3 +162,15 @@ def test_bugs_keep_their_traceback(built, monkeypatch):
     monkeypatch.setattr(sys.modules["build"], "main", lambda args: {}["nothing"])
     with pytest.raises(KeyError):
         main(["build", "--out", "a"])
+
+
+def test_warnings_are_sentences_too():
+    """Those for users without the line of code; afterwards all are written as before."""
+    usual, said = warnings.formatwarning, []
+
+    def warn(options):
+        said.extend(warnings.formatwarning("It is so.", kind, "a.py", 3) for kind in (RuntimeWarning, FutureWarning))
+
+    run("lssvwm test", Size, warn, [])
+    assert said == ["lssvwm test: It is so.\n", usual("It is so.", FutureWarning, "a.py", 3)]
+    assert warnings.formatwarning is usual

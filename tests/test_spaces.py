@@ -55,7 +55,7 @@ def test_what_is_not_supported_is_named():
     with pytest.raises(ValueError, match="incomplete"):
         space_from_json({"type": "Discrete"})
     with pytest.raises(ValueError, match="not supported"):
-        action_layout(spaces.MultiBinary(3))
+        action_layout(spaces.MultiBinary([2, 3]))
     with pytest.raises(ValueError, match="no image"):
         image_key(spaces.Box(0, 1, (4,)))
     with pytest.raises(ValueError, match="several images .a, b."):

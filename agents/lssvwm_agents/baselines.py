@@ -8,14 +8,17 @@ import os
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import gymnasium as gym
 import numpy as np
 import tyro
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers import FilterObservation
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -26,30 +29,30 @@ from lssvwm_agents.extractors import PatchFeatures
 from lssvwm_agents.imagination import PPOConfig
 from lssvwm_agents.policies import TrainingCost, data_steps, save_policy
 from lssvwm_agents.recurrent import recurrent_ppo
-from lssvwm_envs.make import make_image_env
+from lssvwm_envs.make import EnvSetup
+from lssvwm_envs.options import EnvOptions, known_setup, setup_of_checkpoint
 from lssvwm_envs.sb3 import GymVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.checked_text import write_checked
-from lssvwm_rl.cli import json_value
 from lssvwm_rl.data.splits import SPLITS, split_seed
 from lssvwm_rl.files import remove, write_text
+from lssvwm_rl.model.checkpoint_files import ENV_FILE
 from lssvwm_rl.progress import Update
 from lssvwm_rl.training.cpu import tune_process
 from lssvwm_rl.training.run_folder import Curve, load_state, save_state
 
 KINDS = ("images", "frame-stack", "recurrent", "memory")
 NETWORKS = ("patches", "nature")
+LEAST_NATURE = 36  # pixels per side: its convolutions leave nothing of smaller images
 SETTINGS_FILE = "baseline.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaselineConfig(PPOConfig):
+class BaselineConfig(PPOConfig, EnvOptions):
     """PPO in the real environment; the same settings for every kind."""
 
     env: str
     """Gymnasium id of the environment."""
-    env_kwargs: dict[str, str] = field(default_factory=dict)
-    """Arguments of the environment as KEY VALUE pairs, for example image_size 32."""
     kind: Annotated[str, tyro.conf.arg(metavar="|".join(KINDS))] = "images"
     """What the policy reads: one image, the last few, images with an LSTM, or the memory of a world model."""
     checkpoint: str | None = None
@@ -110,7 +113,8 @@ def train_baseline(
     """
     state = None if out is None else _previous(Path(out), config)
     tune_process()
-    envs = _environments(config)
+    setup = setup_of(config)
+    envs = _environments(config, setup)
     try:
         model = _algorithm(config, envs)
         spent = 0.0 if state is None else _restore(model, state, config.seed)
@@ -120,16 +124,36 @@ def train_baseline(
         if model.num_timesteps < config.total_steps:
             model.learn(config.total_steps - model.num_timesteps, keep, reset_num_timesteps=False)
         if out is not None:
-            _finish(Path(out), model, config, keep.seconds)
+            _finish(Path(out), model, config, keep.seconds, setup.spec_json())
         return model
     finally:
         envs.close()
 
 
-def _environments(config: BaselineConfig) -> VecEnv:
-    kwargs = {name: json_value(text) for name, text in config.env_kwargs.items()}
-    makers = [lambda: make_image_env(config.env, **kwargs)] * config.num_envs
-    envs: VectorEnv = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+def setup_of(config: BaselineConfig) -> EnvSetup:
+    """What the policy learns in: where nothing else is said, as it was for its world model's data.
+
+    Raises:
+        FileNotFoundError: if there is no such checkpoint.
+        ValueError, gymnasium.error.Error: as `EnvOptions.setup`.
+    """
+    checkpoint = config.checkpoint
+    known = None if checkpoint is None else known_setup(config.env, partial(setup_of_checkpoint, checkpoint))
+    return config.setup(config.env, known, f"the data of {config.checkpoint}")
+
+
+def _without_texts(setup: EnvSetup) -> gym.Env:
+    """The environment, and of a Dict only the keys that Stable-Baselines3 can read."""
+    env, known = setup.make(), (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+    if not isinstance(env.observation_space, spaces.Dict):
+        return env
+    keys = [key for key, part in env.observation_space.items() if isinstance(part, known)]
+    return FilterObservation(env, keys) if len(keys) < len(env.observation_space) else env
+
+
+def _environments(config: BaselineConfig, setup: EnvSetup) -> VecEnv:
+    make = partial(_without_texts, setup) if config.checkpoint is None else setup.make
+    envs: VectorEnv = SyncVectorEnv([make] * config.num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
     try:
         if config.checkpoint is not None:
             envs = VectorMemoryObservation(envs, config.checkpoint)
@@ -144,7 +168,15 @@ def _algorithm(config: BaselineConfig, envs: VecEnv) -> OnPolicyAlgorithm:
     settings = config.algorithm_kwargs()
     if config.kind == "memory":
         return PPO("MlpPolicy", envs, **settings)
-    dictionary = isinstance(envs.observation_space, spaces.Dict)
+    parts = envs.observation_space.spaces if isinstance(envs.observation_space, spaces.Dict) else None
+    dictionary, every = parts is not None, [envs.observation_space] if parts is None else parts.values()
+    shapes = [part.shape or () for part in every]
+    small = [shape for shape in shapes if len(shape) == 3 and min(shape[:2]) < LEAST_NATURE]
+    if config.network == "nature" and small:
+        raise ValueError(
+            f"The network nature reads images from {LEAST_NATURE}x{LEAST_NATURE} pixels on, not those of {small[0]}; "
+            "use another size (--resize)."
+        )
     policy: dict[str, Any] = {}
     if config.network == "patches":
         policy = {"features_extractor_class": PatchFeatures, "net_arch": [64]}
@@ -167,8 +199,8 @@ def _previous(out: Path, config: BaselineConfig) -> dict[str, Any] | None:
         found = dict(json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is broken ({error}); choose another --out.") from error
-    for name, ours in asdict(config).items():
-        theirs = found.get(name, _default(name))
+    for name, ours in _as_json(asdict(config)).items():
+        theirs = found[name] if name in found else _as_json(_default(name))
         if name != "total_steps" and theirs != ours:
             raise ValueError(
                 f"{out} is a baseline with {name} {theirs}, not {ours}; repeat its command or choose another --out."
@@ -178,6 +210,10 @@ def _previous(out: Path, config: BaselineConfig) -> dict[str, Any] | None:
     if done >= config.total_steps + config.num_envs * config.rollout_steps:
         raise ValueError(f"{out} has had {done:,} steps, more than {config.total_steps:,}; choose another --out.")
     return state
+
+
+def _as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
 
 
 def _default(name: str) -> Any:
@@ -248,8 +284,11 @@ class _Keep(BaseCallback):
         save_state(self._out, state)
 
 
-def _finish(out: Path, model: OnPolicyAlgorithm, config: BaselineConfig, seconds: float) -> None:
-    """Make the run folder the folder of a policy; one of fewer steps is replaced."""
+def _finish(out: Path, model: OnPolicyAlgorithm, config: BaselineConfig, seconds: float, env_spec: str | None) -> None:
+    """Make the run folder the folder of a policy, with what its environment was made of; one of fewer steps is
+    replaced."""
+    if env_spec is not None:
+        write_checked(out / ENV_FILE, env_spec)
     real: int | None = model.num_timesteps
     if config.checkpoint is not None and real is not None:
         seen = data_steps(config.checkpoint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gymnasium as gym
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
@@ -32,7 +33,7 @@ class PatchFeatures(BaseFeaturesExtractor):
         parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"image": observation_space}
         shapes = {key: tuple(part.shape or ()) for key, part in parts.items()}
         images = {key: shape for key, shape in shapes.items() if len(shape) == 3}
-        rest = sum(int(torch.Size(shape).numel()) for key, shape in shapes.items() if key not in images)
+        rest = sum(get_flattened_obs_dim(part) for key, part in parts.items() if key not in images)
         super().__init__(observation_space, features_dim * len(images) + rest)
         self.convolutions = nn.ModuleDict({key: _over_patches(shape, features_dim) for key, shape in images.items()})
 
@@ -83,7 +84,7 @@ def _over_patches(shape: tuple[int, ...], width: int) -> nn.Sequential:
     if side is None:
         raise ValueError(
             f"No patch fits an image of {high}x{wide} pixels; its sides must be multiples of 4 from 20 on, or of 8. "
-            "Use the network `nature`, or another size of images."
+            "Use another size (--resize), or the network `nature`."
         )
     return nn.Sequential(
         nn.Conv2d(channels, 16, side, stride=side),

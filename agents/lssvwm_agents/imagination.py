@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
@@ -20,7 +20,7 @@ from lssvwm_agents.policies import SavedPolicy, TrainingCost, check_reads, data_
 from lssvwm_agents.remembering import standardise
 from lssvwm_envs.dream.config import End
 from lssvwm_envs.dream.model_cache import shared_engine
-from lssvwm_envs.make import make_image_env
+from lssvwm_envs.make import EnvSetup
 from lssvwm_envs.sb3 import DreamVecEnv, GymVecEnv, JoinedVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.data.store import EpisodeStore
@@ -155,7 +155,7 @@ def train_in_dream(
     out: str | Path | None = None,
     progress: Update | None = None,
     start: str | Path | None = None,
-    real_env: str | None = None,
+    real_env: EnvSetup | None = None,
     returns: Returns | None = None,
 ) -> PPO:
     """Train a policy that reads the world model's memory, without touching a real environment unless one is named.
@@ -167,7 +167,7 @@ def train_in_dream(
             only who trained both knows that (`policies.set_cost`).
         progress: called with (steps, all of them, mean returns of recent episodes).
         start: folder of a policy that reads a memory of the same size, to go on with.
-        real_env: Gymnasium id of the environment of `config.real_share` of the rows, beside which the world model runs.
+        real_env: the environment of `config.real_share` of the rows, beside which the world model runs.
         returns: filled in.
 
     Raises:
@@ -181,7 +181,7 @@ def train_in_dream(
     if (real_rows > 0) != (real_env is not None):
         raise ValueError(
             f"A share of {config.real_share:g} of {config.num_envs} rows is {real_rows} real ones, and the environment "
-            f"is {real_env}; give both, or neither."
+            f"is {None if real_env is None else real_env.env_id}; give both, or neither."
         )
     if out is not None:
         check_new(out)
@@ -189,7 +189,10 @@ def train_in_dream(
     saved = None if start is None else _readable(start, checkpoint)
     rows: list[VecEnv] = [_dreams(checkpoint, config, config.num_envs - real_rows)]
     if real_env is not None:
-        real = VectorMemoryObservation(_real_envs(real_env, real_rows), checkpoint, "memory", config.device)
+        real = VectorMemoryObservation(
+            SyncVectorEnv([real_env.make] * real_rows, autoreset_mode=AutoresetMode.SAME_STEP),
+            checkpoint, "memory", config.device,
+        )  # fmt: skip
         rows.append(GymVecEnv(real, config.seed))
     returns, began = returns or Returns(), time.perf_counter()
     heard = _Hear(returns, rows[0].num_envs, progress, config.total_steps)
@@ -233,11 +236,6 @@ def _readable(start: str | Path, checkpoint: str) -> SavedPolicy:
     saved = load_policy(start)
     check_reads(saved, load_world_model(checkpoint), same_model=False)
     return saved
-
-
-def _real_envs(env_id: str, num_envs: int) -> VectorEnv:
-    makers = [lambda: make_image_env(env_id) for _ in range(num_envs)]
-    return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
 def _reader(envs: VecEnv, checkpoint: str, config: DreamTrainConfig, progress: Update | None) -> PPO:

@@ -23,8 +23,11 @@ from stable_baselines3.common.policies import (
 from lssvwm_agents.extractors import EXTRACTORS
 from lssvwm_agents.recurrent import lstm_kwargs, recurrent_policies
 from lssvwm_agents.stacking import stacked
+from lssvwm_envs.make import EnvSetup
+from lssvwm_envs.options import setup_of_checkpoint, setup_of_spec
 from lssvwm_rl.checked_text import check_texts, write_checked
 from lssvwm_rl.files import check_new, written_whole
+from lssvwm_rl.model.checkpoint_files import ENV_FILE
 from lssvwm_rl.model.checkpoint_tensors import check_finite, load_tensors, save_tensors
 from lssvwm_rl.model.checkpoints import fingerprint, load_world_model
 from lssvwm_rl.model.world_model import WorldModel
@@ -91,7 +94,10 @@ class SavedPolicy:
     def predict(
         self, observation: Any, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = False
     ) -> tuple[np.ndarray, Any]:
-        """As Stable-Baselines3's `predict`; channels-last images are transposed, and single observations stacked."""
+        """As Stable-Baselines3's `predict`; channels-last images are transposed, single observations stacked, and of a
+        dict only the keys are read that there were in training."""
+        if isinstance(observation, dict) and isinstance(self.observation_space, spaces.Dict):
+            observation = {key: observation[key] for key in self.observation_space}
         if self.stack == 1:
             return self.policy.predict(observation, state, episode_start, deterministic)
         last, inner = (None, None) if state is None else state
@@ -228,6 +234,24 @@ def check_reads(saved: SavedPolicy, model: WorldModel, same_model: bool = True) 
             f"The policy was trained with world model {saved.fingerprint} ({saved.checkpoint}), this is {found}; use "
             "that one, or train the policy again."
         )
+
+
+def setup_of_policy(folder: str | Path, checkpoint: str | None = None) -> EnvSetup | None:
+    """What the environment of a saved policy was made with; None if its folder does not say it.
+
+    Args:
+        checkpoint: where the world model is whose memory it reads, if not where it was.
+
+    Raises:
+        FileNotFoundError: if there is no such policy or checkpoint.
+        ValueError: if what they say cannot be used.
+    """
+    saved = load_policy(folder)
+    path = Path(folder) / ENV_FILE
+    if path.is_file():
+        return setup_of_spec(path.read_text())
+    checkpoint = checkpoint or saved.checkpoint
+    return None if checkpoint is None else setup_of_checkpoint(checkpoint)
 
 
 def data_steps(checkpoint: str | Path) -> int | None:

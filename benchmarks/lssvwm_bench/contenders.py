@@ -21,7 +21,7 @@ from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.model.checkpoints import check_fits, load_world_model
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.policy import Policy, RandomPolicy
-from lssvwm_rl.spaces import from_zero, image_shape, is_image, space_to_json
+from lssvwm_rl.spaces import image_shape, is_image, sb3_space, space_to_json
 
 RANDOM, ORACLE, PLANNER, POLICY = "random", "oracle", "planner", "policy"
 SCRIPTED = (RANDOM, ORACLE, PLANNER)
@@ -92,6 +92,15 @@ def contenders(
     return found
 
 
+def policy_folder(text: str) -> Path:
+    """The folder in FOLDER or NAME=FOLDER.
+
+    Raises:
+        ValueError: if the name is none.
+    """
+    return _named(text)[1]
+
+
 def _named(text: str) -> tuple[str, Path]:
     """The name and the folder of NAME=FOLDER; a folder alone is called "policy"."""
     name, equals, folder = text.partition("=")
@@ -109,7 +118,7 @@ def _reads_memory(saved: SavedPolicy) -> bool:
 
 
 def _saved(saved: SavedPolicy, folder: Path, checkpoint: str | None, env: gym.Env, device: str) -> Contender:
-    if saved.action_space not in (env.action_space, from_zero(env.action_space)):
+    if saved.action_space not in (env.action_space, sb3_space(env.action_space)):
         raise ValueError(
             f"The policy at {folder} acts in {saved.action_space}, but {_name(env)} has {env.action_space}; choose the "
             "environment it was trained for."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from lssvwm_bench.bench import Findings, Say
@@ -11,14 +11,13 @@ from lssvwm_bench.dream_trials import DreamTrials, compare_dreams
 from lssvwm_bench.lineup import Lineup, load_lineup
 from lssvwm_bench.trials import record_trials
 from lssvwm_bench.walks import trial_environment
-from lssvwm_envs.make import image_envs
-from lssvwm_rl.cli import json_value
+from lssvwm_envs.options import EnvOptions
 from lssvwm_rl.measures.trial import Trial
 from lssvwm_rl.policy import PolicyFactory
 
 
 @dataclass(frozen=True)
-class DreamSettings:
+class DreamSettings(EnvOptions):
     """Settings of them all."""
 
     checkpoints: tuple[str, ...]
@@ -29,8 +28,6 @@ class DreamSettings:
     """Worlds of the test split that are played."""
     env: str | None = None
     """Gymnasium id to play, if not the one that the models were trained in."""
-    env_kwargs: dict[str, str] = field(default_factory=dict)
-    """Arguments of the environment as KEY VALUE pairs, for example size 9."""
     policy: str | None = None
     """Scripted policy that walks, for example explore, if not the protocol's own."""
     denoise_steps: int = 4
@@ -45,7 +42,7 @@ class DreamSettings:
 
 @dataclass(frozen=True)
 class Played:
-    """Trials of test worlds, the models to compare on them, and as "env" and "env_kwargs" what was played."""
+    """Trials of test worlds, the models to compare on them, and as "env", "env_kwargs" and so on what was played."""
 
     lineup: Lineup
     trials: list[Trial]
@@ -63,12 +60,11 @@ def play(settings: DreamSettings, explorer: PolicyFactory, frames: int, say: Say
     if min(frames, settings.trials) < 1:
         raise ValueError(f"Predicted frames and trials must be at least 1, not {frames} and {settings.trials}.")
     lineup, steps = load_lineup(settings.checkpoints, settings.device), settings.context + frames - 1
-    kwargs = {key: json_value(text) for key, text in settings.env_kwargs.items()}
-    env, kwargs = trial_environment(lineup, settings.env, kwargs, steps)
-    say(f"playing {settings.trials} test worlds of {env} for {steps} steps")
-    make_envs = image_envs(env, **kwargs)
-    trials = record_trials(make_envs, explorer, settings.trials, steps, settings.seed, vector_keys=lineup.vector_keys)
-    return Played(lineup, trials, {"env": env, "env_kwargs": kwargs})
+    setup = trial_environment(lineup, settings.env, settings, steps)
+    say(f"playing {settings.trials} test worlds of {setup.env_id} for {steps} steps")
+    keys = lineup.vector_keys
+    trials = record_trials(setup.make_many, explorer, settings.trials, steps, settings.seed, vector_keys=keys)
+    return Played(lineup, trials, setup.to_json())
 
 
 def compare(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from lssvwm_envs.make import EnvSetup
+from lssvwm_envs.options import setup_of_header
 from lssvwm_rl.data.store import StoreHeader
 from lssvwm_rl.model.checkpoints import load_contexts, load_world_model
 from lssvwm_rl.model.config import attention_reach
 from lssvwm_rl.model.world_model import WorldModel
+
+LENGTHS = ("max_steps", "max_episode_steps")
+"""Arguments of an environment that a protocol decides."""
 
 
 @dataclass(frozen=True)
@@ -27,24 +31,24 @@ class Lineup:
     headers: tuple[StoreHeader, ...]
     vector_keys: tuple[str, ...]
 
-    def environment(self) -> tuple[str, dict[str, Any]]:
-        """Gymnasium id and arguments of the environment that all were trained in, but for the length of its episodes,
-        which a protocol decides.
+    def environment(self) -> EnvSetup:
+        """The environment that all were trained in, but for the length of its episodes, which a protocol decides.
 
         Raises:
             ValueError: if it is unknown, named by code (`StoreHeader.environment`), or not the same for all.
         """
         found = {}
         for name, header in zip(self.models, self.headers, strict=True):
-            environment = header.environment()
-            if environment is None:
+            setup = setup_of_header(header)
+            if setup is None:
                 raise ValueError(f"The checkpoint {name} does not tell its environment; name one with --env.")
-            env_id, kwargs = environment
-            found[name] = (env_id, {k: v for k, v in kwargs.items() if k != "max_steps"})
+            found[name] = replace(setup, kwargs={k: v for k, v in setup.kwargs.items() if k not in LENGTHS})
         (first, ours), *others = found.items()
         for name, theirs in others:
             if ours != theirs:
-                raise ValueError(f"{first} was trained in {ours}, {name} in {theirs}; name one with --env.")
+                raise ValueError(
+                    f"{first} was trained in {ours.to_json()}, {name} in {theirs.to_json()}; name one with --env."
+                )
         return ours
 
 

@@ -92,9 +92,10 @@ def record_trials(
 
 def _view(envs: VectorEnv, event: Start | Step, vector_keys: Sequence[str]) -> _View:
     image = image_key(envs.single_observation_space)
+    frames = image_of(event.observation, image).copy()
     return _View(
-        frames=image_of(event.observation, image).copy(),
-        surfaces=_surfaces(envs),
+        frames=frames,
+        surfaces=_surfaces(envs, frames.shape[1:3]),
         hidden=_hidden(event.observation, event.info, image),
         vectors=read_vectors(vector_keys, event.observation, event.info, envs.num_envs),
     )
@@ -125,9 +126,9 @@ def _hidden(observation: Any, info: dict[str, Any], image: str | None) -> dict[s
     return {k: v.copy() for k, v in arrays.items() if v.dtype.kind in "biuf"}
 
 
-def _surfaces(envs: VectorEnv) -> np.ndarray | None:
-    """(N, H, W) int32, or None where the environments do not tell."""
+def _surfaces(envs: VectorEnv, size: tuple[int, ...]) -> np.ndarray | None:
+    """(N, H, W) int32 of frames of that size, or None where the environments do not tell, or show another size."""
     if isinstance(envs.unwrapped, ShowsSurfaces):
         return envs.unwrapped.surfaces()
     shown = [env.surfaces() for env in single_envs(envs) if isinstance(env, ShowsSurfaces)]
-    return np.stack(shown) if len(shown) == envs.num_envs else None
+    return np.stack(shown) if len(shown) == envs.num_envs and shown[0].shape == size else None

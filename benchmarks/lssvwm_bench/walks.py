@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from lssvwm_bench.lineup import Lineup
+from lssvwm_bench.lineup import LENGTHS, Lineup
 from lssvwm_envs.explorers import make_explorer
 from lssvwm_envs.explorers.lasting import LastingActions
 from lssvwm_envs.explorers.maze_view import are_mazes
 from lssvwm_envs.explorers.maze_walks import patrol, restless
 from lssvwm_envs.explorers.mazes import MazeExplorer
 from lssvwm_envs.explorers.out_and_back import OutAndBack, are_recall_rooms
-from lssvwm_envs.make import make_image_env
+from lssvwm_envs.make import EnvSetup
+from lssvwm_envs.options import EnvOptions, known_setup
 from lssvwm_rl.model.checkpoints import check_fits
 from lssvwm_rl.policy import Policy, PolicyFactory
 from lssvwm_rl.spaces import image_shape, space_to_json
@@ -26,49 +26,34 @@ from lssvwm_rl.spaces import image_shape, space_to_json
 CELL_STEPS = 16  # steps per cell of a way there and back, with its turns, at most
 
 
-def trial_environment(
-    lineup: Lineup, env_id: str | None, env_kwargs: Mapping[str, Any], steps: int
-) -> tuple[str, dict[str, Any]]:
+def trial_environment(lineup: Lineup, env_id: str | None, options: EnvOptions, steps: int) -> EnvSetup:
     """`fitting_environment`, made to be played for `steps` steps."""
-    env_id, kwargs = fitting_environment(lineup, env_id, env_kwargs)
-    with make_image_env(env_id, **kwargs) as env:
+    setup = fitting_environment(lineup, env_id, options)
+    with setup.make() as env:
         # Episodes that nothing but a number of steps ends last for the whole trial.
         if "max_steps" in inspect.signature(type(env.unwrapped)).parameters:
-            kwargs["max_steps"] = max(steps, kwargs.get("max_steps") or 0)
-    return env_id, kwargs
+            kwargs = {**setup.kwargs, "max_steps": max(steps, setup.kwargs.get("max_steps") or 0)}
+            return replace(setup, kwargs=kwargs)
+    return setup
 
 
-def fitting_environment(
-    lineup: Lineup, env_id: str | None, env_kwargs: Mapping[str, Any]
-) -> tuple[str, dict[str, Any]]:
-    """Id and arguments of the environment to play.
+def fitting_environment(lineup: Lineup, env_id: str | None, options: EnvOptions) -> EnvSetup:
+    """The environment to play.
 
     Args:
         env_id: what the models were trained in if None.
-        env_kwargs: its arguments; without an id, changes of those that the models were trained with.
+        options: what else is given of it; the rest is as it was when the models were trained, if they were in it.
 
     Raises:
         ValueError: if the environment is unknown to the checkpoints or does not fit them.
         gymnasium.error.Error: if there is no such environment.
     """
-    kwargs = dict(env_kwargs)
-    named = env_id is not None
-    if env_id is None:
-        env_id, trained_in = lineup.environment()
-        kwargs = {**trained_in, **kwargs}
-    try:
-        made = make_image_env(env_id, **kwargs)
-    except gym.error.UnregisteredEnv as error:
-        if named:
-            raise
-        raise ValueError(
-            f"The checkpoints were trained in {env_id}, which is not registered here ({error}); name it with "
-            f"--env, as module:{env_id} if a module registers it."
-        ) from error
-    with made as env:
+    known = known_setup(env_id, lineup.environment)
+    setup = options.setup(env_id, known, "the checkpoints' data", free=LENGTHS)
+    with setup.make() as env:
         for model in lineup.models.values():
-            check_fits(model.config, image_shape(env.observation_space), space_to_json(env.action_space), env_id)
-    return env_id, kwargs
+            check_fits(model.config, image_shape(env.observation_space), space_to_json(env.action_space), setup.env_id)
+    return setup
 
 
 def there_and_back(context: int) -> PolicyFactory:

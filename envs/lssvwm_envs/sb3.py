@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from lssvwm_envs.dream.vector import DreamVectorEnv
 from lssvwm_envs.rows import autoreset_mode_of
-from lssvwm_rl.spaces import first_action, from_zero
+from lssvwm_rl.spaces import first_action, sb3_space
 
 
 class GymVecEnv(VecEnv):
@@ -39,7 +39,7 @@ class GymVecEnv(VecEnv):
         self._listed: Any = DictInfoToList(envs)
         self._actions: Any = None
         self._first = first_action(envs.single_action_space)
-        super().__init__(envs.num_envs, envs.single_observation_space, from_zero(envs.single_action_space))
+        super().__init__(envs.num_envs, envs.single_observation_space, sb3_space(envs.single_action_space))
         self.seed(seed)
 
     def reset(self) -> Any:

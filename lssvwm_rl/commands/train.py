@@ -97,6 +97,9 @@ def main(args: Train) -> None:
     model = for_data(args.model, store.header, args.kind)
     if args.actions_only:
         model = dataclasses.replace(model, vector_size=0)
+    if model.padded_to != model.frame_shape[:2]:
+        (height, width), (rows, columns) = model.frame_shape[:2], model.padded_to
+        print(f"Frames of {height}x{width} pixels are padded to {rows}x{columns} inside the model.")
     precision = resolve_precision(config.precision, config.device)
     check = memory_check(store, model.backbone, config.span)
 

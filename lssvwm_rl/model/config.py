@@ -101,7 +101,7 @@ class ModelConfig:
     """
 
     grid: tuple[int, int] = (2, 2)
-    """Tokens per frame (h, w); each divides its side of the frame."""
+    """Tokens per frame (h, w); frames that they do not divide are padded inside the model (`padded_to`)."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     """Sizes of the layers."""
     shortcut: bool = False
@@ -138,7 +138,8 @@ class WorldModelConfig(ModelConfig):
     """A world model for the frames, actions and vectors of some data.
 
     Raises:
-        ValueError: if the token grid does not divide the frames, for a scale that is none, and as `ModelConfig`.
+        ValueError: for a grid or frames without tokens or pixels, blocks that do not divide the grid, a scale that is
+            none, and as `ModelConfig`.
     """
 
     frame_shape: tuple[int, int, int]
@@ -154,11 +155,23 @@ class WorldModelConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        (H, W, _), (h, w) = self.frame_shape, self.grid
-        if H % h or W % w:
-            raise ValueError(f"The token grid {self.grid} does not divide frames of {H}x{W}; choose a divisor.")
+        if min(*self.grid, *self.frame_shape) < 1:
+            raise ValueError(f"A grid {self.grid} of frames {self.frame_shape} is empty; use sides of at least 1.")
+        for side in self.backbone.blocks if KINDS[self.backbone.kind].scan == "blocks" else ():
+            h, w = self.grid
+            if h % min(side, h) or w % min(side, w):
+                raise ValueError(
+                    f"A block ({side}, {side}) does not divide the token grid {self.grid}; choose a grid or blocks "
+                    "that do, such as --model.grid 4 4."
+                )
         if not 0 < self.reward_scale < math.inf:
             raise ValueError(f"reward_scale must be positive and finite, got {self.reward_scale}.")
+
+    @property
+    def padded_to(self) -> tuple[int, int]:
+        """(H', W'), the least multiples of the grid's sides: frames get so large inside the model (`Patches`), and are
+        of their own size again outside."""
+        return padded_to(self.frame_shape[:2], self.grid)
 
     def to_json(self) -> str:
         """Strict JSON text; without the scan's backend, which depends on the machine."""
@@ -172,6 +185,8 @@ class WorldModelConfig(ModelConfig):
             del plain["fast_weights"]
         if self.reward_scale == 1:
             del plain["reward_scale"]
+        if self.padded_to != self.frame_shape[:2]:
+            plain["padded_to"] = self.padded_to
         return json.dumps({"format_version": FORMAT_VERSION, **plain}, indent=2)
 
     @classmethod
@@ -198,9 +213,19 @@ class WorldModelConfig(ModelConfig):
                 d["reservoir"] = ReservoirConfig(**{**sizes, **lists})
             if "fast_weights" in d:
                 d["fast_weights"] = FastWeightsConfig(**d["fast_weights"])
-            return cls(**{**d, "frame_shape": tuple(d["frame_shape"]), "grid": tuple(d["grid"])})
+            padded = d.pop("padded_to", None)
+            config = cls(**{**d, "frame_shape": tuple(d["frame_shape"]), "grid": tuple(d["grid"])})
+            if padded is not None and tuple(padded) != config.padded_to:
+                raise ValueError(f"frames are padded to {padded}, which this package pads to {config.padded_to}")
+            return config
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"This is not a world model's config ({error}).") from error
+
+
+def padded_to(size: tuple[int, ...], grid: tuple[int, int]) -> tuple[int, int]:
+    """The least multiples of the grid's sides (h, w) that are not below the sides of a frame (H, W)."""
+    (H, W), (h, w) = size, grid
+    return -(-H // h) * h, -(-W // w) * w
 
 
 def attention_reach(config: BackboneConfig) -> int | None:

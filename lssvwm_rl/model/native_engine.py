@@ -78,6 +78,7 @@ class NativeEngine(TorchEngine):
         inputs = self._following(memory, action, vector, denoise_steps)
         doubt = torch.zeros(len(frame), dtype=self.model.dtype)
         after, prediction = self._commit(inputs, frame, drawn, denoise_steps, doubt)
+        frame = self.model.patches.crop(frame)
         return Imagined(frame, vector, prediction.rewards, prediction.terminated, after, doubt)
 
     @torch.no_grad()
@@ -91,7 +92,7 @@ class NativeEngine(TorchEngine):
         self._prepare(denoise_steps)  # which there cannot be for none
         inputs = self._following(memory, action, vector, denoise_steps)
         self._call(inputs, frame, drawn, denoise_steps)
-        return frame
+        return self.model.patches.crop(frame)
 
     @torch.no_grad()
     def observe(
@@ -103,11 +104,12 @@ class NativeEngine(TorchEngine):
         check_clip(self.model.config, memory.batch_size, frames, actions)
         vector = self._vector(memory, actions[:, 0], None if vectors is None else vectors[:, 0])
         inputs = self._following(memory, actions[:, 0], vector, 0)
-        after, prediction = self._commit(inputs, frames[:, 0].contiguous())
+        after, prediction = self._commit(inputs, self.model.patches.pad(frames[:, 0]).contiguous())
         return after, Prediction(*(field[:, None] for field in prediction))
 
     def _new_frames(self, memory: Memory) -> Tensor:
-        return torch.empty(memory.batch_size, *self.model.config.frame_shape, dtype=torch.uint8)
+        config = self.model.config
+        return torch.empty(memory.batch_size, *config.padded_to, config.frame_shape[2], dtype=torch.uint8)
 
     def _commit(
         self, inputs: _Inputs, frame: Tensor, noise: Tensor | None = None, steps: int = 0, doubt: Tensor | None = None
@@ -309,7 +311,7 @@ def _sizes(prepared: Prepared) -> tuple[tuple[int, ...], tuple[int, ...]]:
         0 if attention is None else backbone.width // attention_size, attention_size,
         backbone.window, first.up.shape[1],
         model.token_features.out_features, config.head_width, config.feature_size,
-        config.reservoir.size, len(model.reward_head.bins),
+        config.reservoir.size, len(model.reward_head.bins), *config.frame_shape[:2],
     )  # fmt: skip
     return before, after
 

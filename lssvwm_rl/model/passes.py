@@ -82,6 +82,9 @@ def dream(weights: Prepared, inputs: Inputs) -> Dreamt:
     model, B, n = weights.model, len(inputs.frames), weights.position.shape[0]
     passes = _begin(weights, inputs)
     pixels, before = _denoised(weights, inputs, passes)
+    frame, patches = _picture(weights, pixels, B), model.patches
+    if patches.padded:  # what was predicted beside the frame is not committed
+        pixels = patches.cut(frame).view(pixels.shape).to(pixels.dtype)
     clean = pixels / 127.5 - 1
     embedded = (clean @ weights.embed).view(B, n, -1)
     tokens = embedded + _position(weights, inputs)
@@ -90,7 +93,7 @@ def dream(weights: Prepared, inputs: Inputs) -> Dreamt:
     written = model.recollection.write(expected, clean.view(grid), inputs.reservoir, inputs.fast_weights, dreamt=True)
     features = model.features_of(hidden.view(grid), written.reads)
     return Dreamt(
-        _picture(weights, pixels, B),
+        frame,
         _committed(inputs.layers, passes, states, n),
         features,
         model.reward_head.both(features),
@@ -160,7 +163,7 @@ def _picture(weights: Prepared, pixels: Tensor, rows: int) -> Tensor:
     """Frames (B, H, W, C) of the pixels of patches."""
     patches, (h, w) = weights.model.patches, weights.model.config.grid
     cut = pixels.to(torch.uint8).view(rows, h, w, patches.height, patches.width, -1).transpose(2, 3)
-    return cut.reshape(rows, h * patches.height, w * patches.width, -1)
+    return patches.crop(cut.reshape(rows, h * patches.height, w * patches.width, -1))
 
 
 def _committed(

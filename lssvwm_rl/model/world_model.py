@@ -32,9 +32,9 @@ class WorldModel(nn.Module):
     def __init__(self, config: WorldModelConfig):
         super().__init__()
         self.config = config
-        (H, W, C), (h, w), width = config.frame_shape, config.grid, config.backbone.width
-        self.patches = Patches(H // h, W // w)
-        pixels = self.patches.height * self.patches.width * C
+        (h, w), width = config.grid, config.backbone.width
+        self.patches = Patches.of(config)
+        pixels = self.patches.height * self.patches.width * config.frame_shape[2]
         condition = config.backbone.condition_width
         self.patch_in = nn.Linear(pixels, width)
         self.position = nn.Parameter(0.02 * torch.randn(h, w, width))

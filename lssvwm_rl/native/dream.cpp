@@ -199,6 +199,23 @@ template <class R, class E> struct Walk {
       }
     }
     team.wait();
+    if (s.padded()) repeat_edges();
+  }
+
+  // Padding in w.pixels is the image's last row and column, whatever was predicted there.
+  void repeat_edges() const {
+    const int64_t n = s.tokens(), C = s.channels, height = s.grid_h * s.patch_h, width = s.grid_w * s.patch_w;
+    for (int64_t t = team.begin(tokens()); t < team.end(tokens()); t++) {
+      const int64_t row = row0 + t / n, i = t % n / s.grid_w, j = t % n % s.grid_w;
+      R* x = w.pixels + t * s.pixels();
+      for (int64_t p = 0; p < s.patch_h; p++)
+        for (int64_t q = 0; q < s.patch_w; q++, x += C) {
+          const int64_t y = std::min(i * s.patch_h + p, s.frame_h - 1), z = std::min(j * s.patch_w + q, s.frame_w - 1);
+          const uint8_t* grey = net.image + ((row * height + y) * width + z) * C;
+          for (int64_t c = 0; c < C; c++) x[c] = R(grey[c]) / R(127.5) - R(1);
+        }
+    }
+    team.wait();
   }
 
   // Features, rewards and probability of the end, from the hidden tokens in w.x.

@@ -8,14 +8,16 @@ struct Sizes {
   int64_t threads, rows, steps, commit, layers, grid_h, grid_w, width, patch_h, patch_w, channels, noise, table_rows;
   int64_t heads, head_size, state_size, attention_heads, attention_size, window, hidden;
   int64_t per_token, head_width, features, given, bins;  // `given` are read beside the model, behind its own
+  int64_t frame_h, frame_w;                              // of an image; what the grid has beside it is padding
   int64_t tokens() const { return grid_h * grid_w; }
   int64_t inner() const { return heads * head_size; }
   int64_t projection() const { return 2 * inner() + 2 * state_size + heads; }
+  bool padded() const { return frame_h < grid_h * patch_h || frame_w < grid_w * patch_w; }
   int64_t pixels() const { return patch_h * patch_w * channels; }
   int64_t past() const { return (window - 1) * tokens(); }
   int64_t parts() const { return 1 + (heads > 0) + (attention_heads > 0); }
 };
-constexpr int64_t SIZES = 25;  // numbers of a Sizes; the sides (b_h, b_w) of every layer's blocks follow
+constexpr int64_t SIZES = 27;  // numbers of a Sizes; the sides (b_h, b_w) of every layer's blocks follow
 
 template <class R> struct Layer {
   const R *dt_bias, *decay, *b_norm, *c_norm, *y_norm, *skip;             // of the scan; `decay` is A < 0

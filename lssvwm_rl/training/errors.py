@@ -24,6 +24,8 @@ class FrameErrors:
     def __init__(self, clip: Clip, power: float, floor: float):
         self._clip, self._power, self._floor = clip, power, floor
         self._kernels = native_kernels(clip.model.config.backbone.backend, clip.x, clip.batch.frames)
+        if clip.model.patches.padded:  # which has no part in errors; the kernels know none
+            self._kernels = None
 
     def velocity_loss(self, predicted: Tensor, target: Tensor, tau: Tensor) -> Tensor:
         """(B, T), see `noise.velocity_loss`, from patches (B, T, h, w, pixels * C) and their targets."""
@@ -61,7 +63,7 @@ class FrameErrors:
     def _weight(self) -> Tensor:
         """Of every pixel, (B, T, h, w, pixels)."""
         batch = self._clip.batch
-        return self._clip.model.patches.cut(rarity_weight(batch.frames, batch.mask, self._power)[..., None])
+        return self._clip.model.patches.cut_weights(rarity_weight(batch.frames, batch.mask, self._power))
 
     @functools.cached_property
     def _roots(self) -> Tensor:

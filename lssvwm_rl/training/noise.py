@@ -77,7 +77,8 @@ def patches_of(model: WorldModel, frames: Tensor) -> Tensor:
     kernels = native_kernels(model.config.backbone.backend, model.position, frames)
     if kernels is None:
         return model.patches.from_frames(frames, model.dtype)
-    shown = Shown(frames.flatten(0, 1).contiguous(), (model.patches.height, model.patches.width))
+    padded = model.patches.pad(frames).flatten(0, 1).contiguous()
+    shown = Shown(padded, (model.patches.height, model.patches.width))
     return cut_patches(kernels, shown, model.dtype).unflatten(0, frames.shape[:2])
 
 

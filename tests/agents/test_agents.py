@@ -14,9 +14,10 @@ from stable_baselines3 import PPO
 from lssvwm_agents.commands.agent import RENAMED
 from lssvwm_agents.evaluate import evaluate_policy
 from lssvwm_agents.imagination import DreamTrainConfig, Returns, train_in_dream
+from lssvwm_agents.offline import OfflineConfig
 from lssvwm_agents.policies import check_reads, load_policy, save_policy
 from lssvwm_envs.dream.model_cache import shared_engine
-from lssvwm_envs.make import make_image_env
+from lssvwm_envs.make import EnvSetup, make_image_env
 from lssvwm_envs.sb3 import DreamVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.cli import main
@@ -118,13 +119,15 @@ def test_a_policy_with_other_layers_goes_on_as_it_is(checkpoint, tmp_path):
 def test_real_and_dreamt_rows_train_together_and_are_told_apart(checkpoint):
     returns, notes = Returns(), []
     config = DreamTrainConfig(**{**TINY, "num_envs": 4, "total_steps": 64 * 4}, horizon=6, real_share=0.25)
-    train_in_dream(checkpoint, config, None, lambda *_, note: notes.append(note), real_env=ENV_ID, returns=returns)
+    train_in_dream(
+        checkpoint, config, None, lambda *_, note: notes.append(note), real_env=EnvSetup(ENV_ID), returns=returns
+    )
     assert returns.real_steps == 64 and len(returns.dreamt) >= 3 * 64 // 6 - 3
     assert ", real " in notes[-1] and notes[-1].startswith("return ")
     alone = Returns()
     train_in_dream(checkpoint, dataclasses.replace(config, real_share=0.0), returns=alone)
     assert alone.real_steps == 0 and not alone.real and "real" not in alone.note()
-    for broken in ({"real_env": None}, {"real_env": ENV_ID, "config": DreamTrainConfig(**TINY)}):
+    for broken in ({"real_env": None}, {"real_env": EnvSetup(ENV_ID), "config": DreamTrainConfig(**TINY)}):
         with pytest.raises(ValueError, match="give both, or neither"):
             train_in_dream(checkpoint, **{"config": config, **broken})
     with pytest.raises(ValueError, match="share of real rows"):
@@ -158,6 +161,7 @@ def test_every_setting_of_ppo_in_the_dream_is_an_option(checkpoint, tmp_path, ca
     with pytest.raises(SystemExit):
         main(["agent", "train", "--help"])
     shown = capsys.readouterr().out
-    fields = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(DreamTrainConfig)}
+    fields = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(DreamTrainConfig)} - {"--offline"}
+    fields |= {f"--offline.{field.name.replace('_', '-')}" for field in dataclasses.fields(OfflineConfig)}
     assert all(f"{option} " in shown for option in fields | set(RENAMED.values()))
     assert not fields & set(RENAMED)

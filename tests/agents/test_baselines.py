@@ -65,7 +65,7 @@ def test_a_saved_policy_does_over_an_episode_what_the_trained_one_does(kind, tmp
     loaded = load_policy(tmp_path / "run")
     assert loaded.stack == (4 if kind == "frame-stack" else 1) and loaded.env_id == ENV_ID
     assert loaded.cost.real_steps == model.num_timesteps == 32 and loaded.cost.dreamt_steps == 0
-    envs = baselines._environments(config)
+    envs = baselines._environments(config, baselines.setup_of(config))
     seen, states, start, ends = envs.reset(), [None, None], np.ones(2, bool), 0
     single = seen[..., -3:]
     for _ in range(25):
@@ -112,7 +112,7 @@ def test_the_parts_of_a_dict_are_read_as_well(tmp_path):
 
 def test_stacks_are_those_of_sb3():
     config = BaselineConfig(**TINY, kind="frame-stack")
-    envs = baselines._environments(config)
+    envs = baselines._environments(config, baselines.setup_of(config))
     assert isinstance(envs, VecFrameStack)
     theirs, start, last = envs.reset(), np.ones(2, bool), None
     for step in range(30):

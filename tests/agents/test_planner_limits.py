@@ -63,7 +63,7 @@ def test_a_planner_looks_beyond_the_end_of_a_dream(name, tmp_path):
 @pytest.mark.parametrize(
     "space",
     [
-        spaces.MultiBinary(3),
+        spaces.MultiBinary([2, 3]),
         spaces.Dict(a=BOX),
         spaces.Box(-1, 1, (2, 2)),
         spaces.MultiDiscrete([[2, 3]]),

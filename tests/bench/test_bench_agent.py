@@ -273,7 +273,10 @@ BAD = [
     (["--policy", "a={policy}", "b={policy}"], "is given 2 times"),
     (["--policy", "{policy}", "--env", "MiniGrid-MemoryS7-v0"], "choose the environment it was trained for"),
     (["--policy", "a={images}", "--env", "MiniGrid-MemoryS7-v0"], "choose the environment it was trained for"),
-    (["--policy", "{images}"], "(3, 32, 32), those of lssvwm/MemoryMaze-5x5-v0 are (3, 64, 64); choose the env"),
+    (
+        ["--policy", "{images}", "--env-kwargs", "image_size", "64"],
+        "(3, 32, 32), those of lssvwm/MemoryMaze-5x5-v0 are (3, 64, 64); choose the env",
+    ),
     (["--policy", "{policy}", "--checkpoint", "{minigrid}"], "world model takes (56, 56, 3)"),
     ([*SHORT, "--policy", "{policy}", "--checkpoint", "{narrow}"], "use the world model it was trained with"),
     (["--episodes", "0"], "at least one episode"),

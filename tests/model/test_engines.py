@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from lssvwm_rl.model.checkpoints import load_engine
 from lssvwm_rl.model.engine import ENGINES, make_engine
+from lssvwm_rl.model.fast_weights import FastWeightsConfig
 from lssvwm_rl.model.native_engine import native_takes
 from lssvwm_rl.native.library import load_kernels
 from lssvwm_rl.spaces import space_from_json, space_to_json
@@ -48,6 +49,12 @@ VARIANTS = {
     "shortcut": {"shortcut": True},
     "vectors": {"vector_size": 2},
     "oblong": {"grid": (4, 2), "backbone": replace(BACKBONE, blocks=(1, 2, 4))},
+    "padded": {"frame_shape": (13, 9, 3)},
+    "padded_with_all": {
+        "frame_shape": (7, 15, 1),
+        "reservoir": SMALL_RESERVOIR,
+        "fast_weights": FastWeightsConfig(size=16, values=6),
+    },
     "reservoir": {"reservoir": SMALL_RESERVOIR},
     "reservoir_beside_vectors": {"reservoir": SMALL_RESERVOIR, "vector_size": 2},
     "window_of_one": {"backbone": replace(BACKBONE, window=1)},

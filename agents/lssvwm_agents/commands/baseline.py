@@ -9,7 +9,6 @@ from typing import Annotated
 import tyro
 
 from lssvwm_agents.baselines import BaselineConfig, train_baseline
-from lssvwm_envs.make import import_module_of
 from lssvwm_rl.progress import progress_bar
 
 RENAMED = {"--total-steps": "--steps"}
@@ -33,7 +32,6 @@ def main(args: AgentBaseline) -> None:
         FileNotFoundError: if there is no such checkpoint.
         gymnasium.error.Error: if there is no such environment, or sb3-contrib is missing.
     """
-    import_module_of(args.config.env, also_here=True)
     with progress_bar(f"PPO, {args.config.kind}") as progress:
         model = train_baseline(args.config, args.out, progress)
     print(f"Policy of {model.num_timesteps:,} real steps written to {args.out}.")

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import warnings
+from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import gymnasium as gym
 import tyro
 from gymnasium.vector import VectorEnv
 
 from lssvwm_envs.explorers import explorer_named, explorer_names
+from lssvwm_envs.image import image_wrapper
+from lssvwm_envs.make import EnvSetup
+from lssvwm_envs.options import EnvOptions, difference, known_setup, setup_of_store
 from lssvwm_rl.data.splits import Split
 from lssvwm_rl.policy import Policy, PolicyFactory
 
@@ -26,8 +32,8 @@ def _policies() -> str:
 
 
 @dataclass(frozen=True)
-class Collect:
-    """Collect episodes into a store; running it again adds what is missing."""
+class Collect(EnvOptions):
+    """Collect episodes into a store; running it again adds what is missing, from the environment as it was."""
 
     env: Annotated[str, tyro.conf.Positional]
     """Gymnasium id, for example MiniGrid-MemoryS7-v0."""
@@ -47,10 +53,6 @@ class Collect:
     """Seed of the first episode, counted inside the split; the others follow."""
     split: Split = "train"
     """Which worlds: no seed is in two splits."""
-    max_episode_steps: int | None = None
-    """Steps after which episodes are cut; needed where they do not end by themselves."""
-    env_kwargs: dict[str, str] = field(default_factory=dict)
-    """Arguments of the environment as KEY VALUE pairs, for example image_size 32."""
 
 
 def main(args: Collect) -> None:
@@ -63,25 +65,22 @@ def main(args: Collect) -> None:
         FileNotFoundError: if there is no such policy or checkpoint.
         gymnasium.error.Error: if there is no such environment.
     """
-    from lssvwm_envs.make import env_spec_json, image_envs, import_module_of, make_image_env
-    from lssvwm_rl.cli import json_value
+    from lssvwm_envs.make import env_spec_json
     from lssvwm_rl.data.collect import collect
     from lssvwm_rl.data.store import EpisodeStore
     from lssvwm_rl.progress import progress_bar
 
     policy_factory = _policy_factory(args.policy, args.checkpoint)
-    kwargs = {name: json_value(text) for name, text in args.env_kwargs.items()}
-    if args.max_episode_steps is not None:
-        kwargs["max_episode_steps"] = args.max_episode_steps
-    import_module_of(args.env, also_here=True)
-    with make_image_env(args.env, **kwargs) as env:
+    setup = _setup(args)
+    with setup.make() as env:
         spec = env_spec_json(env)
+        print(f"Image: {image_wrapper(env).sentence()}{_padding(env)}.")
     have = len(EpisodeStore(args.out)) if (args.out / "header.json").exists() else 0
     numbers = count(have + 1)
     with progress_bar(args.env) as progress:
         progress(have, args.episodes)
         store = collect(
-            image_envs(args.env, **kwargs),
+            setup.make_many,
             policy_factory,
             args.out,
             args.episodes,
@@ -95,6 +94,33 @@ def main(args: Collect) -> None:
         )
     steps = int(store.lengths.sum())
     print(f"{args.out}: {len(store)} episodes, {steps} steps, {store.lengths.mean():.1f} per episode.")
+
+
+def _setup(args: Collect) -> EnvSetup:
+    """The environment, as that of the store where nothing else is said; a store holds one."""
+    known = known_setup(args.env, partial(setup_of_store, args.out))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a difference, which is no warning here
+        setup = args.setup(args.env, known)
+    if known is not None and (found := difference(known, setup)):
+        raise ValueError(f"{args.out} holds episodes of {found}; leave the option out, or choose another folder.")
+    return setup
+
+
+def _padding(env: gym.Env) -> str:
+    """To what models pad the image, for the presets that do."""
+    from lssvwm_rl.model.config import padded_to
+    from lssvwm_rl.spaces import image_shape
+    from lssvwm_rl.training.presets import PRESETS
+
+    height, width, _ = image_shape(env.observation_space)
+    size = height, width
+    by_size: dict[tuple[int, int], list[str]] = {}
+    for name, preset in PRESETS.items():
+        by_size.setdefault(padded_to(size, preset.model.grid), []).append(name)
+    by_size.pop(size, None)
+    said = [f"{rows}x{columns} by {', '.join(names)}" for (rows, columns), names in by_size.items()]
+    return f"; inside models padded to {' and '.join(said)}" if said else ""
 
 
 def _policy_factory(policy: str, checkpoint: str | None) -> PolicyFactory:

@@ -10,7 +10,6 @@ import tyro
 
 from lssvwm_agents.loop import LoopConfig, loop
 from lssvwm_agents.loop.outcome import best_of
-from lssvwm_envs.make import import_module_of
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,6 @@ def main(args: AgentLoop) -> None:
         FileNotFoundError: if there is no such checkpoint.
         gymnasium.error.Error: if there is no such environment.
     """
-    import_module_of(args.env, also_here=True)
     best = best_of(loop(args.env, args.out, args.config, args.checkpoint, args.data))
     print(
         f"The agent of round {best.round}, piece {best.piece}, with real return {best.real_return:.3f} ± "

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lssvwm_agents.imagination import DreamTrainConfig
+from lssvwm_envs.options import EnvOptions
 
 LOOP_DREAMS = DreamTrainConfig(total_steps=50_000, start=0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoopConfig:
+class LoopConfig(EnvOptions):
     """Settings of a loop; its budgets are updates and steps, so that they mean the same on every machine.
 
     Raises:
@@ -63,6 +64,7 @@ class LoopConfig:
         return 0 if self.dreams.offline.updates else 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         least = (self.rounds, self.pieces, self.play_episodes, self.num_envs, self.first_updates, self.updates)
         if min(least) < 1 or min(self.explore_episodes, self.random_episodes, self.rare_episodes) < 0:
             raise ValueError(

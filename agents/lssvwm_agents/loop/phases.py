@@ -22,7 +22,7 @@ from lssvwm_agents.policies import check_reads, load_policy
 from lssvwm_agents.remembering import RememberingPolicy
 from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.explorers import explorer_named
-from lssvwm_envs.make import env_spec_json, image_envs, make_image_env
+from lssvwm_envs.make import EnvSetup
 from lssvwm_rl.data.collect import collect
 from lssvwm_rl.data.join import join_stores
 from lssvwm_rl.data.splits import SPLITS
@@ -49,7 +49,7 @@ class Place:
     """Where a loop is: its folder, its environment and what it began with."""
 
     out: Path
-    env_id: str
+    setup: EnvSetup
     config: LoopConfig
     checkpoint: str | None = None
     """World model that it began with."""
@@ -158,7 +158,7 @@ def dream(place: Place, number: int, piece: int, start: Path | None) -> dict[str
         settings = dataclasses.replace(settings, total_steps=0, real_share=0.0)
     returns = Returns()
     with progress_bar(f"dreaming {number}.{piece}") as bar:
-        real_env = place.env_id if settings.real_share else None
+        real_env = place.setup if settings.real_share else None
         model = train_in_dream(place.world(number), settings, out, bar, start, real_env, returns)
     dreamt = float(np.mean(returns.dreamt)) if returns.dreamt else (0.0 if piece else None)
     steps = int(model.num_timesteps)
@@ -215,8 +215,7 @@ def timed(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 def _gather(
     place: Place, name: str, policy: PolicyFactory, policy_name: str, episodes: int, block: int
 ) -> EpisodeStore:
-    with make_image_env(place.env_id) as env:
-        spec = env_spec_json(env)
+    spec = place.setup.spec_json()
     first = (place.config.seed * 10_000 + block) * WORLDS_APART % len(SPLITS["train"])
     out = place.out / name
     done = len(EpisodeStore(out)) if (out / "header.json").is_file() else 0
@@ -227,7 +226,7 @@ def _gather(
             done += 1
             bar(done, episodes)
 
-        gather = partial(collect, image_envs(place.env_id), policy, out, episodes, place.config.num_envs, first)
+        gather = partial(collect, place.setup.make_many, policy, out, episodes, place.config.num_envs, first)
         return gather(
             vector_keys=place.config.vector, env_spec=spec, policy_name=policy_name, on_episode=count, shard_episodes=64
         )

@@ -18,7 +18,8 @@ from lssvwm_agents.loop.config import LoopConfig
 from lssvwm_agents.loop.outcome import Piece, best_of, parted
 from lssvwm_agents.loop.phases import Place
 from lssvwm_agents.policies import TrainingCost, set_cost
-from lssvwm_envs.make import make_image_env
+from lssvwm_envs.make import EnvSetup
+from lssvwm_envs.options import known_setup, setup_of_checkpoint, setup_of_store
 from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.files import remove, write_text, written_whole
 from lssvwm_rl.model.checkpoints import check_fits, load_world_model
@@ -67,7 +68,7 @@ def loop(
         gymnasium.error.Error: if there is no such environment.
     """
     config, out = config or LoopConfig(), Path(out)
-    place = Place(out, env_id, config, checkpoint, None if data is None else Path(data))
+    place = Place(out, _setup(env_id, config, checkpoint, data), config, checkpoint, Path(data) if data else None)
     _check(place)
     tune_process()
     settings = {"env": env_id, "checkpoint": checkpoint, "data": None if data is None else str(data)}
@@ -93,12 +94,20 @@ def loop(
     return pieces
 
 
+def _setup(env_id: str, config: LoopConfig, checkpoint: str | None, data: str | Path | None) -> EnvSetup:
+    """The environment, as it was for the data or the world model that the loop begins with unless more is said."""
+    if data is not None:
+        return config.setup(env_id, known_setup(env_id, partial(setup_of_store, data)), f"the data in {data}")
+    known = None if checkpoint is None else known_setup(env_id, partial(setup_of_checkpoint, checkpoint))
+    return config.setup(env_id, known, f"the data of {checkpoint}")
+
+
 def _check(place: Place) -> None:
     """Raise for what would be found out late."""
-    with make_image_env(place.env_id) as env:
+    with place.setup.make() as env:
         frames, actions = image_shape(env.observation_space), space_to_json(env.action_space)
     if place.checkpoint is not None:
-        check_fits(load_world_model(place.checkpoint).config, frames, actions, place.env_id)
+        check_fits(load_world_model(place.checkpoint).config, frames, actions, place.setup.env_id)
         steps_of_data(place.checkpoint)
     if place.data is not None:
         EpisodeStore(place.data)

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from lssvwm_agents.planning.noise import coloured_noise
+from lssvwm_rl.spaces import as_choices
 
 MOST_LEFT = 0.5  # of all probability, to actions that were not among the best
 
@@ -105,8 +106,9 @@ class Gaussian:
             colour: the noise of samples is `coloured_noise` of this beta over the steps.
         """
         bounded = np.isfinite(low) & np.isfinite(high)
-        half_range = np.where(bounded, (high - low) / 2, 1.0)
-        center = np.where(bounded, (high + low) / 2, np.clip(0.0, low, high))
+        least, most = np.where(bounded, low, 0.0), np.where(bounded, high, 0.0)
+        half_range = np.where(bounded, (most - least) / 2, 1.0)
+        center = np.where(bounded, (most + least) / 2, np.clip(0.0, low, high))
         self.low, self.high, self.scale, self.center = (
             torch.as_tensor(x, dtype=torch.float32) for x in (low, high, half_range, center)
         )
@@ -146,7 +148,7 @@ class Gaussian:
 def family_over(
     space: gym.Space, min_probability: float, init_std: float, min_std: float, colour: float = 0.0
 ) -> Family:
-    """The family for an action space: categorical for Discrete and MultiDiscrete, clipped Gaussian for Box.
+    """The family for an action space: clipped Gaussian for Box, categorical for the others.
 
     Args:
         space: of one action.
@@ -156,6 +158,7 @@ def family_over(
     Raises:
         ValueError: for another space.
     """
+    space = as_choices(space)
     if isinstance(space, spaces.Discrete):
         return Categorical(np.array([space.n]), np.array([space.start]), min_probability)
     if isinstance(space, spaces.MultiDiscrete):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Annotated, Any
@@ -16,31 +17,32 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from lssvwm_agents.evaluate import EvaluationResult, evaluate_policy
 from lssvwm_agents.planning import PLANNERS, CEMConfig, ICEMConfig, MPPIConfig, PlannerConfig, ShootingConfig
+from lssvwm_agents.policies import setup_of_policy
 from lssvwm_bench.bench import Findings, Say, bench
-from lssvwm_bench.contenders import ORACLE, Contender, contenders
+from lssvwm_bench.contenders import ORACLE, Contender, contenders, policy_folder
 from lssvwm_bench.figures import picture_stride
 from lssvwm_bench.standings import Standing, standings_plot, standings_table
-from lssvwm_envs.make import make_image_env
-from lssvwm_rl.cli import json_value
+from lssvwm_envs.make import EnvSetup
+from lssvwm_envs.options import EnvOptions, known_setup, setup_of_checkpoint
 from lssvwm_rl.data.play import play
 from lssvwm_rl.data.splits import split_seed
 from lssvwm_rl.policy import GivenActions
 from lssvwm_rl.progress import progress_bar
 
+MAZE = "lssvwm/MemoryMaze-9x9-v0"
 RENAMED = {"--planner": "--planner CHECKPOINT"}
 """Options that have changed, see `lssvwm_rl.cli`."""
 
 
 @bench("agent")
 @dataclass(frozen=True)
-class AgentBench:
+class AgentBench(EnvOptions):
     """Success and returns of random actions, the oracle of native mazes and of MiniGrid-Memory, saved policies of one
     or several seeds, and planning in a world model, all in the same test worlds."""
 
-    env: str = "lssvwm/MemoryMaze-9x9-v0"
-    """Gymnasium id of the environment to play."""
-    env_kwargs: dict[str, str] = field(default_factory=dict)
-    """Arguments of the environment as KEY VALUE pairs, for example image_size 32."""
+    env: str | None = None
+    """Gymnasium id of the environment to play, if not the one of the planner's or the policies' data;
+    lssvwm/MemoryMaze-9x9-v0 if there are none."""
     policy: tuple[str, ...] = ()
     """Folders written by `lssvwm agent train` or `lssvwm agent baseline`, or NAME=FOLDER; folders of one name are seeds
     of the same agent. A policy that reads the memory of a world model has it beside the environment."""
@@ -79,28 +81,28 @@ class AgentBench:
             ValueError: if the environment does not fit them, for numbers out of range, or settings without effect.
             gymnasium.error.Error: if there is no such environment.
         """
-        search, make = self.chosen_search(), partial(make_image_env, self.env, **self._env_kwargs())
-        with make() as env:
+        search, setup = self.chosen_search(), self.chosen_setup()
+        with setup.make() as env:
             playing = contenders(
                 env, self.seed, self.policy, self.planner, self.checkpoint, search, self.device, self.critic
             )
             can_render = "rgb_array" in env.metadata.get("render_modes", ())
         if ORACLE not in playing:
-            say(f"{self.env} is neither a native maze nor MiniGrid-Memory: the oracle is left out.")
+            say(f"{setup.env_id} is neither a native maze nor MiniGrid-Memory: the oracle is left out.")
         standings = {
-            name: Standing(seeds, tuple(self._play(f"{name} {i}", seed, make) for i, seed in enumerate(seeds)))
+            name: Standing(seeds, tuple(self._play(f"{name} {i}", seed, setup.make) for i, seed in enumerate(seeds)))
             for name, seeds in playing.items()
         }
         video, best = None, max(standings, key=lambda name: standings[name].returns.mean)
         if can_render:
             first = max(standings[best].results, key=lambda result: result.mean_return).first_actions
-            video = replay(make(render_mode="rgb_array"), self.seed, first)
+            video = replay(setup.make(render_mode="rgb_array"), self.seed, first)
         return Findings(
             {name: standing.to_json() for name, standing in standings.items()},
-            standings_table(standings, self.env),
-            standings_plot(standings, self.env),
+            standings_table(standings, setup.env_id),
+            standings_plot(standings, setup.env_id),
             video,
-            settings={"video": best},
+            settings={**setup.to_json(), "video": best},
         )
 
     def _play(self, name: str, contender: Contender, make: Callable[[], gym.Env]) -> EvaluationResult:
@@ -118,8 +120,29 @@ class AgentBench:
                 progress=progress,
             )
 
-    def _env_kwargs(self) -> dict[str, Any]:
-        return {name: json_value(text) for name, text in self.env_kwargs.items()}
+    def chosen_setup(self) -> EnvSetup:
+        """The environment to play: as it was for the planner's data, or for that of the first policy that says it.
+
+        Raises:
+            FileNotFoundError: if there is no such checkpoint or policy.
+            ValueError: if the environment that is known cannot be made.
+        """
+        known, of = None, self.planner or ""
+        if self.planner is not None:
+            known = known_setup(self.env, partial(setup_of_checkpoint, self.planner))
+        for of in self.policy if known is None else ():
+            known = known_setup(self.env, partial(setup_of_policy, policy_folder(of), self.checkpoint))
+            if known is not None:
+                break
+        setup = self.setup(self.env if known is not None else self.env or MAZE, known, f"the data of {of}")
+        if known is not None and known.seeds and not self.seeds:
+            warnings.warn(
+                f"{setup.env_id} is reset with the seeds of the data ({' '.join(known.seeds)}), so no world is new; "
+                "name others with --seeds.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return setup
 
     def chosen_search(self) -> PlannerConfig:
         """The settings of the search; ValueError for an unknown one, and for settings that would do nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,15 @@ from lssvwm_bench.bench import Findings, Say, bench
 from lssvwm_bench.lineup import described, load_lineup, shared_reach
 from lssvwm_bench.paired_figures import paired_figure, paired_table
 from lssvwm_bench.walks import fitting_environment
+from lssvwm_envs.options import EnvOptions
 from lssvwm_envs.paired.record import record_pairs
 from lssvwm_envs.paired.twins import TwinConfig
-from lssvwm_rl.cli import json_value
 from lssvwm_rl.measures.paired import paired_answers, paired_shares
 
 
 @bench("paired")
 @dataclass(frozen=True)
-class PairedBench:
+class PairedBench(EnvOptions):
     """Two histories differ in one thing seen long ago and agree in all that a window sees: do outputs differ as reality
     does, do they follow a memory that is exchanged, and are they at chance once it is wiped?"""
 
@@ -29,8 +29,6 @@ class PairedBench:
     """Worlds of the test split that are played, each beside its twin; histories that show nothing are left out."""
     env: str | None = None
     """Gymnasium id of MiniGrid-Memory or a native maze, if not the one that the models were trained in."""
-    env_kwargs: dict[str, str] = field(default_factory=dict)
-    """Arguments of the environment as KEY VALUE pairs, for example size 9."""
     reach: int | None = None
     """Frames, the compared one included, within which histories have to agree; the models' largest by default."""
     away: int | None = None
@@ -61,14 +59,18 @@ class PairedBench:
         if self.reach is not None and self.reach < 2:
             raise ValueError(f"Histories have to agree before the compared frame: use a reach of 2, not {self.reach}.")
         lineup = load_lineup(self.checkpoints, self.device)
-        given = {key: json_value(text) for key, text in self.env_kwargs.items()}
-        env, kwargs = fitting_environment(lineup, self.env, given)
+        setup = fitting_environment(lineup, self.env, self)
+        if setup.image is not None or setup.resize is not None or setup.seeds:
+            raise ValueError(
+                f"Twins are played as {setup.env_id} shows them, in the split's worlds; leave --image, --resize and "
+                "--seeds out."
+            )
         # A model without attention reaches its own frame only, and pairs need one before.
         reach = max(2, shared_reach(lineup.models.values())) if self.reach is None else self.reach
         away = reach if self.away is None else self.away
         config = TwinConfig(reach - 1, away, self.steps, self.seed, lineup.vector_keys)
-        say(f"playing {self.pairs} test worlds of {env} and their twins")
-        pairs = record_pairs(env, kwargs, self.pairs, config, self.seed)
+        say(f"playing {self.pairs} test worlds of {setup.env_id} and their twins")
+        pairs = record_pairs(setup.env_id, setup.kwargs, self.pairs, config, self.seed)
         if not pairs:
             raise ValueError(
                 f"In {self.pairs} worlds no histories agree in {reach - 1} frames and then differ again; take a "
@@ -82,5 +84,5 @@ class PairedBench:
         agreement = float(np.median([pair.agreement for pair in pairs]))
         results: dict[str, Any] = {"worlds": self.pairs, "reach": reach, "agreement": agreement, "rows": rows}
         figure = paired_figure(pairs, *next(iter(answers.items())))
-        settings = {"env": env, "env_kwargs": kwargs, "away": away}
+        settings = {**setup.to_json(), "away": away}
         return Findings(results, paired_table(results), figure, settings=settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from lssvwm_bench.bench import Findings, Say, bench
 from lssvwm_bench.lineup import condition, load_lineup
@@ -11,8 +11,7 @@ from lssvwm_bench.probe_figures import probe_plot, probe_table, probe_video
 from lssvwm_bench.trials import record_trials
 from lssvwm_bench.walks import trial_environment
 from lssvwm_envs.explorers import explorer_named
-from lssvwm_envs.make import image_envs
-from lssvwm_rl.cli import json_value
+from lssvwm_envs.options import EnvOptions
 from lssvwm_rl.measures.probe import Subject, prepare, probe_features
 from lssvwm_rl.measures.trial import Trial
 
@@ -22,15 +21,13 @@ GROUP = 16  # worlds played and observed side by side
 
 @bench("probe")
 @dataclass(frozen=True)
-class ProbeBench:
+class ProbeBench(EnvOptions):
     """Read the maze's layout and the objects' places from the features, with probes fitted on other worlds."""
 
     checkpoints: tuple[str, ...]
     """Folders, packaged names or hub ids of world models of one environment."""
     env: str | None = None
     """Gymnasium id of a maze, if not the one that the models were trained in."""
-    env_kwargs: dict[str, str] = field(default_factory=dict)
-    """Arguments of the environment as KEY VALUE pairs, for example size 9."""
     policy: str = "explore"
     """Scripted policy that walks."""
     episodes: int = 200
@@ -51,16 +48,16 @@ class ProbeBench:
         if self.episodes < 4 or self.steps < 2:
             raise ValueError(f"Use at least 4 --episodes and 2 --steps, not {self.episodes} and {self.steps}.")
         explorer, lineup = explorer_named(self.policy), load_lineup(self.checkpoints, self.device)
-        given = {key: json_value(text) for key, text in self.env_kwargs.items()}
-        env, kwargs = trial_environment(lineup, self.env, given, self.steps)
-        make_envs = image_envs(env, **kwargs)
+        setup = trial_environment(lineup, self.env, self, self.steps)
         subjects = [Subject(f"{name} ({condition(m)})", m, lineup.vector_keys) for name, m in lineup.models.items()]
         shown: dict[str, Trial] = {}
 
         def play(split: str, first: int, count: int) -> Iterator[list[Trial]]:
             for done in range(0, count, GROUP):
                 say(f"{split} worlds: {done} of {count}")
-                trials = record_trials(make_envs, explorer, min(GROUP, count - done), self.steps, first + done, split)
+                trials = record_trials(
+                    setup.make_many, explorer, min(GROUP, count - done), self.steps, first + done, split
+                )
                 shown.setdefault(split, trials[0])
                 yield trials
 
@@ -73,5 +70,5 @@ class ProbeBench:
             probe_table(report.rows, self.episodes, test_worlds, self.steps),
             probe_plot(report.rows),
             probe_video(shown["test"], report),
-            settings={"env": env, "env_kwargs": kwargs},
+            settings=setup.to_json(),
         )

@@ -19,6 +19,7 @@ from lssvwm_agents.loop.outcome import best_of, parted
 from lssvwm_agents.loop.phases import Place
 from lssvwm_agents.offline import OfflineConfig
 from lssvwm_agents.policies import load_policy
+from lssvwm_envs.make import EnvSetup
 from lssvwm_rl.cli import main
 from lssvwm_rl.data.store import EpisodeStore, EpisodeWriter
 from lssvwm_rl.model.checkpoints import load_contexts
@@ -121,7 +122,7 @@ def test_a_killed_process_goes_on(tmp_path, checkpoint):
 
 
 def test_dreams_of_later_pieces_begin_in_what_was_played_since_too(tmp_path, checkpoint, monkeypatch):
-    place = Place(tmp_path, ENV_ID, SMALL)
+    place = Place(tmp_path, EnvSetup(ENV_ID), SMALL)
     contexts = load_contexts(checkpoint)
     episodes, header = [contexts[0].cut(0, frames) for frames in range(2, 7)], contexts.header
     for folder, part in (

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lssvwm_agents.imagination import DreamTrainConfig
+from lssvwm_agents.offline import OfflineConfig
 from lssvwm_envs.options import EnvOptions
 
-LOOP_DREAMS = DreamTrainConfig(total_steps=50_000, start=0.5)
+LOOP_DREAMS = DreamTrainConfig(
+    total_steps=50_000, start=0.5, entropy=0.001, learning_rate=1e-4, offline=OfflineConfig(updates=10_000)
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -189,11 +189,7 @@ def train_in_dream(
     saved = None if start is None else _readable(start, checkpoint)
     rows: list[VecEnv] = [_dreams(checkpoint, config, config.num_envs - real_rows)]
     if real_env is not None:
-        real = VectorMemoryObservation(
-            SyncVectorEnv([real_env.make] * real_rows, autoreset_mode=AutoresetMode.SAME_STEP),
-            checkpoint, "memory", config.device,
-        )  # fmt: skip
-        rows.append(GymVecEnv(real, config.seed))
+        rows.append(_real(checkpoint, config, real_env, real_rows))
     returns, began = returns or Returns(), time.perf_counter()
     heard = _Hear(returns, rows[0].num_envs, progress, config.total_steps)
     envs = JoinedVecEnv(rows)
@@ -230,6 +226,12 @@ def _dreams(checkpoint: str, config: DreamTrainConfig, num_envs: int) -> DreamVe
         doubt_penalty=config.doubt_penalty,
         temperature=config.temperature,
     )
+
+
+def _real(checkpoint: str, config: DreamTrainConfig, env: EnvSetup, num_envs: int) -> GymVecEnv:
+    """Real environments with the memory beside them."""
+    envs = SyncVectorEnv([env.make] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+    return GymVecEnv(VectorMemoryObservation(envs, checkpoint, "memory", config.device), config.seed)
 
 
 def _readable(start: str | Path, checkpoint: str) -> SavedPolicy:

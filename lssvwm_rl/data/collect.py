@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -34,6 +34,7 @@ def collect(
     policy_name: str = "unknown",
     on_episode: Callable[[Episode], None] | None = None,
     shard_episodes: int = 256,
+    leave_out: Collection[int] = (),
 ) -> EpisodeStore:
     """Fill the store at `out` up to `episodes` episodes; what is there already is kept and counted.
 
@@ -53,6 +54,7 @@ def collect(
         env_spec, policy_name: for the header, the first as JSON of an EnvSpec.
         on_episode: called after each finished episode.
         shard_episodes: episodes per shard.
+        leave_out: seeds that are not played, as if the store had them.
 
     Raises:
         ValueError: for unfit spaces, missing vectors, numbers that are not finite, another store at `out`, or one to
@@ -65,11 +67,11 @@ def collect(
     out = Path(out)
     split_seed(split, seed)
     with only_appender(out), noted_signals() as signals:  # from here on no other process plays the same seeds
-        stored = _stored(out, split, policy_name)
+        stored = stored_episodes(out, split, policy_name)
         used: Sequence[int] = [] if stored is None else stored.seeds.tolist()
         missing = max(0, episodes - len(used))
         num_envs = max(1, min(num_envs, missing))
-        seeds = _unused_seeds(split, seed, used, max(1, missing))
+        seeds = unused_seeds(split, seed, [*used, *leave_out], max(1, missing))
         with closing(make_envs(num_envs)) as envs:
             events = play(envs, _policy(policy_factory, envs, seed, len(used)), [seeds] * num_envs)
             start = next(events)
@@ -100,8 +102,8 @@ def _policy(make: PolicyFactory, envs: VectorEnv, seed: int, stored: int) -> Pol
     return make(envs, int(np.random.SeedSequence([seed, stored]).generate_state(1)[0]))
 
 
-def _stored(out: Path, split: str, policy_name: str) -> EpisodeStore | None:
-    """What is at `out` already.
+def stored_episodes(out: Path, split: str, policy_name: str) -> EpisodeStore | None:
+    """What is at `out` already, to which a collection can add; None if nothing is.
 
     Raises:
         ValueError: if other episodes are.
@@ -121,7 +123,12 @@ def _stored(out: Path, split: str, policy_name: str) -> EpisodeStore | None:
     return stored
 
 
-def _unused_seeds(split: str, k: int, used: Iterable[int], count: int) -> Iterator[int]:
+def unused_seeds(split: str, k: int, used: Iterable[int], count: int) -> Iterator[int]:
+    """The first `count` seeds of a split, from its world k on, that are not among `used`.
+
+    Raises:
+        ValueError: if the split has no more.
+    """
     taken = set(used)
     while count > 0:
         seed = split_seed(split, k)

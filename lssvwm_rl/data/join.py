@@ -54,6 +54,22 @@ def merge_stores(stores: Sequence[str | Path], out: str | Path) -> tuple[Episode
     return _write(folders, out, headers, leave_out), twice
 
 
+def move_episodes(store: str | Path, out: str | Path) -> None:
+    """Move the episodes of a store, shard by shard, to the end of another one on the same file system.
+
+    Whoever calls this keeps other processes from both. Where it is interrupted, every shard is in one of them.
+
+    Raises:
+        ValueError: if one of them is no store, or they are of different environments.
+    """
+    store, out = Path(store), Path(out)
+    StoreHeader.load(store).check_same_kind(StoreHeader.load(out), store)
+    free = 1 + max(shard_numbers(out), default=-1)
+    for number in shard_numbers(store):
+        os.rename(shard_path(store, number), shard_path(out, free))
+        free += 1
+
+
 def _headers(folders: Sequence[Path], out: Path) -> list[StoreHeader]:
     """Those of stores that can be joined."""
     check_new(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import warnings
 from pathlib import Path
 
@@ -123,3 +124,14 @@ def test_rewards_without_end_are_a_sentence(collected, capsys, tmp_path):
         collected("Bad-v0", 2)
     del gym.registry["Bad-v0"]
     assert "The reward at step 2 of episode 0 (seed 0) is inf" in capsys.readouterr().err
+
+
+def test_ray_that_is_not_installed_or_not_there_is_a_sentence(collected, capsys, monkeypatch, tmp_path):
+    for words, ray, said in (
+        (["--ray", "one", "two"], None, "--ray takes one address, got one two"),
+        (["--ray"], None, 'pip install "lssvwm-rl[ray]"'),
+    ):
+        monkeypatch.setitem(sys.modules, "ray", ray)
+        with pytest.raises(SystemExit) as stop:
+            collected("MiniGrid-MemoryS7-v0", 2, *words)
+        assert stop.value.code == 2 and said in capsys.readouterr().err and not (tmp_path / "s").exists()

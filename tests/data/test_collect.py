@@ -58,3 +58,17 @@ def test_a_full_store_is_left_as_it_is_but_checked(tmp_path):
     with pytest.raises(ValueError, match="with policy 'unknown', not 'random'"):
         run(MAZE, policy_name="random")
     assert digest(EpisodeStore(tmp_path / "s")) == before
+
+
+def test_seeds_that_are_left_out_are_those_of_somebody_else(tmp_path):
+    def run(name: str, episodes: int, **kwargs):
+        return collect(
+            image_envs(MINIGRID, **SETTINGS[MINIGRID]), explorer_named("explore"), tmp_path / name, episodes, 2, seed=4,
+            vector_keys=("pose",), **kwargs,
+        )  # fmt: skip
+
+    assert sorted(run("some", 2, leave_out=[4, 6, 7]).seeds.tolist()) == [5, 8]
+    some = run("some", 4, leave_out=[4, 6, 7])
+    assert sorted(some.seeds.tolist()) == [5, 8, 9, 10]
+    everything = {episode.seed: episode for episode in run("all", 7)}
+    assert all(np.array_equal(episode.frames, everything[episode.seed].frames) for episode in some)

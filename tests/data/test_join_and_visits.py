@@ -9,7 +9,7 @@ import pytest
 
 from lssvwm_rl.cli import main
 from lssvwm_rl.data.clips import ClipSampler
-from lssvwm_rl.data.join import join_stores, merge_stores
+from lssvwm_rl.data.join import join_stores, merge_stores, move_episodes
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
 from lssvwm_rl.data.verify import verify_store
 from lssvwm_rl.data.visits import Visits
@@ -68,6 +68,17 @@ def test_a_merger_has_each_world_once_by_each_policy(tmp_path, capsys):
         (tmp_path / "m", []), (tmp_path / "b", [3, 20]), (second, [7, 3, 8, 0, 4, 9])
     ]  # fmt: skip
     assert len(EpisodeStore(tmp_path / "again")) == 10
+
+
+def test_moved_episodes_leave_an_empty_store_and_come_last(tmp_path):
+    first, second = write(tmp_path / "a", range(3)), write(tmp_path / "b", range(3, 8))
+    move_episodes(second, first)
+    assert [int(e.frames[0, 0, 0, 0]) for e in EpisodeStore(first)] == list(range(8))
+    assert len(EpisodeStore(second)) == 0 and verify_store(first).damaged == ()
+    other = write(tmp_path / "other", [9], StoreHeader((4, 4, 1), HEADER.action_space))
+    with pytest.raises(ValueError, match="frame_shape"):
+        move_episodes(other, first)
+    assert len(EpisodeStore(first)) == 8 and len(EpisodeStore(other)) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -15,7 +17,7 @@ from gymnasium.vector import VectorEnv
 
 from lssvwm_envs.explorers import explorer_named, explorer_names
 from lssvwm_envs.image import image_wrapper
-from lssvwm_envs.make import EnvSetup
+from lssvwm_envs.make import EnvSetup, import_module_of
 from lssvwm_envs.options import EnvOptions, difference, known_setup, setup_of_store
 from lssvwm_rl.data.splits import Split
 from lssvwm_rl.policy import Policy, PolicyFactory
@@ -53,6 +55,9 @@ class Collect(EnvOptions):
     """Seed of the first episode, counted inside the split; the others follow."""
     split: Split = "train"
     """Which worlds: no seed is in two splits."""
+    ray: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[ADDRESS]")] = None
+    """Collect with one Ray actor per free core of this machine, or of the cluster at an address, for example auto. All
+    its machines must find the current folder, and what else is named, under the same paths."""
 
 
 def main(args: Collect) -> None:
@@ -65,6 +70,7 @@ def main(args: Collect) -> None:
         FileNotFoundError: if there is no such policy or checkpoint.
         gymnasium.error.Error: if there is no such environment.
     """
+    from lssvwm_agents.ray_collect import RayJob, ray_collect
     from lssvwm_envs.make import env_spec_json
     from lssvwm_rl.data.collect import collect
     from lssvwm_rl.data.store import EpisodeStore
@@ -76,22 +82,29 @@ def main(args: Collect) -> None:
         spec = env_spec_json(env)
         print(f"Image: {image_wrapper(env).sentence()}{_padding(env)}.")
     have = len(EpisodeStore(args.out)) if (args.out / "header.json").exists() else 0
-    numbers = count(have + 1)
     with progress_bar(args.env) as progress:
         progress(have, args.episodes)
-        store = collect(
-            setup.make_many,
-            policy_factory,
-            args.out,
-            args.episodes,
-            args.num_envs,
-            args.seed,
-            args.split,
-            args.vector,
-            spec,
-            args.policy,
-            on_episode=lambda _: progress(next(numbers), args.episodes),
-        )
+        if args.ray is not None:
+            tools = partial(_in_actor, setup, args.policy, args.checkpoint, os.getcwd())
+            job = RayJob(
+                tools, args.out, args.episodes, args.num_envs, args.seed, args.split, args.vector, spec, args.policy
+            )
+            store = ray_collect(job, _address(args.ray), lambda made: progress(made, args.episodes))
+        else:
+            numbers = count(have + 1)
+            store = collect(
+                setup.make_many,
+                policy_factory,
+                args.out,
+                args.episodes,
+                args.num_envs,
+                args.seed,
+                args.split,
+                args.vector,
+                spec,
+                args.policy,
+                on_episode=lambda _: progress(next(numbers), args.episodes),
+            )
     steps = int(store.lengths.sum())
     print(f"{args.out}: {len(store)} episodes, {steps} steps, {store.lengths.mean():.1f} per episode.")
 
@@ -105,6 +118,21 @@ def _setup(args: Collect) -> EnvSetup:
     if known is not None and (found := difference(known, setup)):
         raise ValueError(f"{args.out} holds episodes of {found}; leave the option out, or choose another folder.")
     return setup
+
+
+def _in_actor(
+    setup: EnvSetup, policy: str, checkpoint: str | None, folder: str
+) -> tuple[Callable[[int], VectorEnv], PolicyFactory]:
+    """What makes environments and what makes their policy, in a process of its own on whatever machine."""
+    os.chdir(folder)  # where files and modules are that are named without a path
+    import_module_of(setup.env_id, also_here=True)
+    return setup.make_many, _policy_factory(policy, checkpoint)
+
+
+def _address(words: Sequence[str]) -> str | None:
+    if len(words) > 1:
+        raise ValueError(f"--ray takes one address, got {' '.join(words)}; name one, or none for this machine alone.")
+    return words[0] if words else None
 
 
 def _padding(env: gym.Env) -> str:

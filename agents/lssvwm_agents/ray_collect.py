@@ -84,13 +84,14 @@ def _gather(job: RayJob, parts: Path) -> None:
     Raises:
         ValueError: if an actor still writes there, or to other episodes than those of the store.
     """
+    number: int | None = None  # of the next shard, not to be looked for again for every part
     for folder in sorted(parts.glob("part-*")):
         with only_appender(folder):
             if (folder / HEADER).exists():
                 if not (job.out / HEADER).exists():
                     header = dataclasses.replace(StoreHeader.load(folder), seeds=(split_seed(job.split, job.seed),))
                     write_text(job.out / HEADER, header.to_json())
-                move_episodes(folder, job.out)
+                number = move_episodes(folder, job.out, number)
         remove(folder)
     with suppress(OSError):  # there is none, or somebody has put something into it
         parts.rmdir()

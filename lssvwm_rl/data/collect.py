@@ -38,15 +38,14 @@ def collect(
 ) -> EpisodeStore:
     """Fill the store at `out` up to `episodes` episodes; what is there already is kept and counted.
 
-    Episodes are those of the seeds `seed`, `seed + 1`, ... of the split, leaving out seeds the store already has.
+    Episodes are those of the seeds `seed`, `seed + 1`, ... of the split, but those that the store has and `leave_out`.
     Every started episode is finished, so short episodes are not favoured. Returns the store.
 
     Args:
         make_envs: makes so many environments with autoreset disabled and one image in an observation.
         policy_factory: called with the vector environment and a seed. It is another seed when a collection goes on,
             so that nothing is drawn twice, except for policies with `by_world`, which draw by the episode's seed, too.
-        out: folder of the store, made if missing.
-        episodes: how many the store shall hold in the end.
+        out, episodes: folder of the store, made if missing, and how many it shall hold in the end.
         num_envs: sub-environments stepped together.
         seed: of the first episode, counted inside the split, and the policy's in a new store.
         split: "train", "validation" or "test", see `splits`.
@@ -54,7 +53,6 @@ def collect(
         env_spec, policy_name: for the header, the first as JSON of an EnvSpec.
         on_episode: called after each finished episode.
         shard_episodes: episodes per shard.
-        leave_out: seeds that are not played, as if the store had them.
 
     Raises:
         ValueError: for unfit spaces, missing vectors, numbers that are not finite, another store at `out`, or one to

@@ -54,20 +54,27 @@ def merge_stores(stores: Sequence[str | Path], out: str | Path) -> tuple[Episode
     return _write(folders, out, headers, leave_out), twice
 
 
-def move_episodes(store: str | Path, out: str | Path) -> None:
+def move_episodes(store: str | Path, out: str | Path, number: int | None = None) -> int:
     """Move the episodes of a store, shard by shard, to the end of another one on the same file system.
 
     Whoever calls this keeps other processes from both. Where it is interrupted, every shard is in one of them.
+
+    Args:
+        number: of the first shard that `out` does not have; found out if not given.
+
+    Returns:
+        that number afterwards.
 
     Raises:
         ValueError: if one of them is no store, or they are of different environments.
     """
     store, out = Path(store), Path(out)
     StoreHeader.load(store).check_same_kind(StoreHeader.load(out), store)
-    free = 1 + max(shard_numbers(out), default=-1)
-    for number in shard_numbers(store):
-        os.rename(shard_path(store, number), shard_path(out, free))
+    free = 1 + max(shard_numbers(out), default=-1) if number is None else number
+    for old in shard_numbers(store):
+        os.rename(shard_path(store, old), shard_path(out, free))
         free += 1
+    return free
 
 
 def _headers(folders: Sequence[Path], out: Path) -> list[StoreHeader]:

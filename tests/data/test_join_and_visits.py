@@ -72,13 +72,14 @@ def test_a_merger_has_each_world_once_by_each_policy(tmp_path, capsys):
 
 def test_moved_episodes_leave_an_empty_store_and_come_last(tmp_path):
     first, second = write(tmp_path / "a", range(3)), write(tmp_path / "b", range(3, 8))
-    move_episodes(second, first)
+    assert move_episodes(second, first) == 5
     assert [int(e.frames[0, 0, 0, 0]) for e in EpisodeStore(first)] == list(range(8))
     assert len(EpisodeStore(second)) == 0 and verify_store(first).damaged == ()
+    assert move_episodes(write(second, [8]), first, 5) == 6 and EpisodeStore(first).seeds.tolist() == list(range(9))
     other = write(tmp_path / "other", [9], StoreHeader((4, 4, 1), HEADER.action_space))
     with pytest.raises(ValueError, match="frame_shape"):
         move_episodes(other, first)
-    assert len(EpisodeStore(first)) == 8 and len(EpisodeStore(other)) == 1
+    assert len(EpisodeStore(first)) == 9 and len(EpisodeStore(other)) == 1
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ setup-memory-maze: $(MAZE)
 test-memory-maze: $(DEV) setup-memory-maze
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m memory_maze tests/memory_maze
 
-# RLlib in the dream, with a Ray of its own on two cores.
+# RLlib in the dream and collection by Ray actors, each with a Ray of its own on two cores.
 test-rllib: $(DEV) $(RLLIB)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m rllib tests/rllib
 

@@ -29,9 +29,9 @@ ENV_ID = "MiniGrid-MemoryS7-v0"
 EPISODES = 40
 TIMED = ("minutes", "frames_per_second", "updates_per_second", "gemm_share")
 COLLECT = f"collect {ENV_ID} --policy random --num-envs 2 --env-kwargs max_steps 20 --episodes".split()
-TRAIN = """train --model.backbone.width 32 --model.backbone.blocks 1 --model.feature-size 12 --model.head-width 32 --model.grid 8 8
---batch-size 2 --span 8 --log-every 1 --preview-every 0 --measure-every 2 --device cpu --steps 30 --warmup 2
---checkpoint-minutes 0""".split()
+TRAIN = """train --model.backbone.width 32 --model.backbone.blocks 1 --model.feature-size 12 --model.head-width 32
+--model.grid 8 8 --batch-size 2 --span 8 --log-every 1 --preview-every 0 --measure-every 2 --device cpu --steps 30
+--warmup 2 --checkpoint-minutes 0""".split()
 LOOP = f"""agent loop --env {ENV_ID} --rounds 2 --explore-episodes 0 --random-episodes 2 --rare-episodes 2
 --play-episodes 2 --num-envs 2 --updates 2 --pieces 1 --check-episodes 1 --dreams.num-envs 4 --dreams.rollout-steps 8
 --dreams.batch-size 32 --dreams.horizon 6 --dreams.total-steps 64 --dreams.offline.updates 3""".split()

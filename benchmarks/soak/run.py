@@ -1,6 +1,6 @@
 """Kills, neighbours, fuzzed calls and changed files, so many of each; what came of it as JSON and as a table.
 
-    PYTHONPATH=tests python benchmarks/soak/run.py [--kills 100] [--stores 24] [--calls 100000] [--corruptions 1000]
+    PYTHONPATH=benchmarks:tests python benchmarks/soak/run.py [--kills 5] [--calls 2000] [--out soak.json]
 
 Worlds and broken inputs are those of the tests, in tests/support.
 """

@@ -67,5 +67,15 @@ def pictures_differ(pictures: Any, rows: int) -> str:
     return next(filter(None, map(picture_differs, pictures)), "")
 
 
+def a_seed(rng: np.random.Generator, begun: bool) -> int | None:
+    """For one environment: none where its generator was seeded before, so that a soak can be repeated."""
+    return None if begun and rng.random() < 0.5 else int(rng.integers(2**32))
+
+
+def a_seed_of_rows(rng: np.random.Generator, begun: bool) -> int | list[int | None] | None:
+    """For a vector of two; begun is whether all rows have been."""
+    return [int(rng.integers(9)), None] if begun and rng.random() < 0.3 else a_seed(rng, begun)
+
+
 BAD_SEEDS: tuple[Any, ...] = (-1, -(10**30), 1.5, "seven", float("nan"))
 """For one environment; all are none for a vector, too."""

@@ -14,7 +14,16 @@ from lssvwm_envs.dream.env import DreamEnv
 from lssvwm_envs.dream.state import DreamState
 from lssvwm_envs.dream.vector import DreamVectorEnv
 from lssvwm_rl.spaces import action_layout
-from soak.calls import BAD_SEEDS, Call, beginning_differs, picture_differs, pictures_differ, steps_differ
+from soak.calls import (
+    BAD_SEEDS,
+    Call,
+    a_seed,
+    a_seed_of_rows,
+    beginning_differs,
+    picture_differs,
+    pictures_differ,
+    steps_differ,
+)
 from soak.fuzzed_mazes import BAD_MASKS, ROWS
 from support.bad_actions import BAD_ACTIONS
 from support.broken_states import broken, whole
@@ -88,13 +97,13 @@ class DreamCalls(_Dreams):
             ended, begun = env.get_state().ended, True
         except ResetNeeded:
             ended, begun = False, False
-        calls = [*self._stepping(rng, begun and not ended), *self._restoring(rng, begun)]
+        calls = [*self._stepping(rng, begun, begun and not ended), *self._restoring(rng, begun)]
         return calls[int(rng.integers(len(calls)))]
 
-    def _stepping(self, rng: np.random.Generator, ready: bool) -> list[Call]:
+    def _stepping(self, rng: np.random.Generator, begun: bool, ready: bool) -> list[Call]:
         env, bads = self.env, BAD_ACTIONS[self.world][0]
         action, bad = env.action_space.sample(), bads[rng.integers(len(bads))]
-        seed, none = [None, int(rng.integers(2**32))][rng.integers(2)], BAD_SEEDS[rng.integers(len(BAD_SEEDS))]
+        seed, none = a_seed(rng, begun), BAD_SEEDS[rng.integers(len(BAD_SEEDS))]
         begins = partial(beginning_differs, env.observation_space)
         context, options = self.context(env, rng), BAD_OPTIONS[rng.integers(len(BAD_OPTIONS))]
         return [
@@ -145,7 +154,10 @@ class VectorDreamCalls(_Dreams):
         ended = [state is not None and state.ended for state in states]
         waits = self.env.autoreset_mode == AutoresetMode.DISABLED and any(ended)
         ready = None not in states and not waits
-        calls = [*self._stepping(rng, ready), *self._restoring(rng, [state is not None for state in states])]
+        calls = [
+            *self._stepping(rng, None not in states, ready),
+            *self._restoring(rng, [state is not None for state in states]),
+        ]
         return calls[int(rng.integers(len(calls)))]
 
     def _states(self) -> list[DreamState | None]:
@@ -157,10 +169,10 @@ class VectorDreamCalls(_Dreams):
                 states.append(None)
         return states
 
-    def _stepping(self, rng: np.random.Generator, ready: bool) -> list[Call]:
+    def _stepping(self, rng: np.random.Generator, begun: bool, ready: bool) -> list[Call]:
         env, bads = self.env, BAD_ACTIONS[self.world][1]
         actions, bad = env.action_space.sample(), bads[rng.integers(len(bads))]
-        seed = [None, int(rng.integers(2**32)), [int(rng.integers(9)), None]][rng.integers(3)]
+        seed = a_seed_of_rows(rng, begun)
         none = (*BAD_SEEDS, [1], [1, -1], [1, "a"])[rng.integers(len(BAD_SEEDS) + 3)]
         begins = partial(beginning_differs, env.observation_space)
         mask, no_mask = rng.random(ROWS) < 0.6, BAD_MASKS[rng.integers(len(BAD_MASKS))]
@@ -169,7 +181,7 @@ class VectorDreamCalls(_Dreams):
         return [
             *[Call(f"step({actions})", partial(env.step, actions), ready, partial(_steps, env))] * 6,
             *[Call(f"reset(seed={seed})", partial(env.reset, seed=seed), True, begins)] * 2,
-            Call(f"reset({mask})", partial(env.reset, options={"reset_mask": mask}), masked, begins),
+            Call(f"reset({mask})", partial(env.reset, seed=seed, options={"reset_mask": mask}), masked, begins),
             Call(f"reset(context, {mask})", partial(env.reset, seed=seed, options=some), masked, begins),
             Call(f"step({bad!r})", partial(env.step, bad), False),
             Call(f"reset(seed={none!r})", partial(env.reset, seed=none), False),

@@ -10,7 +10,16 @@ from gymnasium.vector import AutoresetMode
 
 from lssvwm_envs.memory_maze.env import MemoryMazeEnv
 from lssvwm_envs.memory_maze.vector import MemoryMazeVectorEnv
-from soak.calls import BAD_SEEDS, Call, beginning_differs, picture_differs, pictures_differ, steps_differ
+from soak.calls import (
+    BAD_SEEDS,
+    Call,
+    a_seed,
+    a_seed_of_rows,
+    beginning_differs,
+    picture_differs,
+    pictures_differ,
+    steps_differ,
+)
 from support.programs import bits
 
 ROWS = 2
@@ -41,9 +50,9 @@ class MazeCalls:
 
     def draw(self, rng: np.random.Generator) -> Call:
         env, rows = self.env, self.env._rows
-        begun, ready = not rows.empty[0], not (rows.empty[0] or rows.ended[0])
+        begun, ready = not bool(rows.empty[0]), not (rows.empty[0] or rows.ended[0])
         action, bad = env.action_space.sample(), BAD_ACTIONS[rng.integers(len(BAD_ACTIONS))]
-        seed, none = [None, int(rng.integers(2**32))][rng.integers(2)], BAD_SEEDS[rng.integers(len(BAD_SEEDS))]
+        seed, none = a_seed(rng, begun), BAD_SEEDS[rng.integers(len(BAD_SEEDS))]
         begins = partial(beginning_differs, env.observation_space)
         steps = partial(steps_differ, env.observation_space, rows=None)
         calls = [
@@ -71,10 +80,10 @@ class VectorMazeCalls:
 
     def draw(self, rng: np.random.Generator) -> Call:
         env, rows = self.env, self.env._rows
-        begun = not rows.empty.any()
+        begun = not bool(rows.empty.any())
         waits = env.autoreset_mode == AutoresetMode.DISABLED and bool(rows.ended.any())
         actions, bad = env.action_space.sample(), BAD_ROWS[rng.integers(len(BAD_ROWS))]
-        seed = [None, int(rng.integers(2**32)), [int(rng.integers(9)), None]][rng.integers(3)]
+        seed = a_seed_of_rows(rng, begun)
         none = (*BAD_SEEDS, [1], [1, -1], [1, "a"])[rng.integers(len(BAD_SEEDS) + 3)]
         mask, no_mask = rng.random(ROWS) < 0.6, BAD_MASKS[rng.integers(len(BAD_MASKS))]
         masked = bool(mask.any() and not (rows.empty & ~mask).any())

@@ -45,15 +45,17 @@ def remove_checked(path: Path) -> None:
 
 
 def check_texts(folder: Path) -> None:
-    """Compare the files that are there with their checksums.
+    """Compare the files that have a checksum with it.
 
     Raises:
-        ValueError: naming one that has changed.
+        ValueError: naming one that has changed, or is missing.
     """
     for name, digest in _known(folder).items():
         path = folder / name
-        if Path(name).name != name or not path.is_file():
+        if Path(name).name != name:
             continue
+        if not path.is_file():  # without it, what it says would silently be something else, such as a default
+            raise ValueError(f"{name} is missing, though it was written: its SHA-256 is in {CHECKSUMS}")
         try:
             same = _digest(path.read_text(encoding="utf-8")) == digest
         except UnicodeDecodeError:

@@ -32,6 +32,9 @@ def test_what_was_written_is_known_and_what_changed_is_named(tmp_path):
     check_texts(tmp_path)
     assert list(json.loads((tmp_path / CHECKSUMS).read_text())) == ["b.json"]
     (tmp_path / "b.json").unlink()
+    with pytest.raises(ValueError, match="b.json is missing, though it was written"):
+        check_texts(tmp_path)
+    remove_checked(tmp_path / "b.json")
     check_texts(tmp_path)
 
 
@@ -86,6 +89,17 @@ def test_a_changed_byte_is_named_or_harmless(checkpoint, name):
             assert CHECKSUMS in str(error) and str(checkpoint) in str(error), at
             refused += 1
     assert refused == tried if name != CHECKSUMS else refused > 0.6 * tried
+
+
+def test_a_deleted_text_is_named(checkpoint):
+    """Without env.json, for one, its world would be made with other settings."""
+    for name in (MODEL_CONFIG, DOUBT, ENV_FILE):
+        text = (checkpoint / name).read_text()
+        (checkpoint / name).unlink()
+        with pytest.raises((ValueError, FileNotFoundError), match=f"{name} is missing"):
+            WorldModel.from_pretrained(checkpoint)
+        (checkpoint / name).write_text(text)
+    WorldModel.from_pretrained(checkpoint)
 
 
 def test_exports_have_checksums_and_are_not_made_of_what_has_changed(checkpoint, tmp_path):

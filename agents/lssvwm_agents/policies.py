@@ -285,7 +285,8 @@ def _no_schedule(progress_remaining: float) -> float:
 
 
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    what = f"{WEIGHTS_FILE}: " if isinstance(error, SafetensorError) else ""  # that of other errors is in them
+    return f"{what}{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _space_to_json(space: gym.Space) -> dict[str, Any]:

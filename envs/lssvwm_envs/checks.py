@@ -27,6 +27,14 @@ def check_actions(actions: Any, space: gym.Space) -> np.ndarray:
     return given
 
 
+def is_action(action: Any, space: gym.Space) -> bool:
+    """Whether a space has an action, also of one beyond int64, with which Gymnasium's Discrete raises OverflowError."""
+    try:
+        return space.contains(action)
+    except OverflowError:
+        return False
+
+
 def check_render_mode(render_mode: str | None) -> str | None:
     """The render mode.
 

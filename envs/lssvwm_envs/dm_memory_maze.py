@@ -17,6 +17,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.error import ClosedEnvironmentError, DependencyNotInstalled, InvalidAction, ResetNeeded
 
+from lssvwm_envs.checks import is_action
+
 SIZES = (9, 11, 13, 15)
 SMALLEST_IMAGE, LARGEST_IMAGE = 16, 480  # MuJoCo's off-screen buffer is 640 x 480
 DEBIAN_PACKAGES = ("libegl1", "libgl1-mesa-dri", "libosmesa6")
@@ -89,7 +91,7 @@ class DMMemoryMaze(gym.Env[np.ndarray, np.int64]):
         """
         if self._ended:
             raise ResetNeeded("No episode is running; call reset() before step().")
-        if not self.action_space.contains(action):
+        if not is_action(action, self.action_space):
             raise InvalidAction(f"Action {action!r} is not one of 0 to 5.")
         timestep = self._env.step(int(action))
         self._ended = timestep.last()

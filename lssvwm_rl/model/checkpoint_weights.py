@@ -51,7 +51,10 @@ def read_checkpoint(
 
 
 def _not_whole(folder: Path, error: Exception) -> ValueError:
-    return ValueError(f"Checkpoint {folder} is not whole ({str(error).splitlines()[0]}); train or download it again.")
+    what = f"{WEIGHTS}: " if isinstance(error, SafetensorError) else ""  # all other errors name their file
+    return ValueError(
+        f"Checkpoint {folder} is not whole ({what}{str(error).splitlines()[0]}); train or download it again."
+    )
 
 
 def weights_as_now(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -109,7 +109,10 @@ class _ShapesAlone(TorchFunctionMode):
             return torch.empty(args[0], args[0])
         if func in _RANDOM:
             return torch.empty(*args)
-        if getattr(func, "__name__", "").strip("_") in _BY_ELEMENTS:
+        name = getattr(func, "__name__", "")
+        if name.strip("_") in _BY_ELEMENTS:
+            if name.endswith("_") and not name.endswith("__"):  # in place
+                return args[0]
             tensors = [part for part in args if isinstance(part, Tensor)]
             reversed_shapes = zip_longest(*(t.shape[::-1] for t in tensors), fillvalue=1)
             shape = [next((side for side in sides if side != 1), 1) for sides in reversed_shapes]

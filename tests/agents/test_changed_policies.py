@@ -38,6 +38,9 @@ def test_a_changed_byte_is_an_error_or_changes_nothing(saved):
             assert f"The policy at {folder} cannot be read" in str(error)
             refused += 1
     assert refused > 50
+    (folder / WEIGHTS_FILE).write_bytes((folder / WEIGHTS_FILE).read_bytes()[:9])
+    with pytest.raises(ValueError, match=rf"The policy at {folder} cannot be read \({WEIGHTS_FILE}: Safetensor"):
+        load_policy(folder)
 
 
 @pytest.mark.parametrize(("name", "refused_at_least"), [("policy.json", 1), (CHECKSUMS, 0.6)])

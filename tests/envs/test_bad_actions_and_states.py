@@ -17,32 +17,18 @@ from safetensors.torch import save_file
 from lssvwm_envs.dream.env import DreamEnv
 from lssvwm_envs.dream.state import DreamState
 from lssvwm_envs.dream.vector import DreamVectorEnv
+from support.bad_actions import BAD_ACTIONS
 from support.playing import assert_goes_on_alike, in_the_middle
 from support.small_checkpoints import save_checkpoint
 
 FAST: dict[str, Any] = {"denoise_steps": 1}
 ID = "lssvwm/Dream-v0"
-ACTIONS: dict[str, tuple[list[Any], list[Any]]] = {
-    "discrete": (
-        ["left", 1.0, None, float("nan"), 3, -1, 10**30, [1], np.array([1]), [[1], [1, 2]], {}, torch.tensor(1)],
-        ["left", 1, None, [1.0, 1.0], [0, 3], [0, -1], [0], [0, 0, 0], [[0, 0]], [[0], [0]], [None, 0], [[0], [0, 1]]],
-    ),
-    "multi_discrete": (
-        ["left", 1, None, [1.0, 1.0], [3, 0], [0, 2], [-1, 0], [1], [1, 1, 1], [[1, 1]], [None, 1], [[1], [1, 2]]],
-        ["left", None, [1, 1], [[1, 1]], [[1, 1], [3, 0]], [[1.0, 1.0], [1.0, 1.0]], [[1, 1], [1]]],
-    ),
-    "box": (
-        ["left", 0.5, None, [0.1], [[0.1, 0.2]], [1.5, 0], [2, 0], np.array([np.nan, 0]), [np.inf, 0], [None, 0.0],
-         np.array(["0.1", "0.2"]), np.array([1j, 0]), np.array([0.1, 0.2], object), [[0.1], [0.1, 0.2]]],
-        ["left", None, [0.1, 0.2], [[0.1, 0.2]], np.full((2, 2), np.nan), np.full((2, 2), -1.1), [[0.1], [0.1, 0.2]]],
-    ),
-}  # fmt: skip
 
 
-@pytest.mark.parametrize("world", ACTIONS)
+@pytest.mark.parametrize("world", BAD_ACTIONS)
 def test_actions_that_do_not_fit(worlds, world):
     for env, twin, actions in zip(
-        in_the_middle(worlds[world]), in_the_middle(worlds[world]), ACTIONS[world], strict=True
+        in_the_middle(worlds[world]), in_the_middle(worlds[world]), BAD_ACTIONS[world], strict=True
     ):
         for action in actions:
             with pytest.raises(InvalidAction, match=r"(?s)^Action .* is not in .*; give one that is\.$") as said:

@@ -61,6 +61,9 @@ def test_a_changed_weight_is_named(tmp_path):
             with pytest.raises(ValueError, match=rf"{WEIGHTS} has changed .* {CHECKSUM} is another\); train or down"):
                 WorldModel.from_pretrained(tmp_path)
     assert same(WorldModel.from_pretrained(tmp_path).state_dict(), model.state_dict())
+    (tmp_path / WEIGHTS).write_bytes((tmp_path / WEIGHTS).read_bytes()[:-1])
+    with pytest.raises(ValueError, match=rf"Checkpoint {tmp_path} is not whole \({WEIGHTS}: "):
+        WorldModel.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize(("value", "said"), [(float("nan"), "not finite"), (float("inf"), "not finite")])

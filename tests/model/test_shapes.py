@@ -92,6 +92,15 @@ def test_nothing_is_allocated_for_weights_that_do_not_fit(tmp_path):
         assert int(done.stdout.split()[0]) < 150_000
 
 
+def test_models_of_box_actions_can_be_loaded(tmp_path):
+    """Their embedding is scaled in place where it is made, which leaves it a parameter."""
+    box = {"type": "Box", "shape": [2], "dtype": "float32", "low": [-1.0, -1.0], "high": [1.0, 1.0]}
+    model = small_model(action_space=box)
+    model.save_pretrained(tmp_path)
+    found = WorldModel.from_pretrained(tmp_path).state_dict()
+    assert all(torch.equal(found[name], weight) for name, weight in model.state_dict().items())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_shapes_are_those_of_the_model(tmp_path, kind):
     """Also of parts that are never trained, which have no weights in the file."""

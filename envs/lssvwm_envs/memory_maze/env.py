@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from lssvwm_envs.checks import check_render_mode
+from lssvwm_envs.checks import check_render_mode, is_action
 from lssvwm_envs.memory_maze.kinematics import ACTIONS
 from lssvwm_envs.memory_maze.maze import MazeConfig, Mazes
 from lssvwm_envs.memory_maze.rows import MazeRows, observation_space
@@ -71,7 +71,7 @@ class MemoryMazeEnv(gym.Env):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Act once."""
         check_ready_alone(self._rows)
-        if not self.action_space.contains(action):
+        if not is_action(action, self.action_space):
             raise ValueError(f"The action {action!r} does not exist; use a whole number from 0 to {ACTIONS - 1}.")
         step = self._rows.step(np.array([action], np.int64))
         observation, info = row_of(self._rows.observe(), 0), row_info(step.info, 0)

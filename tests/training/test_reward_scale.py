@@ -46,7 +46,7 @@ def paying(folder, reward: float, episodes: int = 4) -> EpisodeStore:
 
 
 @settings(deadline=None)
-@given(st.integers(-30, 30), st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=20))
+@given(st.integers(-30, 30), st.lists(st.floats(-1, 1, width=32, allow_subnormal=False), min_size=1, max_size=20))
 def test_a_scale_suits_the_rewards_it_was_learnt_from(exponent, shares):
     rewards = 10.0**exponent * np.array(shares)
     scale = suited_scale(rewards)

@@ -105,6 +105,7 @@ def test_a_killed_process_goes_on(tmp_path, checkpoint):
     words += ["--explore-episodes", "0", "--random-episodes", "2", "--play-episodes", "2", "--num-envs", "2"]
     words += ["--updates", "1", "--pieces", "1", "--check-episodes", "1", "--dreams.num-envs", "4"]
     words += ["--dreams.rollout-steps", "8", "--dreams.horizon", "6", "--dreams.total-steps", "64"]
+    words += ["--dreams.offline.updates", "0"]
     program = (
         "import os, signal\nfrom lssvwm_agents import imagination\nfrom lssvwm_rl.cli import main\n"
         "def killed(*args, **kwargs):\n    os.kill(os.getpid(), signal.SIGKILL)\n"

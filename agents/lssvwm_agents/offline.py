@@ -149,10 +149,11 @@ def _loss(
         best = torch.minimum(*(each(pairs).squeeze(1) for each in slow))
     of_actions = sum((F.mse_loss(each(pairs).squeeze(1), target) for each in values), torch.zeros(()))
     advantage = best - value.squeeze(1)
-    side = torch.where(advantage > 0, config.expectile, 1 - config.expectile).detach()
+    side = torch.where(advantage > 0, config.expectile, 1 - config.expectile)
+    of_value = (side * advantage**2).mean()
     advantage = advantage.detach()
     weight = (config.sharpness * advantage / (advantage.std() + 1e-6)).exp().clamp(max=MOST_WEIGHT)
-    return of_actions + (side * (best - value.squeeze(1)) ** 2).mean() - (weight * log_prob).mean()
+    return of_actions + of_value - (weight * log_prob).mean()
 
 
 def _features(policy: ActorCriticPolicy, read: Tensor) -> Tensor:

@@ -157,7 +157,7 @@ def dream(place: Place, number: int, piece: int, start: Path | None) -> dict[str
     else:
         settings = dataclasses.replace(settings, total_steps=0, real_share=0.0)
     returns = Returns()
-    with progress_bar(f"dreaming {number}.{piece}") as bar:
+    with progress_bar(f"dreaming {number}.{piece}" if piece else f"teaching {number}") as bar:
         real_env = place.setup if settings.real_share else None
         model = train_in_dream(place.world(number), settings, out, bar, start, real_env, returns)
     dreamt = float(np.mean(returns.dreamt)) if returns.dreamt else (0.0 if piece else None)

@@ -48,6 +48,7 @@ COMMANDS = {
         "lssvwm_agents.commands.baseline:AgentBaseline",
         "train an agent in the real environment, to compare with",
     ),
+    "report": ("lssvwm_bench.commands.report:Report", "one HTML file about any run, to look at or to send"),
     "bench": ("lssvwm_bench.commands.bench", "measure models and agents: `lssvwm bench` lists them"),
 }
 """Command -> (where it is, what it does)."""

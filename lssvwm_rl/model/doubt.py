@@ -7,8 +7,10 @@ held-out frame, 1 as doubtful as of the most doubtful one or more.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from lssvwm_rl.data.store import Episode, EpisodeStore
 from lssvwm_rl.model.checkpoint_files import DOUBT, resolve_checkpoint
 from lssvwm_rl.model.checkpoints import check_fits, load_contexts
 from lssvwm_rl.model.engine import Engine, engine_of
+from lssvwm_rl.model.outputs import Imagined
 from lssvwm_rl.model.predict import OBSERVED
 from lssvwm_rl.model.world_model import WorldModel
 
@@ -50,10 +53,7 @@ class DoubtScale:
 
 
 def measure_scale(model: WorldModel | Engine, episodes: EpisodeStore, denoise_steps: int = 4) -> DoubtScale:
-    """The scale by one-step dreams that follow the real frames of episodes.
-
-    At most about 4096 frames of evenly chosen episodes are observed, and 512 frames, evenly chosen of these, are dreamt
-    from all real frames before. Noise is seeded by the row, so the same model and episodes give the same scale.
+    """The scale by one-step dreams that follow the real frames of episodes, see `dreams_after_real`.
 
     Args:
         episodes: that the model was not trained on; vectors of frames are predicted, as in dreams.
@@ -64,6 +64,36 @@ def measure_scale(model: WorldModel | Engine, episodes: EpisodeStore, denoise_st
     """
     if denoise_steps < 2:
         raise ValueError(f"With {denoise_steps} denoise_steps there is no doubt to measure; use at least 2.")
+    doubts = [each.dreamt.doubt for each in dreams_after_real(model, episodes, denoise_steps)]
+    return _scale_of(torch.cat(doubts).cpu().double().numpy(), denoise_steps)
+
+
+class AfterReal(NamedTuple):
+    """Dreamt steps of n episodes at one time, beside what was there."""
+
+    before: Tensor
+    """(n, H, W, C) uint8, the last real frames that were observed."""
+    real: Tensor
+    """(n, H, W, C) uint8, those that followed."""
+    dreamt: Imagined
+    """What was dreamt instead."""
+
+
+def dreams_after_real(
+    model: WorldModel | Engine, episodes: EpisodeStore, denoise_steps: int = 4
+) -> Iterator[AfterReal]:
+    """One-step dreams that follow the real frames of episodes, time by time.
+
+    At most about 4096 frames of evenly chosen episodes are observed, and 512 frames, evenly chosen of these, are dreamt
+    from all real frames before. Noise is seeded by the row, so the same model and episodes give the same dreams.
+
+    Args:
+        episodes: vectors of frames are predicted, as in dreams.
+        denoise_steps: network passes per frame.
+
+    Raises:
+        ValueError: if no episode has a step.
+    """
     if not len(episodes) or not episodes.lengths.any():
         raise ValueError(f"{episodes.path} has no steps to measure doubt with; collect episodes.")
     engine, chosen = engine_of(model), _chosen(episodes)
@@ -72,7 +102,7 @@ def measure_scale(model: WorldModel | Engine, episodes: EpisodeStore, denoise_st
     vectors = batch.vectors if whole.config.vector_size else None
     generators = [torch.Generator(whole.device).manual_seed(row) for row in range(len(chosen))]
     stride = max(1, round(sum(len(e) for e in chosen) / DREAMS))
-    memory, seen, doubts = whole.initial_memory(len(chosen)), 0, []
+    memory, seen = whole.initial_memory(len(chosen)), 0
     for t in range(1, batch.mask.shape[1], stride):
         while seen < t:
             chunk = slice(seen, min(t, seen + OBSERVED))
@@ -81,8 +111,8 @@ def measure_scale(model: WorldModel | Engine, episodes: EpisodeStore, denoise_st
             seen = chunk.stop
         rows = batch.mask[:, t].nonzero()[:, 0]
         noise = [generators[row] for row in rows.tolist()]
-        doubts.append(engine.imagine(memory.select(rows), batch.actions[rows, t], noise, denoise_steps).doubt)
-    return _scale_of(torch.cat(doubts).cpu().double().numpy(), denoise_steps)
+        dreamt = engine.imagine(memory.select(rows), batch.actions[rows, t], noise, denoise_steps)
+        yield AfterReal(batch.frames[rows, t - 1], batch.frames[rows, t], dreamt)
 
 
 def write_scale(folder: Path, model: WorldModel) -> None:

@@ -186,10 +186,7 @@ class Curve:
         self.path = out / CURVE_FILE
         self.names: list[str] = []
         if self.path.is_file():
-            text = self.path.read_text(errors="replace").replace("\0", "")
-            lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
-            rows = list(csv.DictReader(lines))
-            kept = [row for row in rows if _is_whole(row) and int(row["step"]) <= step]
+            kept = [row for row in _whole_rows(self.path) if int(row["step"]) <= step]
             if kept:
                 self.names = list(kept[0])
             with written_whole(self.path) as temporary, temporary.open("w", newline="") as file:
@@ -206,6 +203,25 @@ class Curve:
                 self.names = list(row)
                 writer.writeheader()
             writer.writerow({k: v if isinstance(v, int) else f"{v:.6g}" for k, v in row.items()})
+
+
+def read_curve(run: Path) -> list[dict[str, float]]:
+    """The rows of a run's learning_curve.csv, what is no number as NaN; none if there is no such file."""
+    path = run / CURVE_FILE
+    return [{name: _number(text) for name, text in row.items()} for row in _whole_rows(path)] if path.is_file() else []
+
+
+def _whole_rows(path: Path) -> list[dict[str, str]]:
+    text = path.read_text(errors="replace").replace("\0", "")
+    lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return [row for row in csv.DictReader(lines) if _is_whole(row)]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 def _is_whole(row: Mapping[Any, Any]) -> bool:

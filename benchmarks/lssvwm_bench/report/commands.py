@@ -1,0 +1,129 @@
+"""The commands that made a run, from its settings: every option that differs from what the command takes by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+
+from lssvwm_agents.baselines import BaselineConfig
+from lssvwm_agents.loop import LoopConfig
+from lssvwm_bench.report.runs import Run
+from lssvwm_envs.options import is_registered, setup_of_header
+from lssvwm_rl.data.store import StoreHeader
+from lssvwm_rl.phases import flat_settings
+from lssvwm_rl.training.objective import ObjectiveConfig
+from lssvwm_rl.training.presets import PRESETS
+from lssvwm_rl.training.run_folder import MOVED
+
+_NOTHING: dict[str, Any] = {"image": None, "resize": None, "seeds": (), "vector": ()}
+DECIDED = ("model.reward_scale",)  # by the data, whatever is asked for
+
+
+def commands(run: Run) -> list[str]:
+    """Shell lines, in order; empty if the run does not say how it was made."""
+    settings, out = run.settings, str(run.folder)
+    if run.kind == "quickstart":
+        words = ["quickstart", "--out", out, *(["--smoke"] if settings.get("smoke") else [])]
+        return _lines([[*words, "--checkpoint", str(settings.get("checkpoint", "minigrid-memory"))]])
+    if run.kind == "loop":
+        begun = [
+            word for name in ("checkpoint", "data") if settings.get(name) for word in (f"--{name}", settings[name])
+        ]
+        words = ["agent", "loop", "--env", run.env, "--out", out, *begun]
+        known = {name: value for name, value in settings.items() if name not in ("env", "checkpoint", "data")}
+        return _lines([[*words, *options(known, dataclasses.asdict(LoopConfig()))]])
+    if run.kind == "baseline":
+        known = {name: value for name, value in settings.items() if name != "env"}
+        if "total_steps" in known:
+            known["steps"] = known.pop("total_steps")
+        default = dataclasses.asdict(BaselineConfig(env=run.env))
+        default["steps"] = default.pop("total_steps")
+        return _lines([["agent", "baseline", "--env", run.env, "--out", out, *options(known, default)]])
+    if run.kind == "policy":
+        checkpoint = run.policy.get("checkpoint")
+        return _lines([["agent", "train", "--checkpoint", str(checkpoint), "--out", out]]) if checkpoint else []
+    return _lines([*_collecting(run), train_words(run.world_settings, out, run.header)] if run.world_settings else [])
+
+
+def train_words(settings: Mapping[str, Any], out: str, header: StoreHeader | None) -> list[str]:
+    """`train` and its options, by the preset that needs the fewest."""
+    known = {MOVED.get(name, name): value for name, value in flat_settings(dict(settings)).items()}
+    words = ["train", "--data", str(settings.get("data")), "--out", out]
+    if settings.get("weights"):
+        words += ["--weights", str(settings["weights"])]
+    if header is not None and header.vector_size and not known.get("model.vector_size"):
+        words.append("--actions-only")
+    ours = {name.removeprefix("train."): value for name, value in known.items() if name not in DECIDED}
+    best: tuple[str, list[str]] | None = None
+    for name, preset in PRESETS.items():
+        default = {
+            **dataclasses.asdict(preset.train),
+            "model": dataclasses.asdict(preset.model),
+            "objective": dataclasses.asdict(ObjectiveConfig()),
+        }
+        found = options(ours, default)
+        if best is None or len(found) < len(best[1]):
+            best = name, found
+    assert best is not None
+    return [*words, "--preset", best[0], *best[1]]
+
+
+def options(settings: Mapping[str, Any], default: Mapping[str, Any]) -> list[str]:
+    """Words for what differs; settings that the defaults do not name are of another version and left out.
+
+    Args:
+        settings: JSON values, nested or with dots.
+        default: of all options, nested.
+    """
+    plain = json.loads(json.dumps(dict(settings)))
+    pairs = plain.pop("env_kwargs", None) or {}
+    ours, theirs = flat_settings(plain), flat_settings(json.loads(json.dumps(dict(default))))
+    words: list[str] = []
+    for name, value in ours.items():
+        if name in theirs and value != theirs[name]:
+            words += _option(name, value)
+    return [*words, *(["--env-kwargs", *(_text(word) for pair in pairs.items() for word in pair)] if pairs else [])]
+
+
+def _option(name: str, value: Any) -> list[str]:
+    path = name.replace("_", "-")
+    if isinstance(value, bool):
+        parent, _, last = path.rpartition(".")
+        return [f"--{f'{parent}.' if parent else ''}{'' if value else 'no-'}{last}"]
+    return [f"--{path}", *(str(word) for word in _flat(value))]
+
+
+def _text(value: Any) -> str:
+    """What `cli.json_value` reads back."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _flat(value: Any) -> Sequence[Any]:
+    return [word for part in value for word in _flat(part)] if isinstance(value, list) else [value]
+
+
+def _collecting(run: Run) -> list[list[str]]:
+    """How the data were collected, as far as the store says it."""
+    header, settings = run.header, run.world_settings
+    try:
+        setup = None if header is None else setup_of_header(header)
+    except ValueError:
+        return []
+    if header is None or setup is None or len(header.seeds) != 1 or "episodes_of_data" not in settings:
+        return []
+    words = ["collect", setup.env_id, "--out", str(settings["data"]), "--episodes", str(settings["episodes_of_data"])]
+    words += ["--policy", header.policy, "--seed", str(header.seeds[0])]
+    usual = dict(gym.spec(setup.env_id).kwargs) if is_registered(setup.env_id) else {}
+    kwargs = {name: value for name, value in setup.kwargs.items() if name not in usual or usual[name] != value}
+    given = {"image": setup.image, "resize": setup.resize, "seeds": setup.seeds, "vector": tuple(header.vector_keys)}
+    words += options({**{name: value for name, value in given.items() if value}, "env_kwargs": kwargs}, _NOTHING)
+    return [words]
+
+
+def _lines(commands: Sequence[Sequence[str]]) -> list[str]:
+    return [f"lssvwm {shlex.join(map(str, words))}" for words in commands]

@@ -19,6 +19,7 @@ from lssvwm_agents.imagination import DreamTrainConfig, train_in_dream
 from lssvwm_agents.planning import CEMConfig, planner_policy
 from lssvwm_agents.policies import load_policy
 from lssvwm_bench.quickstart_report import write_report
+from lssvwm_bench.report import write_report as write_page
 from lssvwm_bench.stopwatch import measure
 from lssvwm_envs.explorers import make_explorer
 from lssvwm_envs.make import env_spec_json, image_envs, make_image_env
@@ -104,7 +105,8 @@ Phase = Callable[[], dict[str, Any]]
 
 
 def quickstart(out: Path, config: QuickstartConfig, say: Callable[[str], None] = print) -> Path:
-    """Run all phases into `out` and write report.md and report.json; phases that are there already are reused.
+    """Run all phases into `out` and write report.md, report.json and report/report.html; phases that are there already
+    are reused.
 
     Raises:
         ValueError: if `out` holds a quickstart of another config.
@@ -129,7 +131,8 @@ def quickstart(out: Path, config: QuickstartConfig, say: Callable[[str], None] =
         say(f"[{number}/{len(phases)}] {text}{': reused' if reused else ''}")
         results[name] = run_phase(out, name, partial(_measured, phase))
     report = write_report(out, asdict(config), results)
-    say(f"Report: {report}")
+    page = write_page(out)
+    say(f"Report: {page}, as Markdown {report}; open the first in a browser.")
     return report
 
 

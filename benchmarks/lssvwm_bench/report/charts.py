@@ -18,6 +18,8 @@ from lssvwm_rl.pictures import write_video
 
 WIDTH, HEIGHT = 460, 250  # units of a chart; the page scales it
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 42
+BROAD = 820  # units of a heat map
+DECADES = 6  # of a logarithmic scale at most; what is less lies at its end
 COLORS = 4  # --c0 to --c3 of the page
 
 
@@ -44,6 +46,7 @@ class Axes:
 
     x: str
     y: str
+    """Empty where a heading says it."""
     log_x: bool = False
     log_y: bool = False
     y_range: tuple[float, float] | None = None
@@ -73,7 +76,7 @@ def line_chart(lines: Sequence[Line], axes: Axes, dots: bool = False) -> Markup:
             parts += [
                 Markup('<circle class="dot {}" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(style, *p) for p in places
             ]
-    title = f"{', '.join(line.name for line in lines)}: {axes.y} against {axes.x}"
+    title = f"{', '.join(line.name for line in lines)} against {axes.x}"
     chart = Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         WIDTH, HEIGHT, title, Markup("").join(parts)
     )
@@ -82,26 +85,26 @@ def line_chart(lines: Sequence[Line], axes: Axes, dots: bool = False) -> Markup:
 
 def heat_map(values: np.ndarray, rows: Sequence[str], x: str) -> Markup:
     """An SVG of values (R, T) in [0, 1], a named row each, over T times."""
-    pixels = (matplotlib.colormaps["viridis"](np.clip(values, 0, 1))[..., :3] * 255).astype(np.uint8)
-    height, (count, times) = max(7, min(14, 420 // len(rows))), values.shape
+    pixels = (matplotlib.colormaps["inferno"](np.clip(values, 0, 1))[..., :3] * 255).astype(np.uint8)
+    height, (count, times) = max(8, min(20, 420 // len(rows))), values.shape
     bottom = TOP + height * count
     parts = [
         Markup(
             '<image class="pixels" x="{}" y="{}" width="{}" height="{}" preserveAspectRatio="none" href="{}"/>'
-        ).format(LEFT, TOP, WIDTH - LEFT - RIGHT, height * count, png_uri(pixels))
+        ).format(LEFT, TOP, BROAD - LEFT - RIGHT, height * count, png_uri(pixels))
     ]
     last = None
     for k, name in enumerate(rows):
         if name != last:  # named once per group
-            parts.append(_text(LEFT - 6, TOP + height * k + 9, name, "end"))
+            parts.append(_text(LEFT - 6, TOP + height * k + 12, name, "end"))
         last = name
     for tick in _ticks(0, max(1, times - 1), False):
-        at = LEFT + (tick + 0.5) / times * (WIDTH - LEFT - RIGHT)
+        at = LEFT + (tick + 0.5) / times * (BROAD - LEFT - RIGHT)
         parts.append(_text(at, bottom + 14, f"{tick:g}", "middle"))
-    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, bottom + 30, x, "middle"))
-    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="heat map over {}">{}</svg>').format(
-        WIDTH, bottom + 36, x, Markup("").join(parts)
-    )
+    parts.append(_text((LEFT + BROAD - RIGHT) / 2, bottom + 30, x, "middle"))
+    return Markup(
+        '<svg class="chart broad" viewBox="0 0 {} {}" role="img" aria-label="heat map over {}">{}</svg>'
+    ).format(BROAD, bottom + 36, x, Markup("").join(parts))
 
 
 def png_uri(pixels: np.ndarray) -> str:
@@ -138,14 +141,17 @@ class _Scale:
     """Values to places between two ends."""
 
     def __init__(self, values: Sequence[float], log: bool, start: float, end: float, margin: float = 0.0) -> None:
-        self.log = log and min(values) > 0
+        # Over less than half a decade, round numbers are further apart on a logarithmic scale than the curve is long.
+        self.log = log and min(values) > 0 and max(values) > 3 * min(values)
         low, high = (math.log10(v) if self.log else v for v in (min(values), max(values)))
+        low = max(low, high - DECADES) if self.log else low
         spare = margin * (high - low) or (0.0 if high > low else abs(high) * 0.1 or 1.0)
         self.low, self.high, self.start, self.end = low - spare, high + spare, start, end
 
     def __call__(self, value: float) -> float:
         at = math.log10(value) if self.log else value
-        return self.start + (at - self.low) / (self.high - self.low) * (self.end - self.start)
+        share = max(0.0, (at - self.low) / (self.high - self.low))
+        return self.start + share * (self.end - self.start)
 
     def ticks(self) -> list[float]:
         return _ticks(self.low, self.high, self.log)
@@ -178,6 +184,8 @@ def _grid(x: _Scale, y: _Scale, axes: Axes) -> Markup:
         parts.append(_text(x(tick), HEIGHT - BOTTOM + 16, _short(tick), "middle"))
     parts.append(Markup('<path class="axis" d="M{} {}H{}"/>').format(LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT))
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, axes.x, "middle"))
+    if not axes.y:
+        return Markup("").join(parts)
     middle = (TOP + HEIGHT - BOTTOM) / 2
     parts.append(
         Markup('<text transform="translate(13 {:.1f}) rotate(-90)" text-anchor="middle">{}</text>').format(
@@ -211,7 +219,7 @@ def _short(value: float) -> str:
         if abs(value) >= size:
             size = 1e3 if letter == "k" else size
             return f"{value / size:.4g}{letter}"
-    return f"{value:.4g}" if abs(value) >= 1e-9 else "0"
+    return f"{value:.0e}" if 1e-12 < abs(value) < 1e-3 else f"{value:.4g}" if abs(value) >= 1e-3 else "0"
 
 
 def _uri(kind: str, data: bytes | None) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
@@ -21,56 +22,76 @@ from lssvwm_rl.training.presets import PRESETS
 from lssvwm_rl.training.run_folder import MOVED
 
 _NOTHING: dict[str, Any] = {"image": None, "resize": None, "seeds": (), "vector": ()}
-DECIDED = ("model.reward_scale",)  # by the data, whatever is asked for
 
 
-def commands(run: Run) -> list[str]:
-    """Shell lines, in order; empty if the run does not say how it was made."""
+@dataclass(frozen=True)
+class Recipe:
+    """How a run was made."""
+
+    lines: list[str] = field(default_factory=list)
+    """Shell lines, in order; empty if the run does not say it."""
+    unnamed: list[str] = field(default_factory=list)
+    """Settings of today that the run, of another version, says nothing of."""
+
+
+def recipe(run: Run) -> Recipe:
+    """Commands that make a run like this one."""
     settings, out = run.settings, str(run.folder)
     if run.kind == "quickstart":
         words = ["quickstart", "--out", out, *(["--smoke"] if settings.get("smoke") else [])]
-        return _lines([[*words, "--checkpoint", str(settings.get("checkpoint", "minigrid-memory"))]])
-    if run.kind == "loop":
+        return Recipe(_lines([[*words, "--checkpoint", str(settings.get("checkpoint", "minigrid-memory"))]]))
+    if run.kind == "policy":
+        checkpoint = run.policy.get("checkpoint")
+        words = ["agent", "train", "--checkpoint", str(checkpoint), "--out", out]
+        return Recipe(_lines([words])) if checkpoint else Recipe()
+    if run.kind == "loop" and settings:
         begun = [
             word for name in ("checkpoint", "data") if settings.get(name) for word in (f"--{name}", settings[name])
         ]
         words = ["agent", "loop", "--env", run.env, "--out", out, *begun]
-        known = {name: value for name, value in settings.items() if name not in ("env", "checkpoint", "data")}
-        return _lines([[*words, *options(known, dataclasses.asdict(LoopConfig()))]])
-    if run.kind == "baseline":
-        known = {name: value for name, value in settings.items() if name != "env"}
-        if "total_steps" in known:
-            known["steps"] = known.pop("total_steps")
-        default = dataclasses.asdict(BaselineConfig(env=run.env))
-        default["steps"] = default.pop("total_steps")
-        return _lines([["agent", "baseline", "--env", run.env, "--out", out, *options(known, default)]])
-    if run.kind == "policy":
-        checkpoint = run.policy.get("checkpoint")
-        return _lines([["agent", "train", "--checkpoint", str(checkpoint), "--out", out]]) if checkpoint else []
-    return _lines([*_collecting(run), train_words(run.world_settings, out, run.header)] if run.world_settings else [])
+        return _recipe(words, _without(settings, "env", "checkpoint", "data"), dataclasses.asdict(LoopConfig()))
+    if run.kind == "baseline" and settings:
+        words = ["agent", "baseline", "--env", run.env, "--out", out]
+        default = _renamed(dataclasses.asdict(BaselineConfig(env=run.env)))
+        return _recipe(words, _renamed(settings), default)
+    if run.world_settings:
+        trained = train_recipe(run.world_settings, out, run.header)
+        return Recipe([*_lines(_collecting(run)), *trained.lines], trained.unnamed)
+    return Recipe()
 
 
-def train_words(settings: Mapping[str, Any], out: str, header: StoreHeader | None) -> list[str]:
-    """`train` and its options, by the preset that needs the fewest."""
+def train_recipe(settings: Mapping[str, Any], out: str, header: StoreHeader | None) -> Recipe:
+    """`lssvwm train` with the preset that needs the fewest options."""
     known = {MOVED.get(name, name): value for name, value in flat_settings(dict(settings)).items()}
     words = ["train", "--data", str(settings.get("data")), "--out", out]
     if settings.get("weights"):
         words += ["--weights", str(settings["weights"])]
     if header is not None and header.vector_size and not known.get("model.vector_size"):
         words.append("--actions-only")
-    ours = {name.removeprefix("train."): value for name, value in known.items() if name not in DECIDED}
-    best: tuple[str, list[str]] | None = None
+    ours = {name.removeprefix("train."): value for name, value in known.items()}
+    recipes = []
     for name, preset in PRESETS.items():
-        default = {
-            **dataclasses.asdict(preset.train),
-            "model": dataclasses.asdict(preset.model),
-            "objective": dataclasses.asdict(ObjectiveConfig()),
-        }
-        found = options(ours, default)
-        if best is None or len(found) < len(best[1]):
-            best = name, found
-    assert best is not None
-    return [*words, "--preset", best[0], *best[1]]
+        model, objective = dataclasses.asdict(preset.model), dataclasses.asdict(ObjectiveConfig())
+        default = {**dataclasses.asdict(preset.train), "model": model, "objective": objective}
+        del model["reward_scale"]  # is decided by the data
+        recipes.append((len(options(ours, default)), _recipe([*words, "--preset", name], ours, default)))
+    return min(recipes, key=lambda each: each[0])[1]
+
+
+def _recipe(words: Sequence[str], settings: Mapping[str, Any], default: Mapping[str, Any]) -> Recipe:
+    ours, theirs = flat_settings(dict(settings)), flat_settings(dict(default))
+    line = _lines([[*words, *options(settings, default)]])
+    return Recipe(line, [name for name in theirs if name not in ours])
+
+
+def _renamed(baseline: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a baseline by the names of its options."""
+    steps = {"steps": baseline["total_steps"]} if "total_steps" in baseline else {}
+    return {**_without(baseline, "env", "total_steps"), **steps}
+
+
+def _without(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in names}
 
 
 def options(settings: Mapping[str, Any], default: Mapping[str, Any]) -> list[str]:

@@ -32,14 +32,19 @@ def joined(parts: Iterable[Markup]) -> Markup:
     return NOTHING.join(parts)
 
 
+def prose(text: str) -> Markup:
+    """A text in which `code` stands between backticks."""
+    return joined(Markup("<code>{}</code>" if k % 2 else "{}").format(part) for k, part in enumerate(text.split("`")))
+
+
 def paragraph(text: str) -> Markup:
     """A paragraph."""
-    return Markup("<p>{}</p>").format(text)
+    return Markup("<p>{}</p>").format(prose(text))
 
 
 def note(text: str) -> Markup:
     """A small paragraph that explains."""
-    return Markup('<p class="note">{}</p>').format(text)
+    return Markup('<p class="note">{}</p>').format(prose(text))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
@@ -91,13 +96,13 @@ def code(lines: Iterable[str]) -> Markup:
 
 def page(title: str, subtitle: str, style: str, head: Markup, sections: Sequence[Section]) -> Markup:
     """A whole document, which asks for nothing outside of it: a policy forbids all requests and all scripts."""
-    links = joined(
-        Markup('<a href="#{}"{}>{}</a>').format(each.name, Markup(' class="empty"') if each.missing else "", each.title)
-        for each in sections
-    )
+    links = joined(Markup('<a href="#{}"{}>{}</a>').format(each.name, _empty(each), each.title) for each in sections)
     body = joined(
-        Markup('<section id="{}"><h2>{}</h2>{}</section>').format(
-            each.name, each.title, each.body or Markup('<p class="none">{}</p>').format(each.missing)
+        Markup('<section id="{}"{}><h2>{}</h2>{}</section>').format(
+            each.name,
+            _empty(each),
+            each.title,
+            each.body or Markup('<p class="none">{}</p>').format(prose(each.missing)),
         )
         for each in sections
     )
@@ -109,3 +114,8 @@ def page(title: str, subtitle: str, style: str, head: Markup, sections: Sequence
         '<meta name="color-scheme" content="light dark"><title>{title}</title><style>{style}</style></head>\n'
         "<body><header><h1>{title}</h1><p>{subtitle}</p></header>{head}<nav>{links}</nav>\n{body}</body></html>\n"
     ).format(title=title, subtitle=subtitle, style=Markup(style), head=head, links=links, body=body)
+
+
+def _empty(section: Section) -> Markup:
+    """What marks one that shows nothing."""
+    return NOTHING if section.body else Markup(' class="empty"')

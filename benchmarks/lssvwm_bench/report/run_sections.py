@@ -16,7 +16,7 @@ from markupsafe import Markup
 from lssvwm_bench.figures import NONE
 from lssvwm_bench.quickstart_report import LIBRARIES
 from lssvwm_bench.report.agent_sections import best_piece
-from lssvwm_bench.report.commands import commands
+from lssvwm_bench.report.commands import recipe
 from lssvwm_bench.report.html import Section, cards, code, folded, joined, note, pairs, paragraph, table, titled
 from lssvwm_bench.report.measured import Measured
 from lssvwm_bench.report.runs import Run
@@ -72,6 +72,10 @@ def costs(run: Run, found: Measured | str) -> Section:
         if "gemm_share" in last:
             share = f"{last['gemm_share']:.0%} of what the device reaches in fp32 matrix products"
             rows.append(("Arithmetic", share))
+    if run.agent_curve and run.agent_curve[-1].get("seconds"):
+        last = run.agent_curve[-1]
+        rows.append(("Training of the agent", f"{last['seconds'] / 60:.1f} minutes of {last['step']:,.0f} real steps"))
+        rows.append(("Real steps", f"{last['step'] / last['seconds']:,.0f} per second over all of it"))
     if isinstance(found, Measured):
         rows.append(("Parameters", f"{found.parameters:,}"))
         rows.append(("Weights on disk", _bytes(found.weight_bytes)))
@@ -104,20 +108,28 @@ def settings(run: Run) -> Section:
 
 def reproduce(run: Run) -> Section:
     """Commands, data and versions."""
-    lines = commands(run)
-    parts = [code(lines)] if lines else [paragraph("The folder does not say by which command it was made.")]
+    made = recipe(run)
+    parts = [code(made.lines)] if made.lines else [paragraph("The folder does not say by which command it was made.")]
     if run.kind == "policy":
         parts.append(note("The settings of PPO are not kept with a policy; add those that were given."))
+    if made.unnamed:
+        names = ", ".join(made.unnamed)
+        parts.append(note(f"The run is of another version, and does not name: {names}. Today's defaults would hold."))
     data = _data(run)
     if data:
         parts.append(titled("Data", pairs(data)))
-    here = {name: _version(name) for name in PACKAGES}
-    rows = [
-        [name, here.get(name, NONE), made.get(name, NONE)] for made in [_made_with(run)] for name in {**here, **made}
-    ]
-    parts.append(titled("Versions", table(["package", "this report", "data collected with"], rows)))
+    parts.append(titled("Versions", _versions(run)))
     machine = f"Report: Python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} cores."
     return Section("reproduce", "How to reproduce it", joined([*parts, note(machine)]))
+
+
+def _versions(run: Run) -> Markup:
+    here = {name: _version(name) for name in PACKAGES}
+    if run.header is None:
+        return table(["package", "this report"], [[name, number] for name, number in here.items()])
+    made = {str(name): str(number) for name, number in run.header.versions.items()}
+    rows = [[name, here.get(name) or _version(name), made.get(name, NONE)] for name in {**here, **made}]
+    return table(["package", "this report", "data"], rows)
 
 
 def _data(run: Run) -> list[tuple[str, str]]:
@@ -168,10 +180,6 @@ def store_digest(path: Path) -> str:
 def _settings_table(flat: Mapping[str, Any]) -> Markup:
     rows = [[name, value if isinstance(value, str) else json.dumps(value, default=str)] for name, value in flat.items()]
     return Markup('<div class="settings">{}</div>').format(table(["setting", "value"], rows))
-
-
-def _made_with(run: Run) -> dict[str, str]:
-    return {} if run.header is None else {str(name): str(number) for name, number in run.header.versions.items()}
 
 
 def _version(name: str) -> str:

@@ -43,7 +43,7 @@ def learning(run: Run) -> Section:
     charts = [
         titled(
             NAMES.get(name, name.replace("_", " ")),
-            line_chart([Line(name, _points(rows, name))], Axes("updates", NAMES.get(name, name), log_y=True)),
+            line_chart([Line(name, _points(rows, name))], Axes("updates", "", log_y=True)),
         )
         for name in names
     ]
@@ -67,7 +67,7 @@ def memory_over_updates(run: Run) -> Section:
             Line("memory wiped", _points(run.curve, f"{name}{WIPED}"), dashed=True),
         ]
         span = (0.5, 1.0) if "accuracy" in name else None
-        charts.append(titled(label, line_chart(lines, Axes("updates", label, y_range=span))))
+        charts.append(titled(label, line_chart(lines, Axes("updates", "", y_range=span))))
     gains = sorted((n for n in run.curve[0] if n.startswith("memory_recall_gain_from_")), key=_age)
     if gains:
         chosen = gains if len(gains) <= 4 else [gains[k * (len(gains) - 1) // 3] for k in range(4)]
@@ -104,7 +104,7 @@ def recall(found: Measured | str) -> Section:
         cells = [
             [_span(a, b), f"{c.memory:.1f}", f"{c.wiped:.1f}", f"{c.gain:+.1f}", f"{c.frames}"] for (a, b), c in ages
         ]
-        head = ["last seen (frames ago)", "with memory", "wiped", "memory adds", "frames"]
+        head = ["frames ago", "with memory", "wiped", "memory adds", "frames"]
         parts.append(grid([chart, table(head, cells)]))
     text = (
         f"{formed.frames:,} frames of {formed.of} episodes lie beyond the window of {formed.window} frames, which is "

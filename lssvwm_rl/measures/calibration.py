@@ -83,7 +83,7 @@ def calibration(doubts: np.ndarray, errors: np.ndarray, copies: np.ndarray, wron
         for k, part in enumerate(np.array_split(order, count))
     )
     varied = len(order) > 1 and np.ptp(doubts) > 0 and np.ptp(errors) > 0
-    both = (torch.from_numpy(np.asarray(part, np.float64)) for part in (doubts, errors))
+    both = (torch.tensor(part.copy(), dtype=torch.float64) for part in (doubts, errors))
     correlation = float(spearman_corrcoef(*both)) if varied else float("nan")
     psnr, copy = (decibels(float(part.mean())) for part in (errors, copies))
     return Calibration(groups, correlation, len(order), psnr, copy)

@@ -13,7 +13,7 @@ import torch
 
 from lssvwm_rl.checked_text import CHECKSUMS, check_texts
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
-from lssvwm_rl.training.run_folder import Curve, load_state, only_trainer, prepare, save_state
+from lssvwm_rl.training.run_folder import Curve, load_state, only_trainer, prepare, read_curve, save_state
 from support.changed_bytes import one_bit_changed
 
 STATE = {"model": {"w": torch.arange(40.0), "n": torch.tensor(3)}, "step": 5, "seconds": 0.25, "memory": {}}
@@ -52,6 +52,14 @@ def test_rows_of_a_curve_that_are_none_are_left_out(tmp_path):
     Curve(tmp_path, 5).add({"step": 6, "total": 0.05, "memory": 3.0})
     written = (tmp_path / "learning_curve.csv").read_text()
     assert written.split() == ["step,total,memory", "1,0.5,", "2,0.4,1.5", "4,0.2,2", "6,0.05,3"]
+
+
+def test_a_curve_is_read_as_numbers_and_without_what_is_no_row(tmp_path):
+    assert read_curve(tmp_path) == []
+    (tmp_path / "learning_curve.csv").write_text("step,total,memory\r\n1,0.5,\r\n3,0.3\r\n4,nan,2\r\n5,0.1,1")
+    first, second = read_curve(tmp_path)
+    assert (first["step"], first["total"], second["memory"]) == (1, 0.5, 2)
+    assert np.isnan([first["memory"], second["total"]]).all()
 
 
 @pytest.mark.parametrize("text", ["", "step", "total\n0.1\n", "\0\0"])

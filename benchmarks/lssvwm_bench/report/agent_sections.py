@@ -19,7 +19,7 @@ def agent(run: Run) -> Section:
     parts: list[Markup] = []
     if run.pieces:
         parts.append(_pieces(run.pieces))
-        parts += _checks(run.phases)
+    parts += _checks(run.phases)
     if run.agent_curve:
         parts.append(_baseline(run.agent_curve))
     if run.results:

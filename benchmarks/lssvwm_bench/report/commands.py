@@ -15,6 +15,7 @@ from lssvwm_agents.baselines import BaselineConfig
 from lssvwm_agents.loop import LoopConfig
 from lssvwm_bench.report.runs import Run
 from lssvwm_envs.options import is_registered, setup_of_header
+from lssvwm_rl.data.splits import SPLITS
 from lssvwm_rl.data.store import StoreHeader
 from lssvwm_rl.phases import flat_settings
 from lssvwm_rl.training.objective import ObjectiveConfig
@@ -73,7 +74,6 @@ def train_recipe(settings: Mapping[str, Any], out: str, header: StoreHeader | No
     for name, preset in PRESETS.items():
         model, objective = dataclasses.asdict(preset.model), dataclasses.asdict(ObjectiveConfig())
         default = {**dataclasses.asdict(preset.train), "model": model, "objective": objective}
-        del model["reward_scale"]  # is decided by the data
         recipes.append((len(options(ours, default)), _recipe([*words, "--preset", name], ours, default)))
     return min(recipes, key=lambda each: each[0])[1]
 
@@ -138,12 +138,20 @@ def _collecting(run: Run) -> list[list[str]]:
     if header is None or setup is None or len(header.seeds) != 1 or "episodes_of_data" not in settings:
         return []
     words = ["collect", setup.env_id, "--out", str(settings["data"]), "--episodes", str(settings["episodes_of_data"])]
-    words += ["--policy", header.policy, "--seed", str(header.seeds[0])]
+    words += ["--policy", header.policy, *_world(header.seeds[0])]
     usual = dict(gym.spec(setup.env_id).kwargs) if is_registered(setup.env_id) else {}
     kwargs = {name: value for name, value in setup.kwargs.items() if name not in usual or usual[name] != value}
     given = {"image": setup.image, "resize": setup.resize, "seeds": setup.seeds, "vector": tuple(header.vector_keys)}
     words += options({**{name: value for name, value in given.items() if value}, "env_kwargs": kwargs}, _NOTHING)
     return [words]
+
+
+def _world(seed: int) -> list[str]:
+    """The options of the first world that was played."""
+    for name, numbers in SPLITS.items():
+        if seed in numbers:
+            return ["--seed", str(seed - numbers.start), *(["--split", name] if name != "train" else [])]
+    return ["--seed", str(seed)]
 
 
 def _lines(commands: Sequence[Sequence[str]]) -> list[str]:

@@ -1,0 +1,151 @@
+"""`lssvwm report` of agents: loops, baselines, policies; and what is no run."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import tyro
+
+from lssvwm_agents.baselines import BaselineConfig, train_baseline
+from lssvwm_agents.commands.baseline import AgentBaseline
+from lssvwm_agents.commands.loop import AgentLoop
+from lssvwm_agents.loop import LoopConfig
+from lssvwm_bench.report import report_path, write_report
+from lssvwm_bench.report.commands import recipe
+from lssvwm_bench.report.runs import find_run
+from lssvwm_rl.cli import main
+from lssvwm_rl.model.checkpoint_files import ASSETS
+from lssvwm_rl.phases import claim, run_phase
+from support.pages import Page
+
+ENV_ID = "MiniGrid-MemoryS7-v0"
+CHECK = {"episodes": 7, "wrong": 0.0123, "false_payments": 0.5, "false_ends": 0.25, "seconds": 6.0}
+
+
+def report_of(folder: Path | str, tmp_path: Path) -> Page:
+    return Page(write_report(folder, tmp_path / "page.html").read_text())
+
+
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory) -> Path:
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("baseline") / "run"
+    train_baseline(BaselineConfig(env=ENV_ID, total_steps=600, num_envs=2, rollout_steps=300, batch_size=100), out)
+    return out
+
+
+def test_a_baseline_shows_its_curve_and_costs(baseline, tmp_path):
+    page = report_of(baseline, tmp_path)
+    with (baseline / "learning_curve.csv").open(newline="") as file:
+        last = list(csv.DictReader(file))[-1]
+    assert page.empty == {"learning", "progress", "recall", "dreams", "doubt", "holds"}
+    assert f"600 real steps in {float(last['seconds']) / 60:.1f} minutes" in page.sections["agent"]
+    assert f"{600 / float(last['seconds']):,.0f} per second" in page.sections["costs"]
+    assert "Real steps 600 Dreamt steps 0" in page.sections["agent"]
+    assert ENV_ID in page.texts["h1"][0]
+
+
+def test_a_baseline_that_has_just_begun_says_so(baseline, tmp_path):
+    (tmp_path / "new").mkdir()
+    shutil.copyfile(baseline / "baseline.json", tmp_path / "new" / "baseline.json")
+    page = report_of(tmp_path / "new", tmp_path)
+    assert "agent" in page.empty and "No rollout is finished yet" in page.sections["agent"]
+
+
+def test_the_command_of_a_baseline_makes_the_same(baseline):
+    (line,) = recipe(find_run(str(baseline))).lines
+    program, *words = shlex.split(line)
+    assert (program, *words[:2]) == ("lssvwm", "agent", "baseline")
+    parsed = tyro.cli(AgentBaseline, args=words[2:])
+    settings = json.loads((baseline / "baseline.json").read_text())
+    assert json.loads(json.dumps(dataclasses.asdict(parsed.config))) == settings and parsed.out == baseline
+
+
+def test_a_policy_says_what_it_took(tmp_path):
+    page = report_of(ASSETS / "minigrid-loop" / "agent", tmp_path)
+    about = json.loads((ASSETS / "minigrid-loop" / "agent" / "policy.json").read_text())
+    assert f"Real steps {about['real_steps']:,}" in page.sections["agent"]
+    assert f"Dreamt steps {about['dreamt_steps']:,}" in page.sections["agent"]
+    assert "lssvwm agent train --checkpoint" in page.sections["reproduce"]
+    assert {"dreams", "learning"} <= page.empty
+
+
+@pytest.fixture
+def loop(tmp_path) -> tuple[Path, LoopConfig]:
+    """A folder as loops leave it, without a world model."""
+    config = LoopConfig(rounds=2, env_kwargs={"size": "7"}, resize=(32, 32), num_envs=4)
+    out = tmp_path / "loop"
+    claim(out, {"env": ENV_ID, "checkpoint": None, "data": "a b", **dataclasses.asdict(config)}, "loop")
+    run_phase(out, "round-1-check", lambda: CHECK)
+    shutil.copyfile(ASSETS / "minigrid-loop" / "pieces.json", out / "pieces.json")
+    return out, config
+
+
+def test_a_loop_shows_its_pieces(loop, tmp_path):
+    page = report_of(loop[0], tmp_path)
+    pieces = json.loads((loop[0] / "pieces.json").read_text())
+    for piece in pieces:
+        row = f"{piece['round']}.{piece['piece']} {piece['dreamt_return']:.3f} {piece['real_return']:.3f} ± "
+        row += f"{piece['real_error']:.3f} {piece['success']:.2f} {piece['real_steps']:,} {piece['minutes']:.1f}"
+        assert row in page.sections["agent"]
+    best = max(pieces, key=lambda piece: piece["real_return"])
+    assert f"Best: round {best['round']}, piece {best['piece']}" in page.sections["agent"]
+    assert "1 0.0123 0.5000 0.2500 7" in page.sections["agent"]
+    assert "All phases 0.1 minutes" in page.sections["costs"]
+    assert "No round has a world model yet" in page.sections["dreams"]
+
+
+def test_the_command_of_a_loop_makes_the_same(loop):
+    made = recipe(find_run(str(loop[0])))
+    program, *words = shlex.split(made.lines[0])
+    assert (program, *words[:2]) == ("lssvwm", "agent", "loop") and not made.unnamed
+    parsed = tyro.cli(AgentLoop, args=words[2:])
+    assert parsed == AgentLoop(env=ENV_ID, out=loop[0], data=Path("a b"), config=loop[1])
+
+
+def test_settings_that_a_run_does_not_name_are_said(loop, tmp_path):
+    settings = json.loads((loop[0] / "config.json").read_text())
+    del settings["rare_episodes"]
+    (loop[0] / "config.json").write_text(json.dumps(settings))
+    assert "does not name: rare_episodes." in report_of(loop[0], tmp_path).sections["reproduce"]
+
+
+@pytest.mark.parametrize("content", ["[1]", '[{"round": 1}]', "{", "3"])
+def test_pieces_that_are_none_are_left_out(loop, tmp_path, content):
+    (loop[0] / "pieces.json").write_text(content)
+    page = report_of(loop[0], tmp_path)
+    assert "agent" not in page.empty and any("pieces.json" in text for text in page.texts["p"])  # the checks are there
+
+
+def test_a_packaged_model_has_a_report_beside_other_runs(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert report_path("minigrid-loop") == Path("runs/minigrid-loop-report/report.html")
+    run = find_run("minigrid-loop")
+    assert run.folder == ASSETS / "minigrid-loop" and len(run.pieces) == len(
+        json.loads((run.folder / "pieces.json").read_text())
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["{tmp}/none"], "There is no run '{tmp}/none'; give a folder made by `lssvwm train`."),
+        (["{tmp}"], "{tmp} is no run; give a folder made by `lssvwm train`"),
+        (["{tmp}/file"], "{tmp}/file is a file; give the folder of a run."),
+        (["{assets}/minigrid-loop/agent", "--out", "{tmp}/r.txt"], "a name that ends in .html, not '{tmp}/r.txt'"),
+    ],
+)
+def test_what_is_no_run_is_one_sentence(words, text, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as stop:
+        main(["report", *(word.format(tmp=tmp_path, assets=ASSETS) for word in words)])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and text.format(tmp=tmp_path) in error and error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

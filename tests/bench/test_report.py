@@ -205,7 +205,7 @@ def test_a_run_that_has_just_begun_is_a_page_of_sentences(run, tmp_path):
     [
         ("model.safetensors", b"nothing", "dreams", "model.safetensors"),
         ("config.json", b"{", "dreams", "config.json"),
-        ("learning_curve.csv", b"\0\xffstep", "learning", "No learning curve"),
+        ("doubt.json", b"{", "agent", "A world model alone"),
     ],
 )
 def test_what_is_broken_is_a_sentence_and_the_rest_is_shown(run, tmp_path, name, content, section, text):
@@ -214,6 +214,17 @@ def test_what_is_broken_is_a_sentence_and_the_rest_is_shown(run, tmp_path, name,
     page = report_of(folder, tmp_path)
     assert section in page.empty and text in page.sections[section]
     assert "settings" not in page.empty
+
+
+def test_a_curve_that_is_lost_comes_from_the_events(run, tmp_path):
+    folder = copied(run, tmp_path, measurable=False)
+    (folder / "learning_curve.csv").unlink()
+    found, rows = find_run(str(folder)).curve, rows_of(run)
+    assert [row["step"] for row in found] == [float(row["step"]) for row in rows]
+    assert [set(row) for row in found] == [set(row) for row in rows]
+    for ours, theirs in zip(found, rows, strict=True):
+        assert ours["total"] == pytest.approx(float(theirs["total"]), rel=1e-5)
+    assert "learning" not in report_of(folder, tmp_path).empty
 
 
 @pytest.mark.parametrize("content", ["{[", "- 1", ""])

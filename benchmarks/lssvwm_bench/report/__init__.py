@@ -70,7 +70,8 @@ def measure_run(run: Run) -> Measured | str:
 def report_html(run: Run, found: Measured | str) -> str:
     """The document."""
     sections = _sections(run, found)
-    top = joined([head(run, found), *(note(text) for text in run.broken)])
+    of = [] if run.world in (None, run.folder) else [f"The world model shown is {run.world}."]
+    top = joined([head(run, found), *(note(text) for text in (*of, *run.broken))])
     style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
     return str(page(f"{run.title}: {run.env}", _subtitle(run), style, top, sections))
 

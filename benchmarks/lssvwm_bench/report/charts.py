@@ -17,7 +17,7 @@ from markupsafe import Markup
 from lssvwm_rl.pictures import write_video
 
 WIDTH, HEIGHT = 460, 250  # units of a chart; the page scales it
-LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 42
+LEFT, RIGHT, TOP, BOTTOM = 58, 20, 12, 42
 BROAD = 820  # units of a heat map
 DECADES = 6  # of a logarithmic scale at most; what is less lies at its end
 COLORS = 4  # --c0 to --c3 of the page

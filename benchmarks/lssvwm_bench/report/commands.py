@@ -17,6 +17,7 @@ from lssvwm_bench.report.runs import Run
 from lssvwm_envs.options import is_registered, setup_of_header
 from lssvwm_rl.data.splits import SPLITS
 from lssvwm_rl.data.store import StoreHeader
+from lssvwm_rl.model.checkpoint_files import ASSETS
 from lssvwm_rl.phases import flat_settings
 from lssvwm_rl.training.objective import ObjectiveConfig
 from lssvwm_rl.training.presets import PRESETS
@@ -37,7 +38,9 @@ class Recipe:
 
 def recipe(run: Run) -> Recipe:
     """Commands that make a run like this one."""
-    settings, out = run.settings, str(run.folder)
+    settings = run.settings
+    # Nobody trains inside of the package.
+    out = f"runs/{run.folder.name}" if ASSETS in run.folder.parents else str(run.folder)
     if run.kind == "quickstart":
         words = ["quickstart", "--out", out, *(["--smoke"] if settings.get("smoke") else [])]
         return Recipe(_lines([[*words, "--checkpoint", str(settings.get("checkpoint", "minigrid-memory"))]]))

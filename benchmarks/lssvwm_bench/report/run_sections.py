@@ -50,7 +50,7 @@ def head(run: Run, found: Measured | str) -> Markup:
             rows.append((f"{found.doubt.psnr:.1f} dB", "PSNR of one dreamt step", copy))
         if found.memory is not None:
             reward, returns = found.memory.reward, found.memory.recall
-            if reward is not None:
+            if reward is not None and (reward.tells or returns is None):
                 rows.append((f"{reward.memory:.0%}", "of rewards told", f"{reward.wiped:.0%} with memory wiped"))
             elif returns is not None:
                 rows.append((f"{returns.gain:+.1f} dB", "what memory adds", "to what returns to view"))
@@ -162,7 +162,10 @@ def _store_rows(path: Path) -> list[tuple[str, str]]:
         store = EpisodeStore(path)
     except ValueError as error:
         return [("Now", " ".join(str(error).split()))]
-    counts = f"{len(store):,} episodes, {int(store.lengths.sum()):,} steps in {len(shard_numbers(path))} shards"
+    shards = len(shard_numbers(path))
+    counts = (
+        f"{len(store):,} episodes, {int(store.lengths.sum()):,} steps in {shards} shard{'s' if shards != 1 else ''}"
+    )
     return [("Now", counts), ("SHA-256 of its header and checksums", store_digest(path))]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,7 +146,7 @@ class _Reader:
         return {
             "world": world,
             "world_settings": settings,
-            "curve": _with_steps(read_curve(world)),
+            "curve": _with_steps(read_curve(world)) or curve_of_events(world),
             "header": self.header(world, settings),
         }
 
@@ -200,6 +201,23 @@ def _env_of(folder: Path, reader: _Reader) -> str | None:
     except ValueError as error:
         reader.broken.append(str(error))
     return reader.mapping(folder / ENV_FILE).get("id")
+
+
+def curve_of_events(run: Path) -> list[dict[str, float]]:
+    """Rows as in learning_curve.csv from a run's TensorBoard events, for where that file is lost."""
+    if not any(run.glob("events.out.tfevents.*")):
+        return []
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
+    rows: dict[int, dict[str, float]] = {}
+    for tag in events.Tags()["scalars"]:
+        for event in events.Scalars(tag):
+            rows.setdefault(event.step, {"step": float(event.step)})[tag.removeprefix("train/")] = event.value
+    names = {name for row in rows.values() for name in row}
+    return [
+        {name: rows[step].get(name, math.nan) for name in ("step", *sorted(names - {"step"}))} for step in sorted(rows)
+    ]
 
 
 def _with_steps(rows: list[dict[str, float]]) -> list[dict[str, float]]:

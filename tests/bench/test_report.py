@@ -33,7 +33,7 @@ from lssvwm_rl.model.checkpoints import load_contexts, load_world_model
 from lssvwm_rl.training import trainer
 from support.cues import cue_episodes
 from support.pages import Page
-from support.small_models import DISCRETE
+from support.small_models import BACKBONE, DISCRETE, untrained_checkpoint
 
 HOSTILE = '<script>alert("env")</script>'
 POLICY = "\"><img src='https://evil.example/x.png' onerror=alert(1)>"
@@ -240,6 +240,16 @@ def test_an_export_has_what_its_files_say(run, tmp_path):
     main(["export", "--checkpoint", str(run), "--out", str(tmp_path / "export")])
     page = report_of(tmp_path / "export", tmp_path)
     assert page.empty == {"agent"}
+
+
+@pytest.mark.parametrize(("kind", "keys"), [("causal", {}), ("window", {}), ("block_ssm", {"pose": 2})])
+def test_models_of_all_kinds_and_short_episodes_have_reports(tmp_path, kind, keys):
+    changes = {"backbone": dataclasses.replace(BACKBONE, kind=kind)}
+    folder = untrained_checkpoint(tmp_path / "model", keys, **changes)
+    page = report_of(folder, tmp_path)
+    assert page.empty == {"agent", "learning", "progress", "settings"} | ({"holds"} if kind != "block_ssm" else set())
+    assert ("real actions and vectors" in page.sections["dreams"]) == bool(keys)
+    assert "unknown environment" in page.texts["h1"][0]
 
 
 def test_held_out_episodes_that_are_gone_are_a_sentence(run, tmp_path):

@@ -37,6 +37,8 @@ class Dreams:
     """Real frames before."""
     over_time: list[tuple[int, float, float]]
     """(steps since the context, PSNR in dB of dreams, of the context's last frame), of at least `LEAST` episodes."""
+    vectors: bool
+    """Whether the real vectors of the frames were given, as to every model that has some."""
     shown: list[np.ndarray]
     """Real on the left, dreamt on the right, context first: (T, H, 2W, C) uint8."""
 
@@ -126,7 +128,8 @@ def dreamt(engine: Engine, contexts: EpisodeStore) -> Dreams:
     usable = [i for i in order.tolist() if contexts.lengths[i] + 1 > context]
     episodes = [contexts.read(i, 0, min(context + STEPS, int(contexts.lengths[i]) + 1)) for i in usable]
     frames = predict_frames(engine, episodes, context, free_running=True)
-    return Dreams(context, _over_time(episodes, frames, context), _side_by_side(episodes, frames, context))
+    told = engine.model.config.vector_size > 0
+    return Dreams(context, _over_time(episodes, frames, context), told, _side_by_side(episodes, frames, context))
 
 
 def block_norms(engine: Engine, contexts: EpisodeStore) -> Norms | None:

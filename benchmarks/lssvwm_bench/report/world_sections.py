@@ -71,8 +71,12 @@ def memory_over_updates(run: Run) -> Section:
     gains = sorted((n for n in run.curve[0] if n.startswith("memory_recall_gain_from_")), key=_age)
     if gains:
         chosen = gains if len(gains) <= 4 else [gains[k * (len(gains) - 1) // 3] for k in range(4)]
-        lines = [Line(f"last seen {_age(name)} frames ago or more", _points(run.curve, name)) for name in chosen]
-        charts.append(titled("What memory adds, by age", line_chart(lines, Axes("updates", "gain in PSNR (dB)"))))
+        lines = [
+            Line(f"{_span(_age(name), 2 * _age(name) - 1)} frames ago", _points(run.curve, name)) for name in chosen
+        ]
+        charts.append(
+            titled("What memory adds to what was last in view", line_chart(lines, Axes("updates", "gain in PSNR (dB)")))
+        )
     text = "On held-out episodes, as they were measured in training; without memory, the model sees its window alone."
     return Section("progress", title, joined([grid(charts), note(text)]))
 
@@ -134,9 +138,10 @@ def dreams(found: Measured | str) -> Section:
         ]
         chart = line_chart(lines, Axes("dreamt steps since the context", "PSNR (dB)"))
         parts.append(grid([titled("How long dreams hold", chart), _strip(seen)]))
+    told = " and vectors" if seen.vectors else ""
     text = (
-        "Held-out episodes, dreamt with the real actions and no look at reality after the first frames. What was never "
-        "in view is the dream's to invent, so PSNR falls where new places come into view."
+        f"Held-out episodes, dreamt with the real actions{told} and no look at reality after the first frames. What "
+        "was never in view is the dream's to invent, so PSNR falls where new places come into view."
     )
     return Section("dreams", title, joined([*parts, note(text)]))
 

@@ -41,7 +41,7 @@ SIZES = "--model.backbone.width 32 --model.backbone.blocks 1 2 --model.feature-s
 SIZES += " --model.reservoir.blocks --model.fast-weights.size 0"
 SETTINGS = "--batch-size 2 --span 8 --log-every 1 --preview-every 0 --measure-every 2 --device cpu --steps 4"
 MEASURED = {"recall", "dreams", "doubt", "holds"}
-EVERY = {"learning", "progress", *MEASURED, "agent", "costs", "settings", "reproduce"}
+EVERY = {"learning", "memory_over_updates", *MEASURED, "agent", "costs", "settings", "reproduce"}
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_a_curve_has_a_point_for_each_row(run, page):
     totals = [float(row["total"]) for row in rows]
     assert np.argsort(heights).tolist() == np.argsort(totals)[::-1].tolist()  # y goes down
     shown = [each for each in rows[0] if f"{each}_wiped" in rows[0]]
-    assert page.sections["progress"].count("memory wiped") == len(shown) > 0
+    assert page.sections["memory_over_updates"].count("memory wiped") == len(shown) > 0
 
 
 def test_dreams_are_videos_that_browsers_play(run, page):
@@ -242,12 +242,25 @@ def test_an_export_has_what_its_files_say(run, tmp_path):
     assert page.empty == {"agent"}
 
 
+@pytest.mark.parametrize("value", ["<b>many</b>", [1], None, {"a": {}}])
+def test_settings_that_are_none_cost_their_section_alone(run, tmp_path, value):
+    folder = copied(run, tmp_path, measurable=False)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    (folder / "config.yaml").write_text(yaml.safe_dump({**config, "steps_of_data": value, "data": value}))
+    page = report_of(folder, tmp_path)
+    assert page.empty == {"agent", "reproduce", *MEASURED} and "not expected" in page.sections["reproduce"]
+    assert_alone(page)
+    assert not page.all("b") or "many" not in page.texts["b"]
+
+
 @pytest.mark.parametrize(("kind", "keys"), [("causal", {}), ("window", {}), ("block_ssm", {"pose": 2})])
 def test_models_of_all_kinds_and_short_episodes_have_reports(tmp_path, kind, keys):
     changes = {"backbone": dataclasses.replace(BACKBONE, kind=kind)}
     folder = untrained_checkpoint(tmp_path / "model", keys, **changes)
     page = report_of(folder, tmp_path)
-    assert page.empty == {"agent", "learning", "progress", "settings"} | ({"holds"} if kind != "block_ssm" else set())
+    assert page.empty == {"agent", "learning", "memory_over_updates", "settings"} | (
+        {"holds"} if kind != "block_ssm" else set()
+    )
     assert ("real actions and vectors" in page.sections["dreams"]) == bool(keys)
     assert "unknown environment" in page.texts["h1"][0]
 

@@ -45,7 +45,7 @@ def test_a_baseline_shows_its_curve_and_costs(baseline, tmp_path):
     page = report_of(baseline, tmp_path)
     with (baseline / "learning_curve.csv").open(newline="") as file:
         last = list(csv.DictReader(file))[-1]
-    assert page.empty == {"learning", "progress", "recall", "dreams", "doubt", "holds"}
+    assert page.empty == {"learning", "memory_over_updates", "recall", "dreams", "doubt", "holds"}
     assert f"600 real steps in {float(last['seconds']) / 60:.1f} minutes" in page.sections["agent"]
     assert f"{600 / float(last['seconds']):,.0f} per second" in page.sections["costs"]
     assert "Real steps 600 Dreamt steps 0" in page.sections["agent"]

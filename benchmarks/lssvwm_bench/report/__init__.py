@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 from lssvwm_bench.report.agent_sections import agent
-from lssvwm_bench.report.html import Section, joined, note, page
+from lssvwm_bench.report.html import NOTHING, Section, joined, note, page
 from lssvwm_bench.report.measured import Measured, measure
 from lssvwm_bench.report.run_sections import costs, head, reproduce, settings
 from lssvwm_bench.report.runs import Run, find_run
@@ -16,6 +17,9 @@ from lssvwm_rl.files import write_text
 from lssvwm_rl.model.checkpoint_files import MODEL_CONFIG
 
 __all__ = ["report_path", "write_report"]
+
+UNEXPECTED = (ValueError, TypeError, LookupError, AttributeError)
+"""What comes of files of a run that are whole, and hold something else."""
 
 NO_WORLD = {
     "baseline": "A baseline has no world model; `lssvwm report` of a world model's run shows this.",
@@ -69,19 +73,39 @@ def measure_run(run: Run) -> Measured | str:
 
 def report_html(run: Run, found: Measured | str) -> str:
     """The document."""
-    sections = _sections(run, found)
     of = [] if run.world in (None, run.folder) else [f"The world model shown is {run.world}."]
-    top = joined([head(run, found), *(note(text) for text in (*of, *run.broken))])
+    try:
+        figures = head(run, found)
+    except UNEXPECTED:  # which the sections say
+        figures = NOTHING
+    top = joined([figures, *(note(text) for text in (*of, *run.broken))])
     style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
-    return str(page(f"{run.title}: {run.env}", _subtitle(run), style, top, sections))
+    return str(page(f"{run.title}: {run.env}", _subtitle(run), style, top, _sections(run, found)))
 
 
 def _sections(run: Run, found: Measured | str) -> list[Section]:
-    of_world = [learning(run), memory_over_updates(run), recall(found), dreams(found), doubt(found), holds(found)]
-    own = agent(run)
+    of_world: list[partial[Section]] = [
+        *(partial(build, run) for build in (learning, memory_over_updates)),
+        *(partial(build, found) for build in (recall, dreams, doubt, holds)),
+    ]
+    own = partial(agent, run)
     # What the run was for comes first.
     ordered = [own, *of_world] if run.kind in ("loop", "baseline", "policy") else [*of_world, own]
-    return [*ordered, costs(run, found), settings(run), reproduce(run)]
+    return [
+        _built(each) for each in (*ordered, partial(costs, run, found), partial(settings, run), partial(reproduce, run))
+    ]
+
+
+def _built(build: partial[Section]) -> Section:
+    """A section, or the sentence that the run's files do not hold what its would have to."""
+    try:
+        return build()
+    except UNEXPECTED as error:
+        name = build.func.__name__
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return Section(
+            name, name.replace("_", " ").capitalize(), missing=f"A file holds what was not expected ({reason})."
+        )
 
 
 def _subtitle(run: Run) -> str:

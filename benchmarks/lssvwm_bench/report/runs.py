@@ -186,8 +186,8 @@ def _phases(folder: Path, reader: _Reader) -> Run:
         about = reader.world(world if world.is_dir() else None)
         results = reader.mapping(folder / "report.json")
         return Run(folder, "quickstart", settings, **about, phases=phases, results=results, broken=tuple(reader.broken))
-    worlds = [path for path in folder.glob("round-*/world") if (path / CONFIG_FILE).is_file()]
-    last = max(worlds, key=lambda path: int(path.parent.name.removeprefix("round-")), default=None)
+    worlds = [path for path in folder.glob("round-[0-9]*/world") if (path / CONFIG_FILE).is_file()]
+    last = max(worlds, key=lambda path: (len(path.parent.name), path.parent.name), default=None)  # 10 after 9
     about, pieces = reader.world(last), reader.pieces(folder)
     policy = reader.mapping(folder / "agent" / POLICY)
     return Run(

@@ -58,7 +58,9 @@ def memory_over_updates(run: Run) -> Section:
     title = "Memory over updates"
     names = [name for name in (run.curve[0] if run.curve else {}) if f"{name}{WIPED}" in run.curve[0]]
     if not names:
-        return Section("progress", title, missing="Not measured in this run; `lssvwm train --measure-every 250` does.")
+        return Section(
+            "memory_over_updates", title, missing="Not measured in this run; `lssvwm train --measure-every 250` does."
+        )
     charts = []
     for name in names:
         label = NAMES.get(name, name.replace("_", " "))
@@ -78,7 +80,7 @@ def memory_over_updates(run: Run) -> Section:
             titled("What memory adds to what was last in view", line_chart(lines, Axes("updates", "gain in PSNR (dB)")))
         )
     text = "On held-out episodes, as they were measured in training; without memory, the model sees its window alone."
-    return Section("progress", title, joined([grid(charts), note(text)]))
+    return Section("memory_over_updates", title, joined([grid(charts), note(text)]))
 
 
 def recall(found: Measured | str) -> Section:

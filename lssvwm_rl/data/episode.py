@@ -65,6 +65,7 @@ class StoreHeader:
     action_space: dict[str, Any]  # as `lssvwm_rl.spaces.space_to_json` writes it
     vector_keys: dict[str, int] = field(default_factory=dict)  # name -> size, in the order of concatenation
     env_spec: str | None = None  # JSON of a gymnasium EnvSpec
+    observation_space: dict[str, Any] | None = None  # of what frames and vectors were taken from, see `observations.py`
     policy: str = "unknown"
     seeds: tuple[int, ...] = ()  # base seeds of the collections; every episode also has its own
     versions: dict[str, str] = field(default_factory=_versions)
@@ -105,6 +106,8 @@ class StoreHeader:
     def to_json(self) -> str:
         """Strict JSON text, with a checksum."""
         d = json.loads(json.dumps(dataclasses.asdict(self)))
+        if d["observation_space"] is None:  # as versions wrote it that did not know it
+            del d["observation_space"]
         return json.dumps({**d, CHECKSUM: _checksum(d)}, indent=2)
 
     @classmethod

@@ -67,7 +67,7 @@ def observation_to_json(space: gym.Space) -> dict[str, Any]:
     if isinstance(space, spaces.Dict):
         return {"type": "Dict", "spaces": {key: observation_to_json(part) for key, part in space.items()}}
     if isinstance(space, spaces.MultiBinary):
-        return {"type": "MultiBinary", "shape": list(space.shape)}
+        return {"type": "MultiBinary", "n": space.n if isinstance(space.n, int) else list(space.shape)}
     if isinstance(space, spaces.MultiDiscrete):
         return {**space_to_json(space), "dtype": np.dtype(space.dtype).name}
     if isinstance(space, spaces.Box):
@@ -88,7 +88,7 @@ def observation_from_json(d: dict[str, Any]) -> gym.Space:
         if d["type"] == "Dict":
             return spaces.Dict({str(key): observation_from_json(part) for key, part in d["spaces"].items()})
         if d["type"] == "MultiBinary":
-            return spaces.MultiBinary(d["shape"])
+            return spaces.MultiBinary(d["n"])
         if d["type"] == "MultiDiscrete" and "dtype" in d:
             dtype: Any = np.dtype(d["dtype"]).type
             return spaces.MultiDiscrete(np.array(d["nvec"]), dtype=dtype, start=np.array(d["start"]))

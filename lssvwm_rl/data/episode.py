@@ -65,11 +65,11 @@ class StoreHeader:
     action_space: dict[str, Any]  # as `lssvwm_rl.spaces.space_to_json` writes it
     vector_keys: dict[str, int] = field(default_factory=dict)  # name -> size, in the order of concatenation
     env_spec: str | None = None  # JSON of a gymnasium EnvSpec
-    observation_space: dict[str, Any] | None = None  # of what frames and vectors were taken from, see `observations.py`
     policy: str = "unknown"
     seeds: tuple[int, ...] = ()  # base seeds of the collections; every episode also has its own
     versions: dict[str, str] = field(default_factory=_versions)
     format_version: int = FORMAT_VERSION
+    observation_space: dict[str, Any] | None = None  # of what frames and vectors were taken from, see `observations.py`
 
     @property
     def vector_size(self) -> int:

@@ -72,7 +72,7 @@ def summary_text(found: Mapping[str, Any]) -> str:
         "ends": ", ".join(f"{count:,} {name}" for name, count in found["ends"].items() if count) or "none",
         "seeds": f"{seeds['known']:,} known, {seeds['different']:,} different"
         + (f", {seeds['least']:,} to {seeds['largest']:,}" if seeds["known"] else ""),
-        "on disk": f"{size['on_disk'] / 1e6:,.2f} MB in {size['shards']} shards; decoded, frames take {ratio:.1f} times that",
+        "on disk": f"{size['on_disk'] / 1e6:,.2f} MB in {size['shards']} shards; frames decoded: {ratio:.1f} x that",
     }
     text = "\n".join(f"{name:<12} {value}" for name, value in lines.items())
     return f"{text}\n{_histogram(found['actions'])}".rstrip()

@@ -69,7 +69,7 @@ def write_lerobot(
     """A data set of one camera, whose episodes have so many frames.
 
     Args:
-        videos: numbers of the episodes in each video file, all in one if not given. With `[()]`, images are in the rows.
+        videos: numbers of the episodes in each video file, all in one if not given; of `[()]`, images are in the rows.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -26,6 +26,9 @@ def inferred_space(actions: Sequence[np.ndarray], count: int | None = None) -> g
         ValueError: if `count` is too small, or the actions are not Discrete.
     """
     every = np.concatenate(actions)
+    finite = np.isfinite(every).all(axis=1)
+    # What is not finite is refused with its place once its episode is read.
+    every = every[finite] if finite.any() else np.zeros_like(every[:1])
     low, high = every.min(axis=0), every.max(axis=0)
     whole = every.dtype.kind in "iu"
     if whole and len(low) == 1:

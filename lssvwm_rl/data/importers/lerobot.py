@@ -1,4 +1,4 @@
-"""Reads a LeRobot dataset of version 3 into an episode store.
+"""Reads a LeRobot data set of version 3 into an episode store.
 
     SOURCE/meta/info.json                             version, features, frames per second, where files are
     SOURCE/meta/episodes/chunk-000/file-000.parquet   of each episode, where its rows and its frames are
@@ -130,10 +130,10 @@ def _dataset(root: Path, camera: str | None) -> _Dataset:
         cameras = [name for name, feature in features.items() if feature["dtype"] in CAMERAS]
         float(info["fps"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{root / INFO} cannot be read ({error!r}); copy the dataset again.") from error
+        raise ValueError(f"{root / INFO} cannot be read ({error!r}); copy the data set again.") from error
     if not version.startswith(VERSION):
         raise ValueError(
-            f"{root} is a LeRobot dataset of version {version}, and {VERSION}0 is read; convert it with LeRobot's "
+            f"{root} is a LeRobot data set of version {version}, and {VERSION}0 is read; convert it with LeRobot's "
             "convert_dataset_v21_to_v30."
         )
     if camera is not None and camera not in cameras:
@@ -142,7 +142,7 @@ def _dataset(root: Path, camera: str | None) -> _Dataset:
         raise ValueError(
             f"{root} has the cameras {', '.join(cameras)}; say which one with --image KEY."
             if cameras
-            else f"{root} has no camera, and a world model needs images; choose another dataset."
+            else f"{root} has no camera, and a world model needs images; choose another data set."
         )
     files = sorted((root / "meta" / "episodes").rglob("*.parquet"))
     found = _Dataset(root, info, camera or cameras[0], [])
@@ -153,7 +153,7 @@ def _dataset(root: Path, camera: str | None) -> _Dataset:
         found.episodes.extend(_table(file, needed).to_pylist())
     found.episodes.sort(key=lambda episode: episode["episode_index"])
     if not found.episodes:
-        raise ValueError(f"{root} has no episodes; copy the dataset again.")
+        raise ValueError(f"{root} has no episodes; copy the data set again.")
     for episode in found.episodes:
         if episode["length"] < 2:
             raise ValueError(f"Episode {episode['episode_index']} of {root} has no two frames; leave it out.")
@@ -182,7 +182,7 @@ def _rows(data: _Dataset, actions: Sequence[str], vectors: Sequence[str], reward
         own = last[1]["episode_index"][:, 0] == number
         if own.sum() != length:
             raise ValueError(
-                f"{file} has {own.sum()} rows of episode {number}, which has {length} frames; copy the dataset again."
+                f"{file} has {own.sum()} rows of episode {number}, which has {length} frames; copy the data set again."
             )
         seen = [as_float32(last[1][name][own], f"the vectors {name!r}") for name in vectors]
         found.append(
@@ -271,7 +271,7 @@ def _items(data: _Dataset, file: Path) -> Iterator[tuple[float, np.ndarray]]:
         for image, number in zip(batch[data.camera].to_pylist(), batch["episode_index"].to_pylist(), strict=True):
             what = f"An image of episode {number} in {file}"
             if image is None or not (image.get("bytes") or image.get("path")):
-                raise ValueError(f"{what} is missing; copy the dataset again.")
+                raise ValueError(f"{what} is missing; copy the data set again.")
             inside = image.get("bytes")
             yield number, decoded_image(inside or _bytes(data.root / image["path"], what), what)
 
@@ -293,7 +293,7 @@ def _table(file: Path, columns: Sequence[str]) -> Any:
             raise ValueError(f"it has no column {missing[0]!r}, only {', '.join(sorted(known))}")
         return opened.read(columns=list(columns))
     except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
-        raise ValueError(f"{file} cannot be read: {error}; copy the dataset again.") from error
+        raise ValueError(f"{file} cannot be read: {error}; copy the data set again.") from error
 
 
 def _numbers(column: Any, what: str) -> np.ndarray:
@@ -312,6 +312,6 @@ def _parquet() -> Any:
         import pyarrow.parquet as parquet
     except ImportError as error:
         raise gym.error.DependencyNotInstalled(
-            'LeRobot datasets are read with pyarrow; install it with `pip install "lssvwm-rl[parquet]"`.'
+            'LeRobot data sets are read with pyarrow; install it with `pip install "lssvwm-rl[parquet]"`.'
         ) from error
     return parquet

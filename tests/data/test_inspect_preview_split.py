@@ -96,6 +96,14 @@ def test_pictures_show_each_episode_from_its_first_frame_to_its_last(tmp_path, c
         assert said in capsys.readouterr().err and not (tmp_path / "q").exists()
 
 
+def test_large_frames_are_shown_smaller(tmp_path):
+    with EpisodeWriter(tmp_path / "s", StoreHeader((600, 301, 3), HEADER.action_space)) as writer:
+        frames = np.full((3, 600, 301, 3), 90, np.uint8)
+        writer.add(Episode(frames, np.zeros(2, np.int64), np.zeros(2, np.float32), False, True))
+    main(["data", "preview", str(tmp_path / "s"), "--out", str(tmp_path / "p")])
+    assert Image.open(tmp_path / "p" / "contact.png").size == (8 * 112 + 7 * 2, 224)
+
+
 def test_a_split_has_each_world_once_and_is_the_same_each_time(tmp_path, capsys):
     """Episodes of one seed stay together; those without seeds are worlds of their own."""
     seeds = [3, 3, 4, 5, 6, 4, 7, 8, 9, 10, 11, 12]

@@ -87,7 +87,7 @@ def open_minari(source: str | Path, options: ImportOptions) -> Recording:
         rule.shape,
         space_to_json(acted),
         parts.sizes,
-        env_spec=metadata.get("env_spec"),
+        env_spec=None if data.env_spec is None else data.env_spec.to_json(),
         policy=str(metadata.get("algorithm_name") or POLICY),
         observation_space=parts.to_json(rule.shape if first.shape[1:] != rule.shape else None),
     )

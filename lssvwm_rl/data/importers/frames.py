@@ -127,14 +127,12 @@ def timed_frames(path: Path) -> Iterator[tuple[float | None, np.ndarray]]:
                 raise ValueError(f"{path} has no pictures; remove it, or give the video.")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            begin = stream.start_time or 0
+            # Some containers do not begin at 0.
+            begin = float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
             for frame in container.decode(stream):
                 if frame.is_corrupt:
                     raise ValueError(f"Frame {number} of {path} is broken; record or copy that file again.")
-                # Seconds since the first frame: some containers do not begin at 0.
-                timed = frame.pts is not None and frame.time_base is not None
-                time = float((frame.pts - begin) * frame.time_base) if timed else None
-                yield time, frame.to_ndarray(format="rgb24")
+                yield None if frame.time is None else frame.time - begin, frame.to_ndarray(format="rgb24")
                 number += 1
     except (av.FFmpegError, OSError) as error:
         where = f"after {number} frames" if number else "at all"

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -119,8 +120,9 @@ def check_numbers(episode: Episode, header: StoreHeader, what: str) -> None:
                 "episode out."
             )
     space = space_from_json(header.action_space)
+    inside: Any
     if isinstance(space, spaces.Discrete):
-        inside = (episode.actions >= space.start) & (episode.actions < space.start + space.n)
+        inside = (episode.actions >= space.start) & (episode.actions < int(space.start) + int(space.n))
     elif isinstance(space, spaces.MultiDiscrete):
         counted = episode.actions - space.start.astype(np.int64)
         inside = ((counted >= 0) & (counted < space.nvec)).all(axis=1)

@@ -51,11 +51,13 @@ PARTS: dict[str, spaces.Space] = {
 }
 
 
-def write_dataset(folder: Path, observed: spaces.Space, acted: spaces.Space, episodes, spec=SPEC, **about) -> Path:
+def write_dataset(
+    folder: Path, observed: spaces.Space, acted: spaces.Space, episodes, spec=SPEC, kind="hdf5", jpeg=False
+) -> Path:
     """By Minari itself, without making an environment."""
     folder.mkdir(parents=True)
-    storage = MinariStorage.new(folder / "data", observed, acted, spec, jpeg_encoding=about.pop("jpeg", False))
-    about = {"dataset_id": "me/data-v0", "minari_version": minari.__version__, "algorithm_name": "walker", **about}
+    storage = MinariStorage.new(folder / "data", observed, acted, spec, kind, jpeg_encoding=jpeg)
+    about = {"dataset_id": "me/data-v0", "minari_version": minari.__version__, "algorithm_name": "walker"}
     storage.update_metadata(about)
     storage.update_episodes(episodes)
     return folder
@@ -132,6 +134,19 @@ def test_there_and_back_nothing_changes(acted, image, parts, spec, episodes):
         assert not second.storage.jpeg_encoding
         again = imported(target, folder / "again")
         assert again.header == store.header
+
+
+def test_data_sets_in_arrow_files_are_read_as_well(tmp_path):
+    observed = spaces.Dict({"image": IMAGES[0], "vector": PARTS["vector"]})
+    buffers = [episode(observed, ACTIONS[0], 4, 8, number, (True, False)) for number in range(3)]
+    stores = [
+        imported(write_dataset(tmp_path / kind, observed, ACTIONS[0], buffers, kind=kind), tmp_path / f"{kind}-store")
+        for kind in ("hdf5", "arrow")
+    ]
+    assert stores[0].header == stores[1].header and len(stores[1]) == 3
+    for a, b in zip(*stores, strict=True):
+        assert equal(a.frames, b.frames) and equal(a.vectors, b.vectors) and equal(a.actions, b.actions)
+        assert equal(a.rewards, b.rewards) and (a.seed, a.terminated) == (b.seed, b.terminated) == (8, True)
 
 
 def collected_store(folder: Path, keys: dict[str, int]) -> EpisodeStore:

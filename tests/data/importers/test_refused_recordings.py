@@ -7,6 +7,9 @@ import pytest
 from PIL import Image
 
 from lssvwm_rl.cli import main
+from lssvwm_rl.data.importers.formats import open_recording
+from lssvwm_rl.data.importers.options import ImportOptions
+from lssvwm_rl.data.importers.recording import write_recording
 from support.recordings import coded, write_episode, write_frames, write_lerobot, write_table
 
 
@@ -147,6 +150,23 @@ def refused(tmp_path, capsys, said, *words):
 def test_options_that_do_not_fit(words, said, tmp_path, capsys):
     write_episode(tmp_path / "source", "ep0", 4)
     refused(tmp_path, capsys, said, *words)
+
+
+def test_an_interrupted_import_leaves_nothing(tmp_path):
+    for k in range(3):
+        write_episode(tmp_path / "source", f"ep{k}", 4)
+    taken = []
+
+    def stop(episode):
+        taken.append(episode)
+        if len(taken) == 2:
+            raise KeyboardInterrupt
+
+    recording = open_recording(tmp_path / "source", "video", ImportOptions())
+    with pytest.raises(KeyboardInterrupt):
+        write_recording(recording, tmp_path / "store", stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+    assert len(write_recording(recording, tmp_path / "store")) == 3
 
 
 def test_what_is_there_stays(tmp_path, capsys):

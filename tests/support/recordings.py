@@ -28,11 +28,11 @@ def shades(frames: np.ndarray) -> list[int]:
 
 
 def write_frames(
-    path: Path, frames: np.ndarray, codec: str = "libx264", pix_fmt: str = "yuv420p", fps: int = 10
+    path: Path, frames: np.ndarray, codec: str = "libx264", pix_fmt: str = "yuv420p", fps: int = 10, **options: str
 ) -> Path:
-    """A video, in the container of the suffix."""
+    """A video, in the container of the suffix, which has these options."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=Fraction(fps))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = pix_fmt

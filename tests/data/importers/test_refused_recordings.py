@@ -19,6 +19,14 @@ def cut(folder):
     path.write_bytes(path.read_bytes()[:700])
 
 
+def without_its_end(folder):
+    """Its index, at the beginning, speaks of frames that are gone."""
+    write_episode(folder, "ep0", 60)
+    noise = np.random.default_rng(0).integers(0, 256, (61, 32, 48, 3), np.uint8)
+    path = write_frames(folder / "ep0.mp4", noise, movflags="faststart")
+    path.write_bytes(path.read_bytes()[:-200])
+
+
 def garbage(folder):
     write_episode(folder, "ep0", 3)
     (folder / "ep0.mp4").write_bytes(b"no video" * 40)
@@ -88,6 +96,7 @@ def both(folder):
 
 BAD = {
     "cut": (cut, "ep0.mp4 cannot be"),
+    "without its end": (without_its_end, "frames, and its table is for 61; record or copy that file again."),
     "garbage": (garbage, "ep0.mp4 cannot be read as a video"),
     "no table": (lambda f: write_frames(f / "ep0.mp4", coded(2)), "There is no table of the actions of"),
     "two tables": (both, "There are both ep0.csv and ep0.jsonl beside"),

@@ -58,7 +58,6 @@ def summary_text(found: Mapping[str, Any]) -> str:
     """What `summarise` gave, as lines."""
     height, width, channels = found["image"]
     size, seeds = found["bytes"], found["seeds"]
-    ratio = size["frames_decoded"] / max(1, size["on_disk"])
     lines = {
         "episodes": f"{found['episodes']:,} of {found['steps']:,} steps",
         "image": f"{height}x{width} pixels of {channels} channel{'s' if channels > 1 else ''}, uint8",
@@ -72,7 +71,8 @@ def summary_text(found: Mapping[str, Any]) -> str:
         "ends": ", ".join(f"{count:,} {name}" for name, count in found["ends"].items() if count) or "none",
         "seeds": f"{seeds['known']:,} known, {seeds['different']:,} different"
         + (f", {seeds['least']:,} to {seeds['largest']:,}" if seeds["known"] else ""),
-        "on disk": f"{size['on_disk'] / 1e6:,.2f} MB in {size['shards']} shards; frames decoded: {ratio:.1f} x that",
+        "on disk": f"{size['on_disk'] / 1e6:,.2f} MB in {size['shards']} shard{'s' if size['shards'] != 1 else ''}",
+        "in memory": f"{size['frames_decoded'] / 1e6:,.2f} MB of frames",
     }
     text = "\n".join(f"{name:<12} {value}" for name, value in lines.items())
     return f"{text}\n{_histogram(found['actions'])}".rstrip()

@@ -51,7 +51,9 @@ def test_numbers_are_those_of_the_episodes(tmp_path, capsys):
     main(["data", "inspect", str(tmp_path / "s"), "--json"])
     assert json.loads(capsys.readouterr().out) == found
     main(["data", "inspect", str(tmp_path / "s")])
-    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if not line.startswith("on"))
+    lines = dict(
+        line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line[:3] not in ("on ", "in ")
+    )
     assert lines["episodes"] == "7 of 13 steps" and lines["action"] == "0: 7, 1: 4, 2: 2"
     assert lines["ends"] == "4 terminated, 1 truncated, 2 neither" and lines["seeds"] == "6 known, 4 different, 5 to 10"
     part = summarise(store.first(5))

@@ -96,7 +96,7 @@ def _pairs(source: Path) -> list[tuple[Path, Path]]:
         found = [source]
     else:
         below = [path for path in source.rglob("*") if path.suffix.lower() in VIDEOS and path.is_file()]
-        below += [path for path in (source, *source.rglob("*")) if path.is_dir() and image_files(path)]
+        below += [path for path in (source, *source.rglob("*")) if path.is_dir() and _is_episode(path)]
         found = sorted(below, key=by_number)
     if not found:
         raise FileNotFoundError(
@@ -113,6 +113,12 @@ def _pairs(source: Path) -> list[tuple[Path, Path]]:
                 f"There are no frames for {alone[0]}; add {alone[0].with_suffix('.mp4').name}, or remove it."
             )
     return pairs
+
+
+def _is_episode(folder: Path) -> bool:
+    """Whether a folder is one of images, and not one of recordings with a picture beside them."""
+    others = any(path.suffix.lower() in (*VIDEOS, *TABLES) for path in folder.iterdir())
+    return bool(image_files(folder)) and not others
 
 
 def _table(path: Path) -> Path:

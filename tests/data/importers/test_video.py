@@ -95,6 +95,14 @@ def test_frames_without_loss_come_back_as_they_were(tmp_path, kind):
     assert store[0].rewards.tolist() == [0] * 11
 
 
+def test_a_picture_beside_recordings_is_none_of_them(tmp_path):
+    write_episode(tmp_path / "v", "ep0", 3)
+    Image.fromarray(coded(1)[0]).save(tmp_path / "v" / "logo.png")
+    folder_of_images(tmp_path / "v" / "ep1", coded(4))
+    write_table(tmp_path / "v" / "ep1.jsonl", {"action": [1, 2, 0, 1]})
+    assert imported(tmp_path / "v", tmp_path / "store").lengths.tolist() == [3, 4]
+
+
 def test_one_file_is_one_episode_and_frames_are_resized_by_means(tmp_path):
     frames = np.zeros((4, 32, 48, 3), np.uint8)
     frames[:, ::2] = 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -32,8 +33,14 @@ def main(args: DataSplit) -> None:
         ValueError: if there is no store, or it has a single world, or the share is none.
     """
     from lssvwm_rl.data.join import split_store
+    from lssvwm_rl.data.shards import shard_numbers
+    from lssvwm_rl.progress import progress_bar
 
-    train, test = split_store(args.store, args.out_train, args.out_test, args.share)
+    shards, numbers = 2 * len(shard_numbers(args.store)), count(1)
+    with progress_bar(str(args.store)) as progress:
+        train, test = split_store(
+            args.store, args.out_train, args.out_test, args.share, lambda: progress(next(numbers), shards)
+        )
     print(
         f"{args.out_train}: {len(train)} episodes, {args.out_test}: {len(test)} episodes; learn of the first with "
         f"`lssvwm train --data {args.out_train} --out RUN`."

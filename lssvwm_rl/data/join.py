@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lssvwm_rl.data.episode import HEADER
@@ -59,7 +59,11 @@ def merge_stores(stores: Sequence[str | Path], out: str | Path) -> tuple[Episode
 
 
 def split_store(
-    store: str | Path, out_train: str | Path, out_test: str | Path, share: float
+    store: str | Path,
+    out_train: str | Path,
+    out_test: str | Path,
+    share: float,
+    on_shard: Callable[[], None] = lambda: None,
 ) -> tuple[EpisodeStore, EpisodeStore]:
     """A store in two, of which the second has a share of the worlds; the same for the same store.
 
@@ -70,6 +74,7 @@ def split_store(
 
     Args:
         share: of the worlds, in (0, 1); at least one world is in each part.
+        on_shard: called after each shard of the store, once for each part.
 
     Raises:
         FileExistsError: if there is something at `out_train` or `out_test`.
@@ -91,7 +96,7 @@ def split_store(
     inside = [{i for i, key in enumerate(keys) if (key in tested) == wanted} for wanted in (True, False)]
     with written_whole(outs[0]) as train, written_whole(outs[1]) as test:
         for partial, leave_out in zip((train, test), inside, strict=True):
-            _fill(partial, [folder], header, {0: leave_out})
+            _fill(partial, [folder], header, {0: leave_out}, on_shard)
     return EpisodeStore(outs[0]), EpisodeStore(outs[1])
 
 
@@ -142,7 +147,13 @@ def _write(
     return EpisodeStore(out)
 
 
-def _fill(partial: Path, folders: Sequence[Path], header: StoreHeader, leave_out: Mapping[int, set[int]]) -> None:
+def _fill(
+    partial: Path,
+    folders: Sequence[Path],
+    header: StoreHeader,
+    leave_out: Mapping[int, set[int]],
+    on_shard: Callable[[], None] = lambda: None,
+) -> None:
     """Write the folder of a store."""
     partial.mkdir()
     write_text(partial / HEADER, header.to_json())
@@ -154,6 +165,7 @@ def _fill(partial: Path, folders: Sequence[Path], header: StoreHeader, leave_out
             gone = {i - first for i in leave_out.get(k, set())} & set(range(len(shard.lengths)))
             written += _add(shard, shard_path(partial, written), gone)
             first += len(shard.lengths)
+            on_shard()
 
 
 def _add(shard: Shard, target: Path, gone: set[int]) -> bool:

@@ -202,6 +202,21 @@ def test_what_a_store_cannot_hold_is_said(tmp_path):
     np.testing.assert_array_equal(chosen[0].frames[..., 0], one.observations["top"])
 
 
+def test_numbers_that_float32_rounds_are_said_and_their_space_is_kept(tmp_path):
+    acted = spaces.Box(-1, 1, (2,), np.float64)
+    one = episode(IMAGES[0], acted, 3, 1, 0, (True, False))
+    data = EpisodeBuffer(**{**one.__dict__, "rewards": np.array([0.1, 0.5, 0.25])})
+    with pytest.warns(RuntimeWarning) as said:
+        store = imported(write_dataset(tmp_path / "source", IMAGES[0], acted, [data]), tmp_path / "store")
+    assert sorted(str(warning.message) for warning in said) == [
+        f"Stores keep {what} as float32, which rounds their float64." for what in ("actions", "rewards")
+    ]
+    back = minari.MinariDataset(export_minari(store, "back-v0", tmp_path / "sets") / "data")
+    assert back.action_space == acted and back[0].actions.dtype == np.float64
+    np.testing.assert_allclose(back[0].actions, one.actions, rtol=2**-24)
+    np.testing.assert_array_equal(back[0].rewards, np.float32([0.1, 0.5, 0.25]))
+
+
 def test_jpeg_is_read_and_frames_are_resized(tmp_path):
     observed, acted = spaces.Box(0, 255, (32, 32, 3), np.uint8), ACTIONS[3]
     frames = np.broadcast_to(np.uint8([10, 90, 200])[:, None, None, None], (3, 32, 32, 3))

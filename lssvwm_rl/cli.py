@@ -30,10 +30,14 @@ COMMANDS = {
         "collect, train, dream, plan and act on MiniGrid-MemoryS7, with a report",
     ),
     "collect": ("lssvwm_agents.commands.collect:Collect", "play a Gymnasium environment and store its episodes"),
-    "import npz": (
-        "lssvwm_rl.commands.import_npz:ImportNpz",
-        "store the published trajectories of Memory Maze, or others like them",
+    "data import": (
+        "lssvwm_rl.commands.data_import:DataImport",
+        "make a store of videos, LeRobot, Minari or NPZ files that others recorded",
     ),
+    "data export": ("lssvwm_rl.commands.data_export:DataExport", "write a store as a Minari data set"),
+    "data inspect": ("lssvwm_rl.commands.data_inspect:DataInspect", "say what is in a store"),
+    "data preview": ("lssvwm_rl.commands.data_preview:DataPreview", "write pictures of a store"),
+    "data split": ("lssvwm_rl.commands.data_split:DataSplit", "make two stores of one, to train and to test on"),
     "data verify": ("lssvwm_rl.commands.data_verify:DataVerify", "name every damaged file of a store"),
     "data merge": ("lssvwm_rl.commands.data_merge:DataMerge", "make one store of several"),
     "train": ("lssvwm_rl.commands.train:Train", "learn a world model from a store"),
@@ -54,6 +58,7 @@ COMMANDS = {
 """Command -> (where it is, what it does)."""
 
 RENAMED_COMMANDS = {
+    "import npz": "lssvwm data import SOURCE --format npz",
     "plan": "lssvwm bench agent --planner CHECKPOINT",
     "agent eval": "lssvwm bench agent --policy FOLDER",
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
+from PIL import Image
 
 from lssvwm_rl.files import written_whole
 
@@ -57,6 +58,15 @@ def enlarge(frames: np.ndarray, even: bool = False) -> np.ndarray:
         factor += 1
     frames = frames.repeat(factor, axis=1).repeat(factor, axis=2)
     return frames.repeat(3, axis=3) if frames.shape[3] == 1 else frames[..., :3]
+
+
+def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An image (H, W, C) uint8 of another `size` (height, width); each pixel is the mean of those that it covers, or
+    the nearest one. Each channel alone: Pillow would weigh colours by what it takes for opacity."""
+    height, width = size
+    channels = [Image.fromarray(np.ascontiguousarray(image[..., c])) for c in range(image.shape[2])]
+    scaled = [np.asarray(channel.resize((width, height), Image.Resampling.BOX)) for channel in channels]
+    return np.stack(scaled, axis=-1)
 
 
 def gif(frames: np.ndarray, fps: int) -> bytes:

@@ -57,6 +57,46 @@ def space_from_json(d: dict[str, Any]) -> gym.Space:
     raise ValueError(f"Space type {d['type']!r} is not supported; use Discrete, MultiDiscrete or Box.")
 
 
+def observation_to_json(space: gym.Space) -> dict[str, Any]:
+    """A JSON value that `observation_from_json` turns back into an equal space: a Dict of such, or Discrete,
+    MultiDiscrete, MultiBinary, or Box of any kind of number.
+
+    Raises:
+        ValueError: for another space.
+    """
+    if isinstance(space, spaces.Dict):
+        return {"type": "Dict", "spaces": {key: observation_to_json(part) for key, part in space.items()}}
+    if isinstance(space, spaces.MultiBinary):
+        return {"type": "MultiBinary", "n": space.n if isinstance(space.n, int) else list(space.shape)}
+    if isinstance(space, spaces.MultiDiscrete):
+        return {**space_to_json(space), "dtype": np.dtype(space.dtype).name}
+    if isinstance(space, spaces.Box):
+        low, high = (_bounds_to_json(bound) for bound in (space.low, space.high))
+        return {
+            "type": "Box", "shape": list(space.shape), "dtype": np.dtype(space.dtype).name, "low": low, "high": high
+        }  # fmt: skip
+    return space_to_json(space)
+
+
+def observation_from_json(d: dict[str, Any]) -> gym.Space:
+    """Inverse of `observation_to_json`.
+
+    Raises:
+        ValueError: for an unknown or incomplete description.
+    """
+    try:
+        if d["type"] == "Dict":
+            return spaces.Dict({str(key): observation_from_json(part) for key, part in d["spaces"].items()})
+        if d["type"] == "MultiBinary":
+            return spaces.MultiBinary(d["n"])
+        if d["type"] == "MultiDiscrete" and "dtype" in d:
+            dtype: Any = np.dtype(d["dtype"]).type
+            return spaces.MultiDiscrete(np.array(d["nvec"]), dtype=dtype, start=np.array(d["start"]))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"Space description {d!r} is incomplete or wrong ({error!r}).") from error
+    return space_from_json(d)
+
+
 def action_layout(space: gym.Space) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and dtype of one stored action: () int64 for Discrete, (A,) int64 for MultiDiscrete, (A,) float32 for Box.
 

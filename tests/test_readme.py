@@ -32,7 +32,7 @@ def test_the_commands_of_the_readme_exist():
     from lssvwm_bench.bench import bench_summaries
     from lssvwm_rl.cli import COMMANDS
 
-    used = re.findall(r"^lssvwm ((?:agent |bench |import )?\w+)", README, re.MULTILINE)
+    used = re.findall(r"^lssvwm ((?:agent |bench |data )?\w+)", README, re.MULTILINE)
     assert len(used) >= 6 and set(used) <= {*COMMANDS, *(f"bench {name}" for name in bench_summaries())}
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import RecordConstructorArgs
-from PIL import Image
 
+from lssvwm_rl.pictures import resized
 from lssvwm_rl.spaces import Layout, check_image, chosen_image, image_of
 
 NAMES: dict[Layout, str] = {"HWC": "", "CHW": ", from channels first", "HW": ", from two dimensions"}
@@ -106,7 +106,7 @@ class AsImage(gym.Wrapper, RecordConstructorArgs):
             image = image[..., None]
         elif self.layout == "CHW":
             image = np.moveaxis(image, 0, -1)
-        image = np.ascontiguousarray(image) if self.size is None else _resized(image, self.size)
+        image = np.ascontiguousarray(image) if self.size is None else resized(image, self.size)
         if self.key is None:
             return image
         return {k: image if k == self.key else part for k, part in observation.items() if k not in self._left_out}
@@ -152,11 +152,3 @@ def _is_like_an_image(space: gym.Space) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W, C) of another size. Each channel alone: Pillow would weigh colours by what it takes for opacity."""
-    height, width = size
-    channels = [Image.fromarray(np.ascontiguousarray(image[..., c])) for c in range(image.shape[2])]
-    small = [np.asarray(channel.resize((width, height), Image.Resampling.BOX)) for channel in channels]
-    return np.stack(small, axis=-1)

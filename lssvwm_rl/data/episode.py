@@ -69,6 +69,7 @@ class StoreHeader:
     seeds: tuple[int, ...] = ()  # base seeds of the collections; every episode also has its own
     versions: dict[str, str] = field(default_factory=_versions)
     format_version: int = FORMAT_VERSION
+    observation_space: dict[str, Any] | None = None  # of what frames and vectors were taken from, see `observations.py`
 
     @property
     def vector_size(self) -> int:
@@ -105,6 +106,8 @@ class StoreHeader:
     def to_json(self) -> str:
         """Strict JSON text, with a checksum."""
         d = json.loads(json.dumps(dataclasses.asdict(self)))
+        if d["observation_space"] is None:  # as versions wrote it that did not know it
+            del d["observation_space"]
         return json.dumps({**d, CHECKSUM: _checksum(d)}, indent=2)
 
     @classmethod

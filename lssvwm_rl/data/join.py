@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lssvwm_rl.data.episode import HEADER
@@ -50,8 +50,54 @@ def merge_stores(stores: Sequence[str | Path], out: str | Path) -> tuple[Episode
         twice.append((folder, [seed for seed in seeds if seed >= 0 and seed in known]))
         for policy in policies:
             taken.setdefault(policy, set()).update(seeds)
-    leave_out = {k: set(seeds) for k, (_, seeds) in enumerate(twice)}
+    leave_out = {
+        k: {i for i, seed in enumerate(EpisodeStore(folder).seeds.tolist()) if seed in set(seeds)}
+        for k, (folder, seeds) in enumerate(twice)
+        if seeds
+    }
     return _write(folders, out, headers, leave_out), twice
+
+
+def split_store(
+    store: str | Path,
+    out_train: str | Path,
+    out_test: str | Path,
+    share: float,
+    on_shard: Callable[[], None] = lambda: None,
+) -> tuple[EpisodeStore, EpisodeStore]:
+    """A store in two, of which the second has a share of the worlds; the same for the same store.
+
+    A world is what a seed makes, and all its episodes are in one part, so that nothing is tested on what was trained
+    on. An episode without a seed counts as a world of its own. Worlds of the second part are spread evenly over the
+    store, in the order in which they first occur. Both stores appear once they are whole; shards of which all episodes
+    stay together are linked.
+
+    Args:
+        share: of the worlds, in (0, 1); at least one world is in each part.
+        on_shard: called after each shard of the store, once for each part.
+
+    Raises:
+        FileExistsError: if there is something at `out_train` or `out_test`.
+        ValueError: if the share is none, the store is broken, or it has a single world.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"A share of {share:g} leaves one part empty; choose one between 0 and 1.")
+    folder, outs = Path(store), (Path(out_train), Path(out_test))
+    if outs[0].resolve() == outs[1].resolve():
+        raise ValueError(f"Both parts would be {outs[0]}; choose two folders.")
+    header = _headers([folder], outs[0])[0]
+    check_new(outs[1])
+    keys = [(seed, -1) if seed >= 0 else (-1, i) for i, seed in enumerate(EpisodeStore(folder).seeds.tolist())]
+    worlds = list(dict.fromkeys(keys))
+    if len(worlds) < 2:
+        raise ValueError(f"{folder} has {len(worlds)} world, which cannot be split; collect more.")
+    count = min(len(worlds) - 1, max(1, round(share * len(worlds))))
+    tested = {worlds[(2 * k + 1) * len(worlds) // (2 * count)] for k in range(count)}
+    inside = [{i for i, key in enumerate(keys) if (key in tested) == wanted} for wanted in (True, False)]
+    with written_whole(outs[0]) as train, written_whole(outs[1]) as test:
+        for partial, leave_out in zip((train, test), inside, strict=True):
+            _fill(partial, [folder], header, {0: leave_out}, on_shard)
+    return EpisodeStore(outs[0]), EpisodeStore(outs[1])
 
 
 def move_episodes(store: str | Path, out: str | Path, number: int | None = None) -> int:
@@ -91,31 +137,45 @@ def _headers(folders: Sequence[Path], out: Path) -> list[StoreHeader]:
 def _write(
     folders: Sequence[Path], out: Path, headers: Sequence[StoreHeader], leave_out: Mapping[int, set[int]]
 ) -> EpisodeStore:
-    """Join stores; of the k-th one without the episodes of the seeds `leave_out[k]`."""
+    """Join stores; of the k-th one without the episodes of the numbers `leave_out[k]`."""
     seeds = tuple(dict.fromkeys(seed for header in headers for seed in header.seeds))
     policy = "+".join(dict.fromkeys(policy for header in headers for policy in header.policy.split("+")))
     spec = next((header.env_spec for header in headers if header.env_spec), None)
     header = dataclasses.replace(headers[0], seeds=seeds, policy=policy, env_spec=spec)
     with written_whole(out) as partial:
-        partial.mkdir()
-        write_text(partial / HEADER, header.to_json())
-        number = 0
-        for k, folder in enumerate(folders):
-            for shard in (shard_path(folder, n) for n in shard_numbers(folder)):
-                number += _add(shard, header, shard_path(partial, number), leave_out.get(k, set()))
+        _fill(partial, folders, header, leave_out)
     return EpisodeStore(out)
 
 
-def _add(source: Path, header: StoreHeader, target: Path, leave_out: set[int]) -> bool:
+def _fill(
+    partial: Path,
+    folders: Sequence[Path],
+    header: StoreHeader,
+    leave_out: Mapping[int, set[int]],
+    on_shard: Callable[[], None] = lambda: None,
+) -> None:
+    """Write the folder of a store."""
+    partial.mkdir()
+    write_text(partial / HEADER, header.to_json())
+    written = 0
+    for k, folder in enumerate(folders):
+        first = 0  # number of a shard's first episode in its store
+        for source in (shard_path(folder, n) for n in shard_numbers(folder)):
+            shard = Shard.open(source, header)
+            gone = {i - first for i in leave_out.get(k, set())} & set(range(len(shard.lengths)))
+            written += _add(shard, shard_path(partial, written), gone)
+            first += len(shard.lengths)
+            on_shard()
+
+
+def _add(shard: Shard, target: Path, gone: set[int]) -> bool:
     """Link a shard, or write anew what is left of it; whether there is a new shard."""
-    if leave_out:
-        episodes = Shard.open(source, header).episodes()
-        kept = [episode for episode in episodes if episode.seed not in leave_out]
-        if len(kept) < len(episodes):
-            if kept:
-                write_shard(target, kept)
-            return bool(kept)
-    shutil.copytree(source, target, copy_function=_link)
+    if gone:
+        kept = [episode for i, episode in enumerate(shard.episodes()) if i not in gone]
+        if kept:
+            write_shard(target, kept)
+        return bool(kept)
+    shutil.copytree(shard.path, target, copy_function=_link)
     return True
 
 

@@ -209,6 +209,14 @@ class Shard:
         """
         return self._rows("rewards", 0, int(self.lengths.sum()))
 
+    def actions(self, count: int) -> np.ndarray:
+        """(sum of T[, A]) of the first so many episodes, one after the other.
+
+        Raises:
+            ValueError: if the shard is broken.
+        """
+        return self._rows("actions", 0, int(self.lengths[:count].sum()))
+
     def _seed(self, k: int) -> int | None:
         seed = int(self.seeds[k])
         return None if seed == NO_SEED else seed

@@ -212,6 +212,18 @@ class EpisodeStore:
         parts = [shard.rewards() for shard in self._shards]
         return np.concatenate([np.zeros(0, np.float32), *parts])[: int(self.lengths.sum())]
 
+    def endings(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Of each shard `terminated` (N,) and `truncated` (N,) of its episodes, and all their actions (sum of T[, A]);
+        no frame is decoded.
+
+        Raises:
+            ValueError: if a shard is broken.
+        """
+        for shard, end in zip(self._shards, self._ends.tolist(), strict=True):
+            count = min(len(shard.lengths), len(self) - (end - len(shard.lengths)))
+            if count > 0:
+                yield shard.terminated[:count], shard.truncated[:count], shard.actions(count)
+
     def first(self, count: int) -> EpisodeStore:
         """The first so many of the episodes, which are the same however much is added to the store."""
         part = copy.copy(self)

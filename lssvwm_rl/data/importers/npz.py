@@ -12,14 +12,18 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from gymnasium.spaces import Discrete
 
-from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader, only_appender
-from lssvwm_rl.spaces import space_to_json
+from lssvwm_rl.data.importers.actions import space_sentence
+from lssvwm_rl.data.importers.options import ImportOptions
+from lssvwm_rl.data.importers.recording import Recording, append_recording
+from lssvwm_rl.data.store import Episode, EpisodeStore, StoreHeader
+from lssvwm_rl.spaces import space_from_json, space_to_json
 
 POLICY = "offline npz"  # in the store's header
 POSE = "pose"
@@ -75,6 +79,20 @@ def read_npz(path: str | Path, vector_keys: Sequence[str] = (POSE,)) -> tuple[Ep
     return episode, header
 
 
+def open_npz(source: str | Path, options: ImportOptions) -> Recording:
+    """The trajectories at `source`, in the order of their names.
+
+    Raises:
+        FileNotFoundError: if there are no files.
+        ValueError: if the first one cannot be used.
+    """
+    files = npz_files(source)
+    vector_keys = (POSE,) if options.vector is None else options.vector
+    header = read_npz(files[0], vector_keys)[1]
+    about = (f"Actions: {space_sentence(space_from_json(header.action_space))}",)
+    return Recording(header, len(files), partial(_episodes, files, vector_keys, header), about)
+
+
 def import_npz(
     source: str | Path,
     out: str | Path,
@@ -102,38 +120,21 @@ def import_npz(
         FileExistsError: if the store holds other episodes.
         ValueError: if a file cannot be used; those before it are in the store.
     """
-    files, out = npz_files(source), Path(out)
-    with only_appender(out):
-        done = 0
-        if (out / "header.json").exists():
-            stored = EpisodeStore(out)
-            done = len(stored)
-            # The store does not know names, but a file added or taken away in between would move the last one.
-            if done > len(files) or (done and not _same(stored[-1], read_npz(files[done - 1], vector_keys)[0])):
-                raise FileExistsError(
-                    f"{out} holds episodes that are not the first {done} of {source}; choose another folder."
+    recording = open_npz(source, ImportOptions(vector=tuple(vector_keys)))
+    return append_recording(recording, source, out, on_episode, shard_episodes)
+
+
+def _episodes(files: Sequence[Path], vector_keys: Sequence[str], header: StoreHeader, first: int) -> Iterator[Episode]:
+    """Trajectories of one kind, from the one of number `first` on."""
+    for file in files[first:]:
+        episode, own = read_npz(file, vector_keys)
+        for name in ("frame_shape", "action_space", "vector_keys"):
+            if getattr(own, name) != getattr(header, name):
+                raise ValueError(
+                    f"{file} does not fit the files before it: its {name} is {getattr(own, name)}, not "
+                    f"{getattr(header, name)}; import it into another store."
                 )
-        if done < len(files):
-            _append(files[done:], out, vector_keys, on_episode, shard_episodes)
-    return EpisodeStore(out)
-
-
-def _append(
-    files: Sequence[Path],
-    out: Path,
-    vector_keys: Sequence[str],
-    on_episode: Callable[[Episode], None] | None,
-    shard_episodes: int,
-) -> None:
-    with EpisodeWriter(out, read_npz(files[0], vector_keys)[1], shard_episodes) as writer:
-        for file in files:
-            episode, _ = read_npz(file, vector_keys)
-            try:
-                writer.add(episode)
-            except ValueError as error:
-                raise ValueError(f"{file} does not fit the files before it: {error}") from error
-            if on_episode is not None:
-                on_episode(episode)
+        yield episode
 
 
 def _arrays(path: Path, vector_keys: Sequence[str]) -> dict[str, np.ndarray]:
@@ -184,13 +185,3 @@ def _vector(path: str | Path, arrays: dict[str, np.ndarray], key: str) -> np.nda
 def _require(path: str | Path, good: bool, what: str) -> None:
     if not good:
         raise ValueError(f"{path} is not a trajectory: {what}.")
-
-
-def _same(a: Episode, b: Episode) -> bool:
-    return (
-        np.array_equal(a.frames, b.frames)
-        and np.array_equal(a.actions, b.actions)
-        and np.array_equal(a.rewards, b.rewards)
-        and (a.vectors is None) == (b.vectors is None)
-        and (a.vectors is None or b.vectors is None or np.array_equal(a.vectors, b.vectors))
-    )

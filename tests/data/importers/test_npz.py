@@ -139,12 +139,15 @@ def test_a_file_of_another_kind_is_named(folder, tmp_path):
 
 def test_the_command(folder, tmp_path, capsys):
     out = tmp_path / "store"
-    main(["import", "npz", str(folder), "--out", str(out), "--vector", "targets_pos"])
+    main(["data", "import", str(folder), "--out", str(out), "--vector", "targets_pos"])
     assert "3 episodes, 16 steps" in capsys.readouterr().out
     assert EpisodeStore(out).header.vector_keys == {"targets_pos": 6}
     with pytest.raises(SystemExit):
-        main(["import", "npz", str(tmp_path / "nothing"), "--out", str(out)])
+        main(["data", "import", str(tmp_path / "nothing"), "--format", "npz", "--out", str(out)])
     assert "There are no .npz files at" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        main(["import", "npz", str(folder), "--out", str(out)])
+        main(["data", "import", str(folder), "--out", str(out)])
     assert "holds episodes" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["import", "npz", str(folder), "--out", str(out)])
+    assert capsys.readouterr().err == "lssvwm: `import npz` is now `lssvwm data import SOURCE --format npz`.\n"

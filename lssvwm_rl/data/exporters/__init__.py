@@ -1,0 +1,1 @@
+"""Episode stores as the data sets of others."""

@@ -1,0 +1,167 @@
+"""Reads a Minari data set into an episode store: arrays, spaces, seeds, and how its environment is made.
+
+Its spaces are read from its metadata, and its environment is never made. Of an observation with several parts one is
+the image and the numbers of the others are the frames' vectors, see `observations.py`. Infos are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from lssvwm_rl.data.episode import Episode, StoreHeader
+from lssvwm_rl.data.importers.actions import space_sentence
+from lssvwm_rl.data.importers.frames import FrameRule
+from lssvwm_rl.data.importers.options import ImportOptions
+from lssvwm_rl.data.importers.recording import Recording, as_float32, check_numbers
+from lssvwm_rl.data.observations import Parts, only, parts_of
+from lssvwm_rl.spaces import action_layout, space_to_json
+
+POLICY = "offline minari"  # in the store's header, of a data set that names none
+METADATA = "data/metadata.json"
+DATASET_ID = re.compile(r"([\w-]+/)*[\w-]+-v\d+")
+ORDER = "vector_keys"  # of an exported store: names of the parts of its vectors, in their order
+LARGEST_SEED = 2**63 - 1
+
+
+def datasets_folder() -> Path:
+    """Where Minari keeps data sets: MINARI_DATASETS_PATH, or a folder in the home of the user."""
+    named = os.environ.get("MINARI_DATASETS_PATH")
+    return Path(named) if named else Path.home() / ".minari" / "datasets"
+
+
+def dataset_folder(source: str | Path) -> Path | None:
+    """Folder of a data set, given itself or by the id of one that is here; None if there is none."""
+    folders = [Path(source)]
+    if DATASET_ID.fullmatch(str(source)):
+        folders.append(datasets_folder() / str(source))
+    return next((folder for folder in folders if (folder / METADATA).is_file()), None)
+
+
+def open_minari(source: str | Path, options: ImportOptions) -> Recording:
+    """Read what a data set says of itself.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        gymnasium.error.DependencyNotInstalled: without Minari.
+        ValueError: if it is broken, or of a kind that a world model cannot learn.
+    """
+    folder = dataset_folder(source)
+    if folder is None:
+        raise FileNotFoundError(
+            f"There is no Minari data set {str(source)!r}; name its folder, or fetch it with `minari download`."
+        )
+    minari = import_minari()
+    try:
+        metadata = json.loads((folder / METADATA).read_text())
+        missing = [name for name in ("observation_space", "action_space") if name not in metadata]
+        if missing:  # Minari would then make the environment, whatever that is
+            raise ValueError(f"its metadata does not say its {missing[0]}")
+        data = minari.MinariDataset(folder / "data")
+        count, observed, acted = data.total_episodes, data.observation_space, data.action_space
+    except (OSError, ValueError, KeyError, TypeError, AssertionError, NotImplementedError, ImportError) as error:
+        raise ValueError(f"The Minari data set {folder} cannot be read: {error!r}; fetch it again.") from error
+    if not count:
+        raise ValueError(f"The Minari data set {folder} has no episodes; choose another one.")
+    action_layout(acted)
+    parts = only(parts_of(observed, options.image), options.vector)
+    parts = _ordered(parts, metadata.get(ORDER))
+    if parts.left_out:
+        warnings.warn(
+            f"Stores hold one image and numbers, so {', '.join(parts.left_out)} of the observation is left out.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    first = parts.frames(_episode(data, 0, folder).observations)
+    rule = FrameRule.of(first[0], options.resize)
+    header = StoreHeader(
+        rule.shape,
+        space_to_json(acted),
+        parts.sizes,
+        env_spec=None if data.env_spec is None else data.env_spec.to_json(),
+        policy=str(metadata.get("algorithm_name") or POLICY),
+        observation_space=parts.to_json(rule.shape if first.shape[1:] != rule.shape else None),
+    )
+    about = [f"Image: {parts.image or 'the observation'}", f"Actions: {space_sentence(acted)}"]
+    if metadata.get("jpeg_encoding", True) and metadata.get("minari_version") == "0.5.4":
+        about.append("The data set keeps images as JPEG, which has changed them already")
+    return Recording(header, count, partial(_episodes, data, folder, parts, header, rule), tuple(about))
+
+
+def import_minari() -> Any:
+    """The package.
+
+    Raises:
+        gymnasium.error.DependencyNotInstalled: if it, or what it reads HDF5 with, is missing.
+    """
+    try:
+        import h5py
+        import minari
+    except ImportError as error:
+        raise gym.error.DependencyNotInstalled(
+            'Minari data sets are read with minari; install it with `pip install "lssvwm-rl[minari]"`.'
+        ) from error
+    assert h5py.__name__
+    return minari
+
+
+def _ordered(parts: Parts, names: Any) -> Parts:
+    """With the vectors in the order of these names, if they are these."""
+    if not isinstance(names, list) or sorted(map(str, names)) != sorted(parts.vectors):
+        return parts
+    return only(parts, tuple(map(str, names)))
+
+
+def _episode(data: Any, number: int, folder: Path) -> Any:
+    try:
+        return data[number]
+    except (OSError, ValueError, KeyError, TypeError, AssertionError, RuntimeError) as error:
+        raise ValueError(
+            f"Episode {number} of {folder} cannot be read: {error!r}; fetch the data set again."
+        ) from error
+
+
+def _episodes(
+    data: Any, folder: Path, parts: Parts, header: StoreHeader, rule: FrameRule, begin: int
+) -> Iterator[Episode]:
+    _, dtype = action_layout(data.action_space)
+    for number in range(begin, data.total_episodes):
+        what = f"episode {number} of {folder}"
+        read = _episode(data, number, folder)
+        frames = parts.frames(read.observations)
+        rewards, actions = np.asarray(read.rewards), np.asarray(read.actions)
+        if frames.dtype != np.uint8 or not len(frames) - 1 == len(rewards) == len(actions) >= 1:
+            raise ValueError(
+                f"{what} has {len(frames)} images {frames.dtype}, {len(actions)} actions and {len(rewards)} rewards, "
+                "and should have an image more than actions and rewards; fetch the data set again."
+            )
+        ends = np.stack([read.terminations, read.truncations]).astype(np.bool_)
+        if ends[:, :-1].any():
+            raise ValueError(f"{what} ends before its last step; split it there.")
+        vectors = parts.vectors_of(read.observations)
+        episode = Episode(
+            frames=rule.collect(iter(frames), len(frames), what),
+            actions=as_float32(actions, "actions") if dtype == np.float32 else actions.astype(dtype),
+            rewards=as_float32(rewards, "rewards"),
+            terminated=bool(ends[0, -1]),
+            truncated=bool(ends[1, -1]),
+            vectors=None if vectors is None else as_float32(vectors, "vectors"),
+            seed=_seed(data, number),
+        )
+        check_numbers(episode, header, what)
+        yield episode
+
+
+def _seed(data: Any, number: int) -> int | None:
+    (about,) = data.storage.get_episode_metadata([number])
+    seed = about.get("seed")
+    return int(seed) if seed is not None and 0 <= int(seed) <= LARGEST_SEED else None

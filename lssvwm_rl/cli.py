@@ -1,27 +1,30 @@
 """The `lssvwm` command: a table of strings, so that each floor is imported only when it is called.
 
 What a row "package.commands.module:Options" needs of its module: the dataclass `Options`, whose fields become options,
-and `main(options)`. Besides, it may have `RENAMED`, old option -> new option or a hint, and `defaults(words)`, which
-gives the options that hold where the words say nothing else. A row without `:Options` names a group of commands, of
-which its `main(words)` gives one to `run`.
+`main(options)`, and `EXAMPLE`, a command that its help shows. Besides, it may have `RENAMED`, old option -> new option
+or a hint, and `defaults(words)`, which gives the options that hold where the words say nothing else. A row without
+`:Options` is a group, whose module has `names()`, name -> what it does, and `command(name)`, the `Command`.
+
+What commands say goes through `lssvwm_rl.progress`: bars, `say`, and `finish` for the last line. `--quiet`, which every
+command has, is read here.
 """
 
 from __future__ import annotations
 
 import errno
 import importlib
-import io
 import json
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
-from traceback import extract_tb
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn
 
 import gymnasium as gym
 
+from lssvwm_rl.command import QUIET, Command
+from lssvwm_rl.progress import silence
 from lssvwm_rl.stopping import Stopped, stopped_by_signals
 
 COMMANDS = {
@@ -89,54 +92,68 @@ def main(argv: Sequence[str] | None = None) -> None:
         from lssvwm_rl import __version__
 
         print(f"lssvwm {__version__}")
-        return
-    old = _command(words, RENAMED_COMMANDS)
+    elif words[:1] == ["--completion"]:
+        from lssvwm_rl.completion import SHELLS, script
+
+        if words[1:] not in [[shell] for shell in SHELLS]:
+            _stop(f"lssvwm: give a shell, `lssvwm --completion {'|'.join(SHELLS)}`, not {' '.join(words[1:])!r}.")
+        print(script(words[1], all_commands()), end="")
+    else:
+        command, rest = find(words)
+        run(command, rest)
+
+
+def find(words: Sequence[str]) -> tuple[Command, list[str]]:
+    """The command that words begin with, and the words that follow it.
+
+    Raises:
+        SystemExit: if there is no such command, after saying which ones there are.
+    """
+    old = _begins(words, RENAMED_COMMANDS)
     if old is not None:
         _stop(f"lssvwm: `{old}` is now `{RENAMED_COMMANDS[old]}`.")
-    name = _command(words, COMMANDS)
+    name = _begins(words, COMMANDS)
     if name is None:
         wanted = bool(words) and words[0] in ("-h", "--help")
         unknown = f"lssvwm: there is no command {' '.join(words[:2])!r}.\n" if words and not wanted else ""
         _stop(f"{unknown}{_usage()}", 0 if wanted else 2)
-    module_name, _, options = COMMANDS[name][0].partition(":")
-    module, rest = importlib.import_module(module_name), words[len(name.split()) :]
-    if not options:
-        module.main(rest)
-        return
-    renamed, defaults = getattr(module, "RENAMED", {}), getattr(module, "defaults", None)
-    run(f"lssvwm {name}", getattr(module, options), module.main, rest, renamed, defaults)
+    rest = list(words[len(name.split()) :])
+    if ":" in COMMANDS[name][0]:
+        return _command(name), rest
+    group = importlib.import_module(COMMANDS[name][0])
+    known, member = group.names(), rest[0] if rest else "--help"
+    if member in ("-h", "--help"):
+        print(f"usage: lssvwm {name} NAME [options]   (lssvwm {name} NAME --help shows them)\n\n{listed(known)}")
+        raise SystemExit(0)
+    if member not in known:
+        _stop(f"lssvwm: there is no {name} {member!r}.\n{listed(known)}")
+    return group.command(member), rest[1:]
 
 
-def run(
-    program: str,
-    options: Any,
-    command: Callable[[Any], None],
-    words: Sequence[str],
-    renamed: Mapping[str, str] | None = None,
-    defaults: Callable[[list[str]], Any] | None = None,
-    about: str | None = None,
-) -> None:
+def all_commands() -> dict[str, Command]:
+    """Every command by its name, those of groups included; imports them all."""
+    found = {}
+    for name, (where, _) in COMMANDS.items():
+        if ":" in where:
+            found[name] = _command(name)
+        else:
+            group = importlib.import_module(where)
+            found |= {f"{name} {member}": group.command(member) for member in group.names()}
+    return found
+
+
+def run(command: Command, words: Sequence[str]) -> None:
     """Read options from words and call a command with them.
-
-    Args:
-        program: what stands before the words.
-        options: dataclass; every field is an option, those of a nested dataclass with its name before them.
-        command: called with an instance.
-        renamed: old option -> new option, or a hint. "--name" -> "--name VALUE" is for a flag that takes a value now.
-        defaults: from the words, the instance that holds where they say nothing else.
-        about: text of the help, if not the docstring of `options`.
 
     Raises:
         SystemExit: with code 2, after one sentence on stderr, for bad input and for disks that cannot be written, and
             with 130 or 143 where SIGINT or SIGTERM ended the command.
     """
-    words = list(words)
+    program = command.program
     try:
-        _check_renamed(words, renamed or {})
-        default = {} if defaults is None else {"default": defaults(words)}
-        parsed = _parse(program, options, words, about, default)
-        with stopped_by_signals(), _warnings_as_sentences(program):
-            command(parsed)
+        parsed = command.parse(words)
+        with silence() if QUIET in words else nullcontext(), stopped_by_signals(), _warnings_as_sentences(program):
+            command.main(parsed)
     except KeyboardInterrupt as error:
         stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
         _stop(f"{program}: {stopped}.", stopped.code, cause=error)
@@ -180,47 +197,24 @@ def listed(texts: Mapping[str, str]) -> str:
     return "\n".join(f"  {name:<{width}}  {text}" for name, text in texts.items())
 
 
-def _parse(program: str, options: Any, words: list[str], about: str | None, default: dict[str, Any]) -> Any:
-    import tyro
-
-    said = io.StringIO()
-    try:
-        with redirect_stderr(said):
-            parsed = tyro.cli(options, args=words, prog=program, description=about, **default)
-    except SystemExit as stop:
-        error: BaseException | None = stop
-        # tyro draws a box around what a nested dataclass says about its values, and adds how it calls that.
-        while error is not None:
-            calls = {call.name for call in extract_tb(error.__traceback__)}
-            if isinstance(error, ValueError) and "__post_init__" in calls:
-                raise error from None
-            error = error.__context__
-        print(said.getvalue(), end="", file=sys.stderr)
-        raise
-    print(said.getvalue(), end="", file=sys.stderr)
-    return parsed
+def _command(name: str) -> Command:
+    """That of a row which is no group."""
+    where, _, options = COMMANDS[name][0].partition(":")
+    module = importlib.import_module(where)
+    renamed, defaults = getattr(module, "RENAMED", {}), getattr(module, "defaults", None)
+    example = getattr(module, "EXAMPLE", None)
+    return Command(f"lssvwm {name}", getattr(module, options), module.main, renamed, defaults, example=example)
 
 
-def _check_renamed(words: Sequence[str], renamed: Mapping[str, str]) -> None:
-    """Raise ValueError for an old option: `--old value`, `--old=value`, with `_` or `-`."""
-    for at, word in enumerate(words):
-        old, equals, _ = word.partition("=")
-        old = old.replace("_", "-")
-        if old not in renamed:
-            continue
-        has_value = equals or (at + 1 < len(words) and not words[at + 1].startswith("--"))
-        if not (has_value and renamed[old].startswith(f"{old} ")):
-            new = f"now `{renamed[old]}`." if renamed[old].startswith("--") else f"gone: {renamed[old]}"
-            raise ValueError(f"`{old}` is {new}")
-
-
-def _command(words: Sequence[str], names: Mapping[str, Any]) -> str | None:
+def _begins(words: Sequence[str], names: Mapping[str, Any]) -> str | None:
     return next((name for name in names if list(words[: len(name.split())]) == name.split()), None)
 
 
 def _usage() -> str:
     texts = {name if ":" in where else f"{name} NAME": text for name, (where, text) in COMMANDS.items()}
-    return f"usage: lssvwm COMMAND [options]   (lssvwm COMMAND --help shows them)\n\n{listed(texts)}"
+    usage = "usage: lssvwm COMMAND [options]   (lssvwm COMMAND --help shows them)"
+    completion = "lssvwm --completion bash|zsh prints a script that completes commands and options in a shell."
+    return f"{usage}\n\n{listed(texts)}\n\n{completion}"
 
 
 def _stop(text: str, code: int = 2, cause: BaseException | None = None) -> NoReturn:

@@ -37,7 +37,7 @@ def write_video(path: str | Path, frames: np.ndarray, fps: int = FPS) -> None:
 def write_image(path: str | Path, image: np.ndarray) -> None:
     """Write (H, W, 3) uint8 as png; appears whole or not at all."""
     with written_whole(path) as temporary:
-        iio.imwrite(temporary, image, extension=".png")
+        temporary.write_bytes(png(image))
 
 
 def frame_strip(frames: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
@@ -67,6 +67,12 @@ def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     channels = [Image.fromarray(np.ascontiguousarray(image[..., c])) for c in range(image.shape[2])]
     scaled = [np.asarray(channel.resize((width, height), Image.Resampling.BOX)) for channel in channels]
     return np.stack(scaled, axis=-1)
+
+
+def png(image: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 as the bytes of a PNG."""
+    settings: dict[str, Any] = {"extension": ".png"}
+    return iio.imwrite("<bytes>", image, **settings)
 
 
 def gif(frames: np.ndarray, fps: int) -> bytes:

@@ -12,6 +12,7 @@ import pytest
 import tyro
 
 from lssvwm_rl.cli import COMMANDS, main, run
+from lssvwm_rl.command import Command
 
 AGENT = ["bench", "agent", "--out", "{tmp}/agent"]
 BAD = [
@@ -177,6 +178,6 @@ def test_warnings_are_sentences_too():
     def warn(options):
         said.extend(warnings.formatwarning("It is so.", kind, "a.py", 3) for kind in (RuntimeWarning, FutureWarning))
 
-    run("lssvwm test", Size, warn, [])
+    run(Command("lssvwm test", Size, warn), [])
     assert said == ["lssvwm test: It is so.\n", usual("It is so.", FutureWarning, "a.py", 3)]
     assert warnings.formatwarning is usual

@@ -38,7 +38,7 @@ def new_file(path: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_the_page_adds_what_it_says():
-    assert [Path(path).name for path in FILES] == ["steady.py", "spin.py", "size.py", "scattered.py"]
+    assert [Path(path).name for path in FILES] == ["steady.py", "spin.py", "size.py", "data_returns.py", "scattered.py"]
 
 
 def test_a_planner(monkeypatch, checkpoint):
@@ -75,6 +75,18 @@ def test_a_bench(monkeypatch, tmp_path):
     cli.main(["bench", "size", "--out", str(tmp_path / "size")])
     assert {path.name for path in (tmp_path / "size").iterdir()} == {"size.json", "size.md", "size.png"}
     assert json.loads((tmp_path / "size" / "size.json").read_text())["results"]["minigrid-memory"] > 2_000_000
+
+
+def test_a_command(monkeypatch, checkpoint, tmp_path, capsys):
+    new_file("lssvwm_rl/commands/data_returns.py", monkeypatch)
+    row = ("lssvwm_rl.commands.data_returns:DataReturns", "write what episodes earned")
+    monkeypatch.setitem(cli.COMMANDS, "data returns", row)
+    store, out = f"{checkpoint}/contexts", tmp_path / "returns.txt"
+    cli.main(["data", "returns", store, "--out", str(out), "--quiet"])
+    episodes = list(EpisodeStore(store))
+    assert out.read_text() == "".join(f"{float(e.rewards.sum()):g}\n" for e in episodes)
+    last = f"{len(episodes)} returns written to {out}. Next: lssvwm train --data {store}\n"
+    assert capsys.readouterr().out == last
 
 
 def test_an_objective(monkeypatch):

@@ -20,7 +20,10 @@ FLOORS = {
     "lssvwm_agents": ROOT / "agents",
     "lssvwm_bench": ROOT / "benchmarks",
 }
-GROUND = ("checked_text", "spaces", "policy", "files", "phases", "progress", "pictures", "stopping", "cli", "native")
+GROUND = (
+    *("checked_text", "spaces", "policy", "files", "phases", "progress", "pictures", "stopping", "native"),
+    *("cli", "command", "completion", "events"),
+)
 ROOMS = ("data", "model", "training", "measures", "commands")
 HEAVY = ("torch", "numba", "zarr", "matplotlib", "stable_baselines3", "minigrid", "tyro", "rich")
 

@@ -12,6 +12,7 @@ from dataclasses import make_dataclass
 import pytest
 
 from lssvwm_rl.cli import run
+from lssvwm_rl.command import Command
 from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.stopping import Stopped, noted_signals, stopped_by_signals
 
@@ -34,7 +35,7 @@ def test_a_command_that_is_stopped_says_so(number, code, capsys, heard):
 
     before = signal.getsignal(number)
     with pytest.raises(SystemExit) as stop:
-        run("lssvwm x", OPTIONS, command, [])
+        run(Command("lssvwm x", OPTIONS, command), [])
     assert stop.value.code == code and signal.getsignal(number) is before
     assert capsys.readouterr().err == "lssvwm x: stopped; what was finished is kept.\n"
 

@@ -48,19 +48,21 @@ def test_memory_is_in_the_sentence_the_curve_the_events_and_the_progress(tmp_pat
         def __exit__(self, *_):
             pass
 
-    monkeypatch.setattr(command, "progress_bar", lambda description: Bar())
+    monkeypatch.setattr(command, "progress_bar", lambda description, unit: Bar())
     words = f"train --data {tmp_path / 'data'} --out {tmp_path / 'run'} --steps 3 {SIZES} {SETTINGS}".split()
     main(words)
     sentence, written = capsys.readouterr().out.splitlines()
     assert sentence.startswith("No memory formed: beyond its window of 4 frames the model predicts held-out episodes")
-    assert written == f"World model written to {tmp_path / 'run'}."
+    run = tmp_path / "run"
+    assert written == f"World model written to {run}. Next: lssvwm dream --checkpoint {run}"
     with (tmp_path / "run" / "learning_curve.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     names = {"memory_recall_psnr", "memory_recall_psnr_wiped", "memory_recall_gain_from_8", "memory_reward_accuracy"}
     assert names | {"memory_reward_accuracy_wiped", "memory_reward_reach"} <= set(rows[0]) and len(rows) == 3
     assert rows[0]["memory_recall_psnr"] == rows[1]["memory_recall_psnr"] != rows[2]["memory_recall_psnr"]
     assert "train/memory_recall_psnr" in EventAccumulator(str(tmp_path / "run")).Reload().Tags()["scalars"]
-    assert len(notes) == 3 and all(re.search(r"  memory [+-]\d\.\d dB, reward 0\.\d\d / 0\.\d\d$", n) for n in notes)
+    assert notes.pop() == "measuring memory" and len(notes) == 3
+    assert all(re.search(r"  memory [+-]\d\.\d dB, reward 0\.\d\d / 0\.\d\d$", note) for note in notes)
     main([*words, "--measure-every", "0"])
     assert capsys.readouterr().out.splitlines() == [sentence, written], "a run that is done says it again"
 

@@ -23,10 +23,12 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecMonitor
+from torch.utils.tensorboard import FileWriter
 
 from lssvwm_agents import policies
 from lssvwm_agents.extractors import PatchFeatures
 from lssvwm_agents.imagination import PPOConfig
+from lssvwm_agents.learning_log import Row, figures_of, write_settings
 from lssvwm_agents.policies import TrainingCost, data_steps, save_policy
 from lssvwm_agents.recurrent import recurrent_ppo
 from lssvwm_envs.make import EnvSetup
@@ -35,6 +37,7 @@ from lssvwm_envs.sb3 import GymVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.checked_text import write_checked
 from lssvwm_rl.data.splits import SPLITS, split_seed
+from lssvwm_rl.events import write_scalars
 from lssvwm_rl.files import remove, write_text
 from lssvwm_rl.model.checkpoint_files import ENV_FILE
 from lssvwm_rl.progress import Update
@@ -125,6 +128,8 @@ def train_baseline(
             model.learn(config.total_steps - model.num_timesteps, keep, reset_num_timesteps=False)
         if out is not None:
             _finish(Path(out), model, config, keep.seconds, setup.spec_json())
+            if keep.last is not None:
+                write_settings(Path(out), asdict(config), keep.last)
         return model
     finally:
         envs.close()
@@ -244,6 +249,9 @@ class _Keep(BaseCallback):
         super().__init__()
         self.seconds = spent
         """That the training took until the last save."""
+        self.last: Row | None = None
+        """What was told at the last save."""
+        self._events: FileWriter | None = None
         self._out, self._curve = out, None if out is None else Curve(out, model.num_timesteps)
         self._saved, self._since, self._update, self._total = model.num_timesteps, 0.0, update, total
 
@@ -260,6 +268,8 @@ class _Keep(BaseCallback):
 
     def _on_training_end(self) -> None:
         self._save()
+        if self._events is not None:
+            self._events.close()
 
     def _returns(self) -> np.ndarray:
         episodes = [float(episode["r"]) for episode in self.model.ep_info_buffer or ()]
@@ -273,7 +283,13 @@ class _Keep(BaseCallback):
         returns, policy = self._returns(), self.model.policy
         success = float(np.where(np.isnan(returns), np.nan, returns > 0).mean())
         # First the row: those that come after the state are dropped when it is resumed.
-        self._curve.add({"step": steps, "return": returns.mean(), "success": success, "seconds": self.seconds})
+        row: dict[str, float] = {"return": float(returns.mean()), "success": success, "seconds": self.seconds}
+        self._curve.add({"step": steps, **row})
+        self.last = steps, figures_of(self.model, **{n: v for n, v in row.items() if np.isfinite(v)})
+        if self._events is None:
+            self._events = FileWriter(str(self._out))
+        write_scalars(self._events, self.last[1], steps)
+        self._events.flush()
         state = {
             "policy": policy.state_dict(),
             "optimizer": policy.optimizer.state_dict(),

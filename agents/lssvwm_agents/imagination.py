@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from lssvwm_agents.extractors import Standardised
+from lssvwm_agents.learning_log import Row, figures_of, write_rows, write_settings
 from lssvwm_agents.offline import OfflineConfig, learn_offline, real_steps
 from lssvwm_agents.policies import SavedPolicy, TrainingCost, check_reads, data_steps, load_policy, save_policy
 from lssvwm_agents.remembering import standardise
@@ -205,6 +206,9 @@ def train_in_dream(
         real_steps = None if data is None else data + returns.real_steps
         cost = TrainingCost(real_steps, model.num_timesteps - returns.real_steps, seconds)
         save_policy(model, out, checkpoint=checkpoint, cost=cost if start is None else None)
+        if heard.rows:
+            write_rows(Path(out), heard.rows)
+            write_settings(Path(out), {"checkpoint": checkpoint, **asdict(config)}, heard.rows[-1])
     return model
 
 
@@ -268,6 +272,8 @@ class _Hear(BaseCallback):
     def __init__(self, returns: Returns, dreams: int, update: Update | None, total: int) -> None:
         super().__init__()
         self._returns, self._dreams, self._update, self._total = returns, dreams, update, total
+        self.rows: list[Row] = []
+        """What there is to tell after every update."""
 
     def _on_step(self) -> bool:
         for row, info in enumerate(self.locals["infos"]):
@@ -277,3 +283,15 @@ class _Hear(BaseCallback):
         if self._update is not None:
             self._update(self.num_timesteps, self._total, note=self._returns.note())
         return True
+
+    def _on_rollout_start(self) -> None:
+        if self.num_timesteps:
+            self._tell()
+
+    def _on_training_end(self) -> None:
+        self._tell()
+
+    def _tell(self) -> None:
+        means = {"dreamt_return": self._returns.dreamt, "real_return": self._returns.real}
+        told = {name: float(np.mean(found)) if found else None for name, found in means.items()}
+        self.rows.append((self.num_timesteps, figures_of(self.model, **told)))

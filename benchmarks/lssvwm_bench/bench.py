@@ -23,10 +23,8 @@ from lssvwm_bench import protocols
 from lssvwm_bench.figures import write_figure
 from lssvwm_rl.files import check_new, write_text, written_whole
 from lssvwm_rl.pictures import write_image, write_video
+from lssvwm_rl.progress import Say, finish, say
 from lssvwm_rl.training.cpu import tune_process
-
-Say = Callable[[str], None]
-"""Takes a line about what is going on."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +97,8 @@ def find_bench(name: str) -> type[Bench]:
     return BENCHES[name]
 
 
-def run_bench(name: str, settings: Bench, out: Path, say: Say = print) -> None:
-    """Run a bench, write its files and say its table.
+def run_bench(name: str, settings: Bench, out: Path, say: Say = say) -> None:
+    """Run a bench, write its files, say its table and, last, where they are.
 
     Raises:
         FileExistsError: if `out` exists.
@@ -111,7 +109,7 @@ def run_bench(name: str, settings: Bench, out: Path, say: Say = print) -> None:
     findings = settings.run(say)
     write_findings(name, settings, findings, out)
     say(findings.table)
-    say(f"Written to {out}.")
+    finish(f"Tables, plots and settings written to {out}; look at {out / name}.md.")
 
 
 def write_findings(name: str, settings: Bench, findings: Findings, out: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lssvwm_bench.bench import Findings, Say
+from lssvwm_bench.bench import Findings
 from lssvwm_bench.dream_figures import dream_plot, dream_strip, dream_tables, dream_video
 from lssvwm_bench.dream_trials import DreamTrials, compare_dreams
 from lssvwm_bench.lineup import Lineup, load_lineup
@@ -14,6 +14,7 @@ from lssvwm_bench.walks import trial_environment
 from lssvwm_envs.options import EnvOptions
 from lssvwm_rl.measures.trial import Trial
 from lssvwm_rl.policy import PolicyFactory
+from lssvwm_rl.progress import Say, progress_bar
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,10 @@ def play(settings: DreamSettings, explorer: PolicyFactory, frames: int, say: Say
     setup = trial_environment(lineup, settings.env, settings, steps)
     say(f"playing {settings.trials} test worlds of {setup.env_id} for {steps} steps")
     keys = lineup.vector_keys
-    trials = record_trials(setup.make_many, explorer, settings.trials, steps, settings.seed, vector_keys=keys)
+    with progress_bar("play", "steps") as bar:
+        trials = record_trials(
+            setup.make_many, explorer, settings.trials, steps, settings.seed, vector_keys=keys, progress=bar
+        )
     return Played(lineup, trials, setup.to_json())
 
 

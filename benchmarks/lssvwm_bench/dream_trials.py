@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from lssvwm_bench.bench import Say
 from lssvwm_bench.lineup import described, shared_reach
 from lssvwm_rl.measures.baselines import COPY, ORACLE, copied_frames, oracle_frames
 from lssvwm_rl.measures.frame_scores import Revisits, score_frames
 from lssvwm_rl.measures.trial import Trial
 from lssvwm_rl.model.predict import predict_frames
 from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.progress import Say, progress_bar
 
 TEACHER_FORCED, FREE_RUNNING = "teacher-forced", "free-running"
 SHOWN = 3  # trials whose dreams are kept for pictures
@@ -76,7 +76,10 @@ def compare_dreams(
         for name, model in models.items():
             say(f"{name}: {mode}")
             episodes = [trial.episode for trial in trials]
-            predicted = predict_frames(model, episodes, config.context, free, config.denoise_steps, config.batch)
+            with progress_bar(mode, "frames") as bar:
+                predicted = predict_frames(
+                    model, episodes, config.context, free, config.denoise_steps, config.batch, bar
+                )
             rows.append({**described(name, model), "mode": mode, **score_frames(predicted, real, revisits)})
             if free:
                 dreams[name] = predicted[:SHOWN].copy()

@@ -34,7 +34,7 @@ from lssvwm_rl.model.predict import dream_video
 from lssvwm_rl.phases import claim, find_phase, run_phase
 from lssvwm_rl.pictures import enlarge, frame_strip, write_image, write_video
 from lssvwm_rl.policy import Policy, RandomPolicy
-from lssvwm_rl.progress import Update, progress_bar
+from lssvwm_rl.progress import Say, Update, progress_bar, say
 from lssvwm_rl.training.cpu import tune_process
 from lssvwm_rl.training.log import Progress
 from lssvwm_rl.training.presets import PRESETS, model_config
@@ -104,9 +104,12 @@ class QuickstartConfig:
 Phase = Callable[[], dict[str, Any]]
 
 
-def quickstart(out: Path, config: QuickstartConfig, say: Callable[[str], None] = print) -> Path:
+def quickstart(out: Path, config: QuickstartConfig, say: Say = say) -> tuple[Path, Path]:
     """Run all phases into `out` and write report.md, report.json and report/report.html; phases that are there already
     are reused.
+
+    Returns:
+        report.md and report.html.
 
     Raises:
         ValueError: if `out` holds a quickstart of another config.
@@ -131,9 +134,7 @@ def quickstart(out: Path, config: QuickstartConfig, say: Callable[[str], None] =
         say(f"[{number}/{len(phases)}] {text}{': reused' if reused else ''}")
         results[name] = run_phase(out, name, partial(_measured, phase))
     report = write_report(out, asdict(config), results)
-    page = write_page(out)
-    say(f"Report: {page}, as Markdown {report}; open the first in a browser.")
-    return report
+    return report, write_page(out)
 
 
 def _measured(phase: Phase) -> dict[str, Any]:
@@ -153,7 +154,7 @@ def _collect(out: Path, config: QuickstartConfig) -> dict[str, Any]:
     )
     for name, episodes, split, seed, explorer in parts:
         done = 0
-        with progress_bar(f"collect {name}") as bar:
+        with progress_bar(f"collect {name}", "episodes") as bar:
 
             def count(_: Episode, bar: Update = bar, episodes: int = episodes) -> None:
                 nonlocal done
@@ -182,13 +183,13 @@ def _train(out: Path, config: QuickstartConfig) -> dict[str, Any]:
     if config.smoke:
         settings = replace(settings, batch_size=4, preview_every=0)
     last: Progress | None = None
-    with progress_bar("train") as bar:
+    with progress_bar("train", "updates") as bar:
 
         def show(at: Progress) -> None:
             nonlocal last
             last = at
             speed = f"{at.frames_per_second:.0f} frames/s  {at.gemm_share:.0%} of GEMM"
-            bar(round(1_000 * at.fraction), 1_000, note=f"loss {at.loss:.3f}  {speed}")
+            bar(at.step, at.expected, f"loss {at.loss:.3f}  {speed}")
 
         model = model_config("tiny", store.header)
         train(store, out / "world-model", model, config=settings, on_progress=show)
@@ -197,8 +198,10 @@ def _train(out: Path, config: QuickstartConfig) -> dict[str, Any]:
 
 def _memory(out: Path, config: QuickstartConfig) -> dict[str, Any]:
     episodes = list(EpisodeStore(out / "test"))
-    shipped = memory_reward_accuracy(load_world_model(config.checkpoint), episodes)
-    short = memory_reward_accuracy(load_world_model(out / "world-model"), episodes)
+    with progress_bar("shipped model", "episodes") as bar:
+        shipped = memory_reward_accuracy(load_world_model(config.checkpoint), episodes, progress=bar)
+    with progress_bar("three-minute model", "episodes") as bar:
+        short = memory_reward_accuracy(load_world_model(out / "world-model"), episodes, progress=bar)
     return {
         "shipped": shipped.accuracy,
         "shipped_memory_wiped": shipped.wiped,
@@ -214,16 +217,22 @@ def _dream(out: Path, config: QuickstartConfig) -> dict[str, Any]:
     episodes = list(EpisodeStore(out / "test"))
     context, horizon = (4, 32) if any(len(e.frames) >= 36 for e in episodes) else (1, min(map(len, episodes)))
     longest = max(episodes, key=len)
-    video = dream_video(model, longest, 8 if len(longest) > 16 else 1, len(longest), seed=0)
+    with progress_bar("dream", "frames") as bar:
+        video = dream_video(model, longest, 8 if len(longest) > 16 else 1, len(longest), seed=0, progress=bar)
     write_video(out / "dream.mp4", video)
     _picture(out / "dream.png", model.config.frame_shape[1], video[: 4 * 6])
     chosen = episodes[: config.psnr_episodes]
     long = sorted(episodes, key=len, reverse=True)[: config.psnr_episodes]
-    return {
-        "one_step": one_step_psnr(model, chosen),
-        f"{horizon}_step": rollout_psnr(model, long, horizon, context),
-        "three_minute_model_one_step": one_step_psnr(load_world_model(out / "world-model"), chosen),
-    }
+    found = {}
+    with progress_bar("next frame", "episodes") as bar:
+        found["one_step"] = one_step_psnr(model, chosen, progress=bar)
+    with progress_bar(f"frame {horizon} steps on", "episodes") as bar:
+        found[f"{horizon}_step"] = rollout_psnr(model, long, horizon, context, progress=bar)
+    with progress_bar("next frame, three-minute model", "episodes") as bar:
+        found["three_minute_model_one_step"] = one_step_psnr(
+            load_world_model(out / "world-model"), chosen, progress=bar
+        )
+    return found
 
 
 def _picture(path: Path, width: int, video: np.ndarray) -> None:
@@ -245,7 +254,7 @@ def _agent(out: Path, config: QuickstartConfig) -> dict[str, Any]:
         settings = DreamTrainConfig(total_steps=config.dream_steps, num_envs=4, rollout_steps=16)
     policy = out / "agent"
     shutil.rmtree(policy, ignore_errors=True)  # of an interrupted phase
-    with progress_bar("PPO in the dream") as bar:
+    with progress_bar("PPO in the dream", "steps") as bar:
         train_in_dream(config.checkpoint, settings, policy, bar)
     return {"dreamt_steps": config.dream_steps, "real_steps": 0}
 
@@ -253,7 +262,7 @@ def _agent(out: Path, config: QuickstartConfig) -> dict[str, Any]:
 def _images(out: Path, config: QuickstartConfig) -> dict[str, Any]:
     steps = config.image_steps or steps_of_data(config.checkpoint)
     settings = BaselineConfig(env=config.env, total_steps=steps, **IMAGE_PPO)
-    with progress_bar("PPO on images") as bar:
+    with progress_bar("PPO on images", "steps") as bar:
         train_baseline(settings, out / "image-agent", bar)
     return {"real_steps": steps}
 
@@ -277,7 +286,7 @@ def _play(out: Path, config: QuickstartConfig) -> dict[str, Any]:
 def _evaluate(
     policy: Policy, config: QuickstartConfig, episodes: int, name: str, wrap: Callable | None = None
 ) -> EvaluationResult:
-    with progress_bar(name) as bar:
+    with progress_bar(name, "episodes") as bar:
         return evaluate_policy(
             policy,
             lambda: make_image_env(config.env),

@@ -16,6 +16,7 @@ from lssvwm_rl.data.splits import split_seed
 from lssvwm_rl.data.store import Episode
 from lssvwm_rl.measures.trial import Trial
 from lssvwm_rl.policy import PolicyFactory
+from lssvwm_rl.progress import Update
 from lssvwm_rl.spaces import action_layout, image_key, image_of, read_vectors
 
 
@@ -56,6 +57,7 @@ def record_trials(
     seed: int = 0,
     split: str = "test",
     vector_keys: Sequence[str] = (),
+    progress: Update | None = None,
 ) -> list[Trial]:
     """Play `count` worlds of a split, side by side, for exactly `steps` steps.
 
@@ -65,6 +67,7 @@ def record_trials(
         policy_factory: called with the environments and the seed.
         seed: of the first world, counted inside the split.
         vector_keys: keys of the observation or of `info` that make the episodes' vectors.
+        progress: called with (steps, all of them), of all worlds together.
 
     Raises:
         ValueError: if an episode ends before, or a vector key is unknown.
@@ -80,6 +83,8 @@ def record_trials(
             if isinstance(event, Step):
                 moves.append(_Move(np.array(event.actions, dtype), np.array(event.rewards, np.float32),
                                    event.terminated, event.truncated))  # fmt: skip
+                if progress is not None:
+                    progress(count * len(moves), count * steps)
                 if len(moves) < steps and event.ended.any():
                     raise ValueError(
                         f"An episode ended after {len(moves)} steps, {steps} are needed; ask for fewer or make the "

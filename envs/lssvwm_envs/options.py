@@ -15,6 +15,7 @@ from lssvwm_envs.levels import GivenSeeds, read_seeds
 from lssvwm_envs.make import EnvSetup, import_module_of
 from lssvwm_rl.cli import json_value
 from lssvwm_rl.data.episode import HEADER, StoreHeader
+from lssvwm_rl.data.remote import place
 from lssvwm_rl.model.checkpoint_files import CONTEXTS, resolve_checkpoint
 
 
@@ -183,8 +184,8 @@ def setup_of_store(folder: str | Path) -> EnvSetup | None:
     Raises:
         ValueError: as `setup_of_header`, or if the store is broken.
     """
-    folder = Path(folder)
-    return setup_of_header(StoreHeader.load(folder)) if (folder / HEADER).exists() else None
+    found = place(folder)
+    return setup_of_header(StoreHeader.load(found)) if (found / HEADER).is_file() else None
 
 
 def setup_of_checkpoint(name: str | Path) -> EnvSetup | None:

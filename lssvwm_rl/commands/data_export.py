@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+EXAMPLE = "lssvwm data export runs/data --id rooms/walks-v0"
+
 
 @dataclass(frozen=True)
 class DataExport:

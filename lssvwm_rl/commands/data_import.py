@@ -11,6 +11,8 @@ import tyro
 
 from lssvwm_rl.data.importers.options import ImportOptions
 
+EXAMPLE = "lssvwm data import recordings --out runs/data"
+
 
 @dataclass(frozen=True)
 class DataImport:

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import tyro
 
+EXAMPLE = "lssvwm data inspect runs/data"
+
 
 @dataclass(frozen=True)
 class DataInspect:

@@ -8,6 +8,9 @@ from typing import Annotated
 
 import tyro
 
+from lssvwm_rl.progress import finish, progress_bar, say
+
+EXAMPLE = "lssvwm data merge runs/all runs/data runs/more"
 SHOWN = 8  # seeds of those left out
 
 
@@ -31,10 +34,12 @@ def main(args: DataMerge) -> None:
     """
     from lssvwm_rl.data.join import merge_stores
 
-    store, twice = merge_stores(args.stores, args.out)
+    with progress_bar(f"merge into {args.out}", "shards") as bar:
+        store, twice = merge_stores(args.stores, args.out, bar)
     for path, seeds in twice:
         if seeds:
             shown = ", ".join(map(str, seeds[:SHOWN])) + (" ..." if len(seeds) > SHOWN else "")
-            print(f"{len(seeds)} episodes of {path} are left out, an earlier store has those of seeds {shown}.")
+            say(f"{len(seeds)} episodes of {path} are left out, an earlier store has those of seeds {shown}.")
     steps = int(store.lengths.sum())
-    print(f"{args.out}: {len(store)} episodes, {steps} steps of {len(args.stores)} stores.")
+    text = f"{len(store):,} episodes, {steps:,} steps of {len(args.stores)} stores written to {args.out}."
+    finish(text, ["lssvwm", "train", "--data", args.out, "--out", "runs/model"])

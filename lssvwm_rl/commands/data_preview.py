@@ -8,6 +8,8 @@ from typing import Annotated
 
 import tyro
 
+EXAMPLE = "lssvwm data preview runs/data --out preview"
+
 
 @dataclass(frozen=True)
 class DataPreview:

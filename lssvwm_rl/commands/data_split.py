@@ -9,6 +9,8 @@ from typing import Annotated
 
 import tyro
 
+EXAMPLE = "lssvwm data split runs/data --out-train runs/train --out-test runs/test"
+
 
 @dataclass(frozen=True)
 class DataSplit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+EXAMPLE = "lssvwm dream --checkpoint minigrid-memory --out dream.mp4"
 RENAMED = {"--compiled": "--engine compiled", "--no-compiled": "--engine auto"}
 
 
@@ -44,6 +45,7 @@ def main(args: Dream) -> None:
     from lssvwm_rl.model.checkpoints import load_contexts, load_engine
     from lssvwm_rl.model.predict import dream_video
     from lssvwm_rl.pictures import write_video
+    from lssvwm_rl.progress import finish, progress_bar
 
     if args.out.exists():
         raise FileExistsError(f"{args.out} exists already; choose another --out or remove it.")
@@ -54,6 +56,9 @@ def main(args: Dream) -> None:
     # The longest episodes show the most of the real continuation.
     order = np.argsort(-contexts.lengths, kind="stable")[: max(1, len(contexts) // 4)]
     episode = contexts[int(np.random.default_rng(args.seed).choice(order))]
-    frames = dream_video(engine, episode, args.context_length, args.steps, args.seed, args.denoise_steps)
+    with progress_bar("dream", "frames") as bar:
+        frames = dream_video(engine, episode, args.context_length, args.steps, args.seed, args.denoise_steps, bar)
     write_video(args.out, frames)
-    print(f"{args.out}: {args.context_length} real frames, then {args.steps} dreamt ones; real on the left.")
+    shown = f"{args.context_length} real frames, then {args.steps} dreamt ones beside the real ones on the left"
+    agent = ["lssvwm", "agent", "train", "--checkpoint", args.checkpoint, "--out", "runs/agent"]
+    finish(f"{shown}, written to {args.out}.", agent)

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lssvwm_rl.progress import finish
+
+EXAMPLE = "lssvwm export --checkpoint runs/model --out runs/small"
+
 
 @dataclass(frozen=True)
 class Export:
@@ -27,4 +31,4 @@ def main(args: Export) -> None:
 
     export(args.checkpoint, args.out)
     size = sum(p.stat().st_size for p in args.out.rglob("*") if p.is_file())
-    print(f"{args.out}: {size / 2**20:.1f} MB.")
+    finish(f"{size / 2**20:.1f} MB written to {args.out}.", ["lssvwm", "dream", "--checkpoint", args.out])

@@ -19,7 +19,7 @@ from lssvwm_rl.measures.memory_formed import memory_note
 from lssvwm_rl.model.backends import resolve_backend
 from lssvwm_rl.model.config import KINDS, BackboneConfig, ModelConfig, attention_reach
 from lssvwm_rl.model.world_model import WorldModel
-from lssvwm_rl.progress import progress_bar
+from lssvwm_rl.progress import finish, progress_bar, say
 from lssvwm_rl.training.config import TrainConfig
 from lssvwm_rl.training.log import Progress
 from lssvwm_rl.training.objective import ObjectiveConfig
@@ -28,6 +28,7 @@ from lssvwm_rl.training.presets import PRESETS, for_data
 from lssvwm_rl.training.run_folder import data_of_run
 from lssvwm_rl.training.trainer import train
 
+EXAMPLE = "lssvwm train --data runs/data --out runs/model --minutes 30"
 RENAMED = {
     "--objective": "--objective.name",
     "--shortcut": "--model.shortcut",
@@ -40,7 +41,7 @@ class Train:
     """Train a world model. What is not given comes from the preset."""
 
     data: Path
-    """Store made by `lssvwm collect`."""
+    """Store made by `lssvwm collect`: a folder, or a URL such as s3://bucket/store."""
     out: Path
     """Run folder; a run that is there already is continued."""
     preset: Annotated[str, tyro.conf.arg(metavar="|".join(PRESETS))] = "tiny"
@@ -99,25 +100,31 @@ def main(args: Train) -> None:
         model = dataclasses.replace(model, vector_size=0)
     if model.padded_to != model.frame_shape[:2]:
         (height, width), (rows, columns) = model.frame_shape[:2], model.padded_to
-        print(f"Frames of {height}x{width} pixels are padded to {rows}x{columns} inside the model.")
+        say(f"Frames of {height}x{width} pixels are padded to {rows}x{columns} inside the model.")
     precision = resolve_precision(config.precision, config.device)
     check = memory_check(store, model.backbone, config.span)
 
     def figures(model: WorldModel, step: int) -> dict[str, float]:
         return check.measure(model).figures()
 
-    with progress_bar(f"Training {args.preset}, {precision}") as bar:
+    with progress_bar(f"train {args.preset}, {precision}", "updates") as bar:
+        last = None
 
         def show(at: Progress) -> None:
-            speed = f"{at.updates_per_second:.2f} updates/s  {at.gemm_share:.0%} of GEMM"
+            nonlocal last
+            last = at
             skipped = f"  {at.skipped} skipped" if at.skipped else ""
-            note = f"step {at.step}  loss {at.loss:.3f}{skipped}  {at.frames_per_second:.0f} frames/s  {speed}"
-            bar(round(1_000 * at.fraction), 1_000, f"{note}  {memory_note(at.measured)}".rstrip())
+            speed = f"{at.frames_per_second:.0f} frames/s  {at.gemm_share:.0%} of GEMM"
+            note = f"loss {at.loss:.3f}{skipped}  {speed}  {memory_note(at.measured)}"
+            bar(at.step, at.expected, note.rstrip())
 
         out = train(store, args.out, model, args.objective, config, [figures], show, args.weights)
-    trained = WorldModel.from_pretrained(out, model.backbone.backend).to(device_of(config.device))
-    print(check.measure(trained).sentence())
-    print(f"World model written to {out}.")
+        if last is not None:
+            bar(last.step, last.step, "measuring memory")
+        trained = WorldModel.from_pretrained(out, model.backbone.backend).to(device_of(config.device))
+        remembers = check.measure(trained).sentence()
+    say(remembers)
+    finish(f"World model written to {out}.", ["lssvwm", "dream", "--checkpoint", out])
 
 
 def memory_check(store: EpisodeStore, backbone: BackboneConfig, span: int) -> MemoryCheck:

@@ -13,7 +13,6 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import google_crc32c
@@ -22,6 +21,8 @@ import numcodecs.zstd
 import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+
+from lssvwm_rl.data.remote import AnyPath, read_ranges, relative, size_of
 
 CHUNK_BYTES = 256 * 1024  # before compression
 METADATA = "zarr.json"
@@ -48,7 +49,7 @@ class ArrayFile:
         codecs: of a chunk, from the array to the file.
     """
 
-    path: Path
+    path: AnyPath
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     rows: int
@@ -56,7 +57,7 @@ class ArrayFile:
     codecs: tuple[str, ...]
 
     @classmethod
-    def open(cls, folder: Path, zeros_left_out: bool = False) -> ArrayFile:
+    def open(cls, folder: AnyPath, zeros_left_out: bool = False) -> ArrayFile:
         """Open the array in a folder.
 
         Args:
@@ -81,9 +82,10 @@ class ArrayFile:
             raise ValueError(f"{folder.name}/{METADATA} is broken, or not of a store")
         path = folder.joinpath("c", *["0"] * len(shape))
         chunks = math.ceil(count / rows)
-        name = path.relative_to(folder.parent).as_posix()
-        if path.is_file():
-            table = _table(path, chunks, name)
+        name = relative(path, folder.parent)
+        end = size_of(path)
+        if end is not None:
+            table = _table(path, end, chunks, name)
         elif zeros_left_out and not (folder / "c").exists():
             table = np.full((chunks, 2), EMPTY)
         else:
@@ -132,15 +134,12 @@ class ArrayFile:
         if all(size == EMPTY for _, size in places):
             return [None] * len(places)
         found: list[bytes | None] = []
-        with open(self.path, "rb", buffering=0) as file:
-            for at, size in places:
-                if size == EMPTY:
-                    found.append(None)
-                    continue
-                file.seek(at)
-                found.append(file.read(size))
-                if len(found[-1] or b"") != size:
-                    raise ValueError("a chunk is cut")
+        written = [(at, at + size) for at, size in places if size != EMPTY]
+        parts = iter(read_ranges(self.path, written))
+        for _, size in places:
+            found.append(None if size == EMPTY else next(parts))
+            if size != EMPTY and len(found[-1] or b"") != size:
+                raise ValueError("a chunk is cut")
         return found
 
     def _decompress(self, data: bytes, out: np.ndarray) -> None:
@@ -182,7 +181,7 @@ def _codecs(data: np.ndarray, rows: int) -> tuple[Any, ...]:
     return QUICK if sizes[0] <= QUICK_UP_TO * sizes[1] else SMALL
 
 
-def layout(folder: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def layout(folder: AnyPath) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and dtype of the array in a folder.
 
     Raises:
@@ -198,12 +197,10 @@ def layout(folder: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
         raise ValueError(f"{folder.name}/{METADATA} is broken") from error
 
 
-def _table(path: Path, chunks: int, name: str) -> np.ndarray:
+def _table(path: AnyPath, end: int, chunks: int, name: str) -> np.ndarray:
+    """Of a file of `end` bytes."""
     size = 16 * chunks
-    with open(path, "rb", buffering=0) as file:
-        end = file.seek(0, 2)
-        file.seek(max(0, end - size - 4))
-        data = file.read()
+    (data,) = read_ranges(path, [(max(0, end - size - 4), end)])
     if len(data) != size + 4 or google_crc32c.value(data[:-4]) != int.from_bytes(data[-4:], "little"):
         raise ValueError(f"{name} is broken: its table of chunks has changed")
     table = np.frombuffer(data, "<u8", 2 * chunks).reshape(chunks, 2)

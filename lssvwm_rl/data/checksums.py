@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lssvwm_rl.data.remote import AnyPath, relative, size_of
+
 FILE = "checksums.json"
 METADATA = "zarr.json"
 
@@ -27,7 +29,7 @@ def write_checksums(folder: Path) -> None:
     (folder / FILE).write_bytes(_text(found))
 
 
-def check_checksums(folder: Path) -> None:
+def check_checksums(folder: AnyPath) -> None:
     """Compare the folder with what `write_checksums` wrote down.
 
     Raises:
@@ -37,7 +39,7 @@ def check_checksums(folder: Path) -> None:
         raise ValueError(f"{name} {what}")
 
 
-def changes(folder: Path, whole: bool = True) -> Iterator[tuple[str, str]]:
+def changes(folder: AnyPath, whole: bool = True) -> Iterator[tuple[str, str]]:
     """Each file that is missing or has changed since `write_checksums`, and which of it.
 
     Args:
@@ -58,19 +60,20 @@ def changes(folder: Path, whole: bool = True) -> Iterator[tuple[str, str]]:
     for name, (size, digest) in checked.items():
         file = folder / name
         hashed = whole or file.name == METADATA
-        if not file.is_file():
+        found = size_of(file)
+        if found is None:
             yield name, "is missing"
-        elif file.stat().st_size != size or (hashed and digest is not None and _hash(file.read_bytes()) != digest):
+        elif found != size or (hashed and digest is not None and _hash(file.read_bytes()) != digest):
             yield name, "has changed"
 
 
-def unknown_files(folder: Path) -> list[str]:
+def unknown_files(folder: AnyPath) -> list[str]:
     """Files that were not there when `write_checksums` was called, or of which the checksums are gone."""
     try:
         known = set(json.loads((folder / FILE).read_text())) | {FILE}
     except (OSError, ValueError, TypeError):
         return []
-    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    found = (relative(path, folder) for path in folder.rglob("*") if path.is_file())
     return sorted(name for name in found if name not in known)
 
 

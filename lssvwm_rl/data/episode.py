@@ -8,10 +8,11 @@ import importlib.metadata
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from lssvwm_rl.data.remote import AnyPath
 
 FORMAT_VERSION = 1
 HEADER = "header.json"
@@ -111,7 +112,7 @@ class StoreHeader:
         return json.dumps({**d, CHECKSUM: _checksum(d)}, indent=2)
 
     @classmethod
-    def load(cls, folder: Path) -> StoreHeader:
+    def load(cls, folder: AnyPath) -> StoreHeader:
         """Read a store's header.
 
         Raises:
@@ -134,7 +135,7 @@ class StoreHeader:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"Header {path} cannot be used: {error}.") from error
 
-    def check_same_kind(self, other: StoreHeader, folder: Path) -> None:
+    def check_same_kind(self, other: StoreHeader, folder: AnyPath) -> None:
         """Raise ValueError unless episodes of `other` may join this store."""
         for name in ("frame_shape", "action_space", "vector_keys"):
             ours, theirs = getattr(self, name), getattr(other, name)

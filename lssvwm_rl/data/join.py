@@ -6,12 +6,15 @@ import dataclasses
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count as counted
 from pathlib import Path
 
 from lssvwm_rl.data.episode import HEADER
+from lssvwm_rl.data.remote import local_folder
 from lssvwm_rl.data.shards import Shard, shard_numbers, shard_path, write_shard
 from lssvwm_rl.data.store import EpisodeStore, StoreHeader
 from lssvwm_rl.files import check_new, write_text, written_whole
+from lssvwm_rl.progress import Update
 
 
 def join_stores(stores: Sequence[str | Path], out: str | Path) -> EpisodeStore:
@@ -23,16 +26,21 @@ def join_stores(stores: Sequence[str | Path], out: str | Path) -> EpisodeStore:
         ValueError: if there are none, one of them is broken, or they are of different environments.
         FileExistsError: if `out` exists.
     """
-    folders = [Path(store) for store in stores]
-    return _write(folders, Path(out), _headers(folders, Path(out)), {})
+    out, folders = local_folder(out), [local_folder(store, "joined") for store in stores]
+    return _write(folders, out, _headers(folders, out), {})
 
 
-def merge_stores(stores: Sequence[str | Path], out: str | Path) -> tuple[EpisodeStore, list[tuple[Path, list[int]]]]:
+def merge_stores(
+    stores: Sequence[str | Path], out: str | Path, progress: Update | None = None
+) -> tuple[EpisodeStore, list[tuple[Path, list[int]]]]:
     """As `join_stores`, but without the episodes that an earlier one of the stores has already.
 
     Those are the ones of the same world, by its seed, that the same policy played, by its name. Where a store is a
     merger of several policies, one that both have is enough. Such an episode would be counted twice, and one copy of
     it could be held out while another is trained on.
+
+    Args:
+        progress: called with (shards, all of them).
 
     Returns:
         the store, and of each store the seeds of the episodes that were left out.
@@ -40,7 +48,7 @@ def merge_stores(stores: Sequence[str | Path], out: str | Path) -> tuple[Episode
     Raises:
         ValueError, FileExistsError: as `join_stores`.
     """
-    out, folders = Path(out), [Path(store) for store in stores]
+    out, folders = local_folder(out), [local_folder(store, "joined") for store in stores]
     headers = _headers(folders, out)
     taken: dict[str, set[int]] = {}
     twice: list[tuple[Path, list[int]]] = []
@@ -55,7 +63,7 @@ def merge_stores(stores: Sequence[str | Path], out: str | Path) -> tuple[Episode
         for k, (folder, seeds) in enumerate(twice)
         if seeds
     }
-    return _write(folders, out, headers, leave_out), twice
+    return _write(folders, out, headers, leave_out, progress), twice
 
 
 def split_store(
@@ -82,7 +90,7 @@ def split_store(
     """
     if not 0 < share < 1:
         raise ValueError(f"A share of {share:g} leaves one part empty; choose one between 0 and 1.")
-    folder, outs = Path(store), (Path(out_train), Path(out_test))
+    folder, outs = local_folder(store, "split"), (local_folder(out_train), local_folder(out_test))
     if outs[0].resolve() == outs[1].resolve():
         raise ValueError(f"Both parts would be {outs[0]}; choose two folders.")
     header = _headers([folder], outs[0])[0]
@@ -135,7 +143,11 @@ def _headers(folders: Sequence[Path], out: Path) -> list[StoreHeader]:
 
 
 def _write(
-    folders: Sequence[Path], out: Path, headers: Sequence[StoreHeader], leave_out: Mapping[int, set[int]]
+    folders: Sequence[Path],
+    out: Path,
+    headers: Sequence[StoreHeader],
+    leave_out: Mapping[int, set[int]],
+    progress: Update | None = None,
 ) -> EpisodeStore:
     """Join stores; of the k-th one without the episodes of the numbers `leave_out[k]`."""
     seeds = tuple(dict.fromkeys(seed for header in headers for seed in header.seeds))
@@ -143,7 +155,8 @@ def _write(
     spec = next((header.env_spec for header in headers if header.env_spec), None)
     header = dataclasses.replace(headers[0], seeds=seeds, policy=policy, env_spec=spec)
     with written_whole(out) as partial:
-        _fill(partial, folders, header, leave_out)
+        shards, done = sum(len(shard_numbers(folder)) for folder in folders), counted(1)
+        _fill(partial, folders, header, leave_out, lambda: progress and progress(next(done), shards))
     return EpisodeStore(out)
 
 

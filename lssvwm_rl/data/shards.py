@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import zarr
@@ -23,9 +23,11 @@ from lssvwm_rl.data.checksums import FILE as CHECKSUMS
 from lssvwm_rl.data.checksums import check_checksums, write_checksums
 from lssvwm_rl.data.episode import Episode, StoreHeader
 from lssvwm_rl.data.recent import Recent
+from lssvwm_rl.data.remote import AnyPath, Unreachable
 from lssvwm_rl.files import written_whole
 from lssvwm_rl.spaces import action_layout, space_from_json
 
+PathT = TypeVar("PathT", bound=AnyPath)
 NO_SEED = -1
 RECENT_BYTES = 256 * 1024**2  # of arrays of the shards that were read last: all but frames, and where frames are
 CHECKED = "checked"  # attribute of the group: there are checksums, which earlier versions did not write
@@ -34,12 +36,13 @@ PER_EPISODE = {"lengths": "int64", "terminated": "bool", "truncated": "bool", "s
 ARRAYS = ("frames", "actions", "rewards", "vectors", *PER_EPISODE)
 
 
-def shard_path(store: Path, number: int) -> Path:
+def shard_path(store: PathT, number: int) -> PathT:
     """Where a store's shard of that number is."""
-    return store / f"shard-{number:05d}.zarr"
+    found: Any = store / f"shard-{number:05d}.zarr"  # of the kind of the store's path
+    return found
 
 
-def shard_numbers(store: Path) -> list[int]:
+def shard_numbers(store: AnyPath) -> list[int]:
     """The numbers of a store's shards, in order."""
     names = (re.fullmatch(r"shard-(\d{5,})\.zarr", path.name) for path in store.glob("shard-*.zarr"))
     return sorted(int(name[1]) for name in names if name)
@@ -77,7 +80,7 @@ class Shard:
         seeds: (N,) int64, `NO_SEED` where unknown.
     """
 
-    path: Path
+    path: AnyPath
     has_vectors: bool
     checked: bool
     recent: Recent
@@ -87,7 +90,7 @@ class Shard:
     seeds: np.ndarray
 
     @classmethod
-    def open(cls, path: Path, header: StoreHeader, recent: Recent | None = None) -> Shard:
+    def open(cls, path: AnyPath, header: StoreHeader, recent: Recent | None = None) -> Shard:
         """Open one to read.
 
         Args:
@@ -109,6 +112,8 @@ class Shard:
             if not checked:
                 shard._check_unwritten()
             return shard
+        except Unreachable:
+            raise
         except Exception as error:  # of many kinds, which all mean the same to the user
             raise ValueError(
                 f"Shard {path} is broken ({error}); remove that folder and collect the rest again."
@@ -225,6 +230,8 @@ class Shard:
         try:
             # Of frames where they are, of the others, which are small beside them, all rows.
             rows = self.recent.get((self.path, name), lambda: self._array(name))[start:stop]
+        except Unreachable:
+            raise
         except Exception as error:
             raise ValueError(
                 f"{self.path / name} is broken ({error}); remove {self.path} and collect the rest again."
@@ -236,7 +243,7 @@ class Shard:
         return array if name == "frames" else array[:]
 
 
-def is_checked(path: Path) -> bool:
+def is_checked(path: AnyPath) -> bool:
     """Whether a shard has checksums, or says that it should."""
     return (path / CHECKSUMS).exists() or CHECKED in json.loads((path / METADATA).read_text())["attributes"]
 

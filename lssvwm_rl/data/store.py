@@ -21,6 +21,7 @@ import numpy as np
 
 from lssvwm_rl.data.episode import HEADER, Episode, StoreHeader
 from lssvwm_rl.data.recent import Recent
+from lssvwm_rl.data.remote import RemotePath, local_folder, place
 from lssvwm_rl.data.shards import RECENT_BYTES, Shard, shard_numbers, shard_path, write_shard
 from lssvwm_rl.files import is_unused, leftovers, only_writer, remove, write_text
 from lssvwm_rl.spaces import action_layout, space_from_json
@@ -38,7 +39,7 @@ def only_appender(path: str | Path) -> Iterator[None]:
     Raises:
         ValueError: if `path` holds other things, or another process appends to it.
     """
-    path = Path(path)
+    path = local_folder(path)
     if not (is_unused(path) or (path / HEADER).exists()):
         raise ValueError(f"{path} is not empty and not an episode store; choose another folder.")
     with only_writer(path, "store"):
@@ -60,7 +61,7 @@ class EpisodeWriter:
     """
 
     def __init__(self, path: str | Path, header: StoreHeader, shard_episodes: int = 256):
-        self.path, self.shard_episodes = Path(path), shard_episodes
+        self.path, self.shard_episodes = local_folder(path), shard_episodes
         self._action_shape, self._action_dtype = action_layout(space_from_json(header.action_space))
         self._lock = ExitStack()
         self._lock.enter_context(only_appender(self.path))
@@ -141,6 +142,9 @@ class EpisodeWriter:
 class EpisodeStore:
     """Reads a store: the shards that were there when it was opened.
 
+    Args:
+        path: folder, or a URL that fsspec knows, such as s3://bucket/store, see `remote`.
+
     Attributes:
         header: what the episodes have in common.
         lengths: (N,) int64, steps T of each episode.
@@ -148,10 +152,14 @@ class EpisodeStore:
 
     Raises:
         ValueError: if there is no store at `path`, or a file of it is missing, broken or has changed.
+        remote.Unreachable: if a URL cannot be read.
+        gymnasium.error.DependencyNotInstalled: if a package is missing that reads it.
     """
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
+    def __init__(self, path: str | Path | RemotePath):
+        self.path = place(path)
+        if isinstance(self.path, RemotePath):
+            self.path.refresh()  # it may have grown since another one was opened
         self.header = StoreHeader.load(self.path)
         recent = Recent(RECENT_BYTES)
         self._shards = [Shard.open(shard_path(self.path, k), self.header, recent) for k in shard_numbers(self.path)]

@@ -10,8 +10,10 @@ from pathlib import Path
 from lssvwm_rl.data.arrays import METADATA, ArrayFile
 from lssvwm_rl.data.checksums import changes, unknown_files
 from lssvwm_rl.data.episode import HEADER, StoreHeader
+from lssvwm_rl.data.remote import AnyPath, RemotePath, place, relative
 from lssvwm_rl.data.shards import ARRAYS, Shard, is_checked, shard_numbers, shard_path
 from lssvwm_rl.files import LOCK, TEMPORARY, leftovers
+from lssvwm_rl.progress import Update
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,20 @@ class Verdict:
     notes: tuple[str, ...]
 
 
-def verify_store(path: str | Path) -> Verdict:
+def verify_store(path: str | Path | RemotePath, progress: Update | None = None) -> Verdict:
     """Check all files of a store: headers, checksums, shapes, and every chunk by decompressing it.
 
     It changes nothing. A shard of a version that wrote no checksums is checked as far as that goes.
 
+    Args:
+        progress: called with (shards, all of them).
+
     Raises:
         ValueError: if there is no store at `path`.
     """
-    path = Path(path)
+    path = place(path)
+    if isinstance(path, RemotePath):
+        path.refresh()
     numbers = shard_numbers(path) if path.is_dir() else []
     damaged: list[str] = []
     header = None
@@ -50,7 +57,7 @@ def verify_store(path: str | Path) -> Verdict:
         damaged.append(f"{path / HEADER} {'cannot be used' if (path / HEADER).exists() else 'is missing'}: {error}")
     notes = list(_beside(path, numbers))
     episodes = whole = 0
-    for number in numbers:
+    for done, number in enumerate(numbers, 1):
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             found, count = _check_shard(shard_path(path, number), header)
@@ -58,10 +65,12 @@ def verify_store(path: str | Path) -> Verdict:
         notes += [str(warning.message) for warning in said]
         notes += [f"{shard_path(path, number) / name} is not used." for name in unknown_files(shard_path(path, number))]
         whole, episodes = whole + (not found), episodes + count
+        if progress is not None:
+            progress(done, len(numbers))
     return Verdict(episodes, whole, tuple(damaged), tuple(notes))
 
 
-def _check_shard(path: Path, header: StoreHeader | None) -> tuple[list[str], int]:
+def _check_shard(path: AnyPath, header: StoreHeader | None) -> tuple[list[str], int]:
     """What is damaged, and the number of episodes, 0 if that is not known."""
     found: dict[str, str] = {}  # file -> what is wrong with it
     try:
@@ -82,7 +91,7 @@ def _check_shard(path: Path, header: StoreHeader | None) -> tuple[list[str], int
         try:
             array.check()
         except Exception as error:  # decompressors raise many kinds
-            found[array.path.relative_to(path).as_posix()] = f"is broken ({error})"
+            found[relative(array.path, path)] = f"is broken ({error})"
     if found or header is None:
         return [f"{path / name} {what}." for name, what in found.items()], 0
     try:
@@ -92,11 +101,12 @@ def _check_shard(path: Path, header: StoreHeader | None) -> tuple[list[str], int
     return [], len(shard.lengths)
 
 
-def _beside(path: Path, numbers: list[int]) -> Iterator[str]:
+def _beside(path: AnyPath, numbers: list[int]) -> Iterator[str]:
     """What lies beside the header and the shards, and shards that are not there."""
-    old = leftovers(path)
+    old = leftovers(path) if isinstance(path, Path) else []
+    inside: list[AnyPath] = [*path.iterdir()]
     known = {HEADER, LOCK, *(shard_path(path, number).name for number in numbers)}
-    for entry in sorted(path.iterdir()):
+    for entry in sorted(inside, key=str):
         if entry in old:
             yield f"{entry} was left by a writer that was ended; the next one removes it."
         elif entry.name.startswith(TEMPORARY):

@@ -11,6 +11,7 @@ from lssvwm_rl.data.clips import Batch, clip_batch
 from lssvwm_rl.data.store import Episode
 from lssvwm_rl.model.predict import observe_batch
 from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.progress import Update
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,9 @@ class MemoryReward:
     episodes: int
 
 
-def memory_reward_accuracy(model: WorldModel, episodes: Sequence[Episode], batch_size: int = 32) -> MemoryReward:
+def memory_reward_accuracy(
+    model: WorldModel, episodes: Sequence[Episode], batch_size: int = 32, progress: Update | None = None
+) -> MemoryReward:
     """Whether the last step's reward is above zero, as predicted from memory and from the last frame alone.
 
     In MiniGrid-Memory the last frame shows the object that was reached; whether that is a success depends on the object
@@ -32,6 +35,7 @@ def memory_reward_accuracy(model: WorldModel, episodes: Sequence[Episode], batch
     Args:
         episodes: whole terminated episodes, in which what must be remembered was seen; half of them successes, so that
             chance is 0.5.
+        progress: called with (episodes, all of them).
 
     Raises:
         ValueError: if there is no successful or no failed episode among them.
@@ -49,6 +53,8 @@ def memory_reward_accuracy(model: WorldModel, episodes: Sequence[Episode], batch
         vectors = None if batch.vectors is None else batch.vectors[rows, last][:, None]
         _, prediction = model.observe(model.initial_memory(len(last)), frames, actions, vectors)
         wiped.append(prediction.reward[:, 0])
+        if progress is not None:
+            progress(sum(map(len, wiped)), len(episodes))
     correct = [((torch.cat(rewards).cpu() > threshold) == success).float().mean() for rewards in (remembered, wiped)]
     return MemoryReward(float(correct[0]), float(correct[1]), len(episodes))
 

@@ -15,6 +15,7 @@ from lssvwm_rl.data.visits import Visits
 from lssvwm_rl.model.engine import Engine, engine_of
 from lssvwm_rl.model.predict import observe_batch
 from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.progress import Update
 
 WRONG_ABOVE = 0.05  # share of pixels that are off: the frame shows another view
 GROUPS = (0, 1, 5, 20)  # fewest visits of each group; up to the next one
@@ -66,7 +67,12 @@ class OneStep:
 
 
 def one_step(
-    model: WorldModel | Engine, episodes: Sequence[Episode], visits: Visits, denoise_steps: int = 4, rows: int = 64
+    model: WorldModel | Engine,
+    episodes: Sequence[Episode],
+    visits: Visits,
+    denoise_steps: int = 4,
+    rows: int = 64,
+    progress: Update | None = None,
 ) -> OneStep:
     """Dream every step of some episodes from the real frames before it.
 
@@ -75,11 +81,14 @@ def one_step(
         visits: of the data that the model was trained on.
         denoise_steps: network passes per frame.
         rows: episodes side by side.
+        progress: called with (frames, all of them).
     """
     engine, parts = engine_of(model), []
     order = sorted(range(len(episodes)), key=lambda i: len(episodes[i]))
     for start in range(0, len(order), rows):
         parts.append(_steps(engine, [(i, episodes[i]) for i in order[start : start + rows]], denoise_steps))
+        if progress is not None:
+            progress(sum(len(part[0]) for part in parts), sum(map(len, episodes)))
     place, frames, rewards, ends = (np.concatenate(part) for part in zip(*parts, strict=True))
     chosen = [(episodes[i], t) for i, t in place.tolist()]
     real = np.stack([episode.frames[t + 1] for episode, t in chosen])

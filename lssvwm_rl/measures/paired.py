@@ -18,6 +18,7 @@ from lssvwm_rl.model.engine import Engine, engine_of
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.predict import observe_episodes
 from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.progress import Update
 
 RIGHT, EXCHANGED, WIPED = CHANGES = ("right", "exchanged", "wiped")
 WINDOW = ("keys.", "values.", "frames")
@@ -72,7 +73,11 @@ def measure_pairs(
 
 
 def paired_answers(
-    model: WorldModel | Engine, pairs: Sequence[Pair], denoise_steps: int = 4, rows: int = 32
+    model: WorldModel | Engine,
+    pairs: Sequence[Pair],
+    denoise_steps: int = 4,
+    rows: int = 32,
+    progress: Update | None = None,
 ) -> dict[str, Answers]:
     """What a model says from the memory of either history of each pair.
 
@@ -81,6 +86,7 @@ def paired_answers(
     Args:
         denoise_steps: network passes per frame.
         rows: pairs side by side.
+        progress: called with (pairs, all of them).
 
     Returns:
         RIGHT: from the memories as they are; EXCHANGED: from memories whose window is the other history's; WIPED: from
@@ -92,9 +98,11 @@ def paired_answers(
     if not pairs:
         raise ValueError("No pair is given; play more worlds, or take a smaller window.")
     engine = engine_of(model)
-    parts = [
-        _answers(engine, pairs[start : start + rows], start, denoise_steps) for start in range(0, len(pairs), rows)
-    ]
+    parts = []
+    for start in range(0, len(pairs), rows):
+        parts.append(_answers(engine, pairs[start : start + rows], start, denoise_steps))
+        if progress is not None:
+            progress(min(start + rows, len(pairs)), len(pairs))
     return {
         change: Answers(
             np.concatenate([part[change].reward for part in parts], axis=1),

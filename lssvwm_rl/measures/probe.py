@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from lssvwm_rl.data.clips import clip_batch
 from lssvwm_rl.measures.trial import Trial
 from lssvwm_rl.model.predict import observe_batch
 from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.progress import Update
 
 HIDDEN = ("maze_layout", "targets_pos", "agent_pos", "agent_dir")  # what a trial has to tell
 # Names of features that no model reads: all that is hidden, and the agent's place alone, which is no memory of the maze
@@ -204,7 +205,7 @@ def fit_probe(features: Tensor, targets: Tensor, binary: bool, hidden: Sequence[
 
 
 def probe_features(
-    fit: Probed, test: Probed, config: ProbeConfig | None = None, say: Callable[[str], None] = lambda _: None
+    fit: Probed, test: Probed, config: ProbeConfig | None = None, progress: Update | None = None
 ) -> ProbeReport:
     """Train linear and MLP probes of all features on some worlds and test them on others.
 
@@ -222,7 +223,8 @@ def probe_features(
     pictures = None
     for name, inputs in fit.features.items():
         for kind, hidden in (("linear", ()), ("MLP", config.hidden)):
-            say(f"{name}: {kind} probe")
+            if progress is not None:
+                progress(len(rows) - 1, 2 * len(fit.features), f"{name}: {kind}")
             walls = fit_probe(inputs, fit.layout, True, hidden, config)
             places = fit_probe(inputs, fit.objects, False, hidden, config)
             with torch.no_grad():

@@ -10,10 +10,15 @@ from lssvwm_rl.data.store import Episode
 from lssvwm_rl.measures.psnr import psnr
 from lssvwm_rl.model.predict import dream
 from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.progress import Update
 
 
-def one_step_psnr(model: WorldModel, episodes: Sequence[Episode], denoise_steps: int = 4) -> dict[str, float]:
+def one_step_psnr(
+    model: WorldModel, episodes: Sequence[Episode], denoise_steps: int = 4, progress: Update | None = None
+) -> dict[str, float]:
     """PSNR of the frame that follows the first half of each episode, dreamt and copied from the frame before.
+
+    `progress` is called with (episodes, all of them).
 
     Returns:
         {"dream", "copy_last_frame"} in dB, and "episodes".
@@ -24,15 +29,22 @@ def one_step_psnr(model: WorldModel, episodes: Sequence[Episode], denoise_steps:
         dreams.append(dream(model, episode, half, 1, seed, denoise_steps)[0])
         copies.append(episode.frames[half - 1])
         real.append(episode.frames[half])
+        if progress is not None:
+            progress(len(real), len(episodes))
     return _against(dreams, copies, real)
 
 
 def rollout_psnr(
-    model: WorldModel, episodes: Sequence[Episode], horizon: int, context_length: int, denoise_steps: int = 4
+    model: WorldModel,
+    episodes: Sequence[Episode],
+    horizon: int,
+    context_length: int,
+    denoise_steps: int = 4,
+    progress: Update | None = None,
 ) -> dict[str, float]:
     """PSNR of the frame `horizon` steps after a context, dreamt with the real actions, and copied from the context.
 
-    Episodes that are too short are left out.
+    Episodes that are too short are left out. `progress` is called with (episodes, all of them).
 
     Returns:
         {"dream", "copy_last_frame"} in dB, and "episodes".
@@ -48,6 +60,8 @@ def rollout_psnr(
         dreams.append(dream(model, episode, context_length, horizon, seed, denoise_steps)[-1])
         copies.append(episode.frames[context_length - 1])
         real.append(episode.frames[context_length + horizon - 1])
+        if progress is not None:
+            progress(len(real), len(long))
     return _against(dreams, copies, real)
 
 

@@ -19,6 +19,7 @@ from lssvwm_rl.model.engine import Engine, engine_of
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.outputs import Prediction
 from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.progress import Update
 
 OBSERVED = 32  # frames observed at a time, which bounds the activations of long contexts
 
@@ -54,6 +55,15 @@ def observe_batch(
     return memory, Prediction(*(torch.cat(field, dim=1) for field in zip(*parts, strict=True)))
 
 
+def memories_of(model: WorldModel | Engine, episode: Episode, frames: Sequence[int]) -> list[Memory]:
+    """Memories of one row after the first so many frames of an episode, for each of several numbers that increase."""
+    batch, memory, found = clip_batch([episode], len(episode.frames)), None, []
+    for count in frames:
+        memory, _ = observe_batch(model, batch, count, memory)
+        found.append(memory)
+    return found
+
+
 def observe_episodes(model: WorldModel | Engine, episodes: Sequence[Episode]) -> Memory:
     """Memories after the last frames of N episodes, in their order; those of one length are observed side by side."""
     lengths = [len(e.frames) for e in episodes]
@@ -75,6 +85,7 @@ def roll_out(
     vectors: Tensor | None = None,
     real: Tensor | None = None,
     temperature: float = 1.0,
+    progress: Update | None = None,
 ) -> np.ndarray:
     """Frames that follow a memory.
 
@@ -87,6 +98,7 @@ def roll_out(
         real: (B, F, H, W, C) uint8, with which the memory goes on (teacher-forced; a model that has vectors needs them
             then); it goes on with the predictions if None (free-running).
         temperature: times the noise.
+        progress: called with (frames, F).
 
     Returns:
         (B, F, H, W, C) uint8.
@@ -107,6 +119,8 @@ def roll_out(
             seen, given = real[:, t : t + 1].to(device), None if vector is None else vector[:, None]
             memory, _ = engine.observe(memory, seen, action[:, None], given)
         predicted[:, t] = frame.cpu().numpy()
+        if progress is not None:
+            progress(t + 1, F)
     return predicted
 
 
@@ -117,6 +131,7 @@ def predict_frames(
     free_running: bool,
     denoise_steps: int = 4,
     rows: int = 32,
+    progress: Update | None = None,
 ) -> np.ndarray:
     """All frames after the first `context` real ones, led by the real actions.
 
@@ -128,6 +143,7 @@ def predict_frames(
         context: real frames observed before.
         free_running: whether the memory goes on with what was predicted, instead of with the real frames.
         rows: episodes predicted side by side.
+        progress: called with (frames of all rows, N times F).
 
     Returns:
         (N, F, H, W, C) uint8, F frames to the end of the longest episode.
@@ -152,7 +168,8 @@ def predict_frames(
         noise, actions = _generators(engine.model, start, len(batch.mask)), batch.actions[:, context:]
         vectors = None if batch.vectors is None or not wanted else batch.vectors[:, context:]
         real = None if free_running else batch.frames[:, context:]
-        parts.append(roll_out(engine, memory, actions, noise, denoise_steps, vectors, real))
+        heard = None if progress is None else _part(progress, start, len(noise), len(episodes))
+        parts.append(roll_out(engine, memory, actions, noise, denoise_steps, vectors, real, progress=heard))
     return np.concatenate(parts)
 
 
@@ -172,11 +189,18 @@ def predict_every_frame(
 
 
 def dream(
-    model: WorldModel | Engine, episode: Episode, context_length: int, steps: int, seed: int, denoise_steps: int = 4
+    model: WorldModel | Engine,
+    episode: Episode,
+    context_length: int,
+    steps: int,
+    seed: int,
+    denoise_steps: int = 4,
+    progress: Update | None = None,
 ) -> np.ndarray:
     """Frames dreamt after the episode's first `context_length` real ones, led by the episode's own actions.
 
-    Where the episode has no more actions, its own are repeated from the start. Vectors are predicted.
+    Where the episode has no more actions, its own are repeated from the start. Vectors are predicted. `progress` is
+    called with (frames, steps).
 
     Returns:
         (steps, H, W, C) uint8.
@@ -192,23 +216,39 @@ def dream(
     memory, _ = observe_batch(model, batch, context_length)
     moves = [(context_length - 1 + t) % len(episode) for t in range(steps)]
     generators = _generators(_model(model), seed, 1)
-    return roll_out(model, memory, batch.actions[:, 1:][:, moves], generators, denoise_steps)[0]
+    return roll_out(model, memory, batch.actions[:, 1:][:, moves], generators, denoise_steps, progress=progress)[0]
 
 
 def dream_video(
-    model: WorldModel | Engine, episode: Episode, context_length: int, steps: int, seed: int, denoise_steps: int = 4
+    model: WorldModel | Engine,
+    episode: Episode,
+    context_length: int,
+    steps: int,
+    seed: int,
+    denoise_steps: int = 4,
+    progress: Update | None = None,
 ) -> np.ndarray:
     """Real frames on the left, the dream from the same context on the right: (context + steps, H, 2W, C) uint8.
 
     Both sides show the context first. After the episode's end the left side keeps its last frame, darkened.
+    `progress` is called with (frames, steps).
     """
     context = episode.frames[:context_length]
-    shown = np.concatenate([context, dream(model, episode, context_length, steps, seed, denoise_steps)])
+    shown = np.concatenate([context, dream(model, episode, context_length, steps, seed, denoise_steps, progress)])
     real = episode.frames[: len(shown)]
     missing = len(shown) - len(real)
     if missing:
         real = np.concatenate([real, np.repeat(real[-1:] // 3, missing, axis=0)])
     return np.concatenate([real, shown], axis=2)
+
+
+def _part(progress: Update, before: int, rows: int, of: int) -> Update:
+    """What hears of the frames of some rows, as a part of those of all rows."""
+
+    def heard(done: float, total: float, note: str = "") -> None:
+        progress(before * total + rows * done, of * total, note)
+
+    return heard
 
 
 def _generators(model: WorldModel, seed: int, rows: int) -> list[torch.Generator]:

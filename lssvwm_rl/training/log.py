@@ -7,18 +7,22 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from tensorboard.compat.proto.summary_pb2 import Summary
+import numpy as np
 from torch.utils.tensorboard import FileWriter
-from torch.utils.tensorboard.summary import scalar
 
 from lssvwm_rl.data.store import Episode
-from lssvwm_rl.model.predict import dream_video
+from lssvwm_rl.events import write_outcome, write_picture, write_scalars
+from lssvwm_rl.model.heat_map import heat_map
+from lssvwm_rl.model.memory import Memory
+from lssvwm_rl.model.predict import dream_video, memories_of
 from lssvwm_rl.model.world_model import WorldModel
-from lssvwm_rl.pictures import FPS, gif, write_video
+from lssvwm_rl.pictures import FPS, enlarge, frame_strip, gif, png, write_video
 from lssvwm_rl.training.config import TrainConfig
 from lssvwm_rl.training.run_folder import Curve
+
+MOMENTS = 5  # of an episode, at which the memory is shown
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,11 @@ class Progress:
     """Of the FLOP/s that the device reached in fp32 matrix products when the session began; with several, of each."""
     measured: Mapping[str, float]
     """Figures of the callbacks' last measurement."""
+
+    @property
+    def expected(self) -> int:
+        """Updates at the end: `steps`, or about as many as there is time for."""
+        return min(self.steps, max(self.step, round(self.step / self.fraction))) if self.fraction > 0 else self.steps
 
 
 class Update(NamedTuple):
@@ -92,6 +101,7 @@ class Log:
         self.curve = Curve(out, step)
         self.events = FileWriter(str(out), filename_suffix=f".{step}")
         self.sums = sums
+        self.row: dict[str, float] | None = None  # the last one of this session
         self._logged, self._logged_at = step, time.monotonic()  # in this session, for the rates
         self._frames, self._flops, self._gemm_rate = 0, 0.0, gemm_rate
 
@@ -136,25 +146,40 @@ class Log:
             means = {name: value / taken if taken else math.nan for name, value in sums.losses.items()}
             row = {"step": step, "minutes": seconds / 60, **rates, **means, "skipped": sums.skipped, **sums.measured}
             self.curve.add(row)
-            for name, value in row.items():
-                if name != "step":
-                    self.events.add_summary(scalar(f"train/{name}", value), step)
+            self.row = row
+            write_scalars(self.events, {f"train/{name}": v for name, v in row.items() if name != "step"}, step)
             sums.losses, sums.since, sums.missed = {}, step, 0
             self._frames, self._flops, self._logged, self._logged_at = 0, 0.0, step, now
         if config.preview_every and step % config.preview_every == 0:
             self._show(model, step)
 
-    def close(self) -> None:
-        """Write what is not written yet."""
+    def close(self, outcome: Mapping[str, Any] | None = None) -> None:
+        """Write what is not written yet.
+
+        Args:
+            outcome: flat settings of a run that is done, which are written with its last row as results.
+        """
         self.events.close()
+        if outcome is not None and self.row is not None:
+            results = {name: value for name, value in self.row.items() if name != "step"}
+            write_outcome(self.out, outcome, results, int(self.row["step"]))
 
     def _show(self, model: WorldModel, step: int) -> None:
-        """A video real | dreamt in TensorBoard, and as preview.mp4 in the run folder."""
+        """A video real | dreamt in TensorBoard, and as preview.mp4 in the run folder; and what the memory holds."""
         episode = self.preview
         context = min(8, len(episode) // 2 + 1)
         frames = dream_video(model, episode, context, len(episode.frames) - context, seed=0)
-        image = Summary.Image(
-            height=frames.shape[1], width=frames.shape[2], colorspace=3, encoded_image_string=gif(frames, FPS)
-        )
-        self.events.add_summary(Summary(value=[Summary.Value(tag="preview/real_and_dream", image=image)]), step)
+        film = enlarge(frames)
+        write_picture(self.events, "preview/real_and_dream", gif(film, FPS), film.shape[1:3], step)
         write_video(self.out / "preview.mp4", frames)
+        if model.backbone.block_grids():
+            image = _filling(model, episode)
+            write_picture(self.events, "preview/memory", png(image), image.shape[:2], step)
+
+
+def _filling(model: WorldModel, episode: Episode) -> np.ndarray:
+    """Frames of an episode, and below each what the memory holds after it: (H, W, 3) uint8."""
+    counts = np.unique(np.linspace(1, len(episode.frames), MOMENTS).round().astype(int)).tolist()
+    memory = Memory.concatenate(memories_of(model, episode, counts))
+    seen = enlarge(episode.frames[[count - 1 for count in counts]])
+    return frame_strip(np.concatenate([seen, enlarge(heat_map(model, memory))]), len(counts))

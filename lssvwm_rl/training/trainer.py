@@ -19,6 +19,7 @@ from lssvwm_rl.model.config import ModelConfig, WorldModelConfig
 from lssvwm_rl.model.doubt import write_scale
 from lssvwm_rl.model.rates import gemm_rate
 from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.phases import flat_settings
 from lssvwm_rl.stopping import Stopped, noted_signals
 from lssvwm_rl.training import run_folder
 from lssvwm_rl.training.config import TrainConfig
@@ -121,7 +122,8 @@ def _train(
         elif run.settled != run.step:
             run.checkpoint(lambda m: settle_heads(m, store, train_episodes, config.seed, held_out))
         if log is not None:
-            log.close()
+            settings = _settings(model, run.objective, config)
+            log.close(flat_settings(settings) if run.done >= 1 else None)
             write_scale(run.out, run.averaged)
         if run.done < 1:
             raise Stopped(stopped, f"stopped at step {run.step}; repeat the command to go on from there")

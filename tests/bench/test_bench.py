@@ -112,7 +112,9 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(words, said, tmp_path, cap
 
 
 def test_benches_are_listed_and_found_by_name(capsys):
-    main(["bench"])
+    with pytest.raises(SystemExit) as stop:
+        main(["bench"])
+    assert stop.value.code == 0
     listing = capsys.readouterr().out
     for name, line in bench_summaries().items():
         assert f"{name} " in listing and line in listing and line.endswith(".")

@@ -84,7 +84,9 @@ def test_a_whole_store_is_said_to_be_and_what_lies_beside_it_is_told(whole, tmp_
     folder = tmp_path / "s"
     shutil.copytree(whole / "new", folder)
     main(["data", "verify", str(folder)])
-    assert capsys.readouterr().out == f"{folder}: 4 episodes, 2 shards whole.\n"
+    assert capsys.readouterr().out == (
+        f"{folder} is whole: 4 episodes in 2 shards. Next: lssvwm train --data {folder} --out runs/model\n"
+    )
     (folder / ".tmp-shard-00009.zarr").mkdir()
     (folder / "notes.txt").touch()
     (folder / "shard-00000.zarr" / "frames" / "more").touch()

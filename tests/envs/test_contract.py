@@ -22,8 +22,8 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 from lssvwm_envs import register_checkpoint
 from lssvwm_envs.dream.env import DreamEnv
-from lssvwm_envs.dream.picture import heat_map
 from lssvwm_envs.dream.vector import DreamVectorEnv
+from lssvwm_rl.model.heat_map import heat_map
 from support.playing import assert_same, leaves, play
 from support.small_checkpoints import WORLDS, save_checkpoint
 

@@ -14,6 +14,7 @@ import yaml
 
 from lssvwm_rl.cli import main
 from lssvwm_rl.cli import run as run_command
+from lssvwm_rl.command import Command
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.training import trainer
@@ -123,9 +124,10 @@ def test_a_training_that_is_stopped_says_where_and_ends_as_one_that_was_not(numb
 
     options = dataclasses.make_dataclass("Options", [])
     with pytest.raises(SystemExit) as stop:
-        run_command(
-            "lssvwm train", options, lambda _: train(store, tmp_path / "run", MODEL, None, CONFIG, (), stop_at_two), []
+        go = Command(
+            "lssvwm train", options, lambda _: train(store, tmp_path / "run", MODEL, None, CONFIG, (), stop_at_two)
         )
+        run_command(go, [])
     assert stop.value.code == code
     assert capsys.readouterr().err == "lssvwm train: stopped at step 2; repeat the command to go on from there.\n"
     assert torch.load(tmp_path / "run" / "trainer" / "state.pt", weights_only=True)["step"] == 2
@@ -147,7 +149,7 @@ def test_a_disk_that_is_full_is_a_sentence_and_leaves_the_last_checkpoint(store,
     for limit in (0, 20_000, len(before) - 100):
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop, files_up_to(limit):
-            run_command("lssvwm train", options, go_on, [])
+            run_command(Command("lssvwm train", options, go_on), [])
         error = capsys.readouterr().err
         assert stop.value.code == 2 and error.startswith("lssvwm train: ") and "; free some space" in error
         assert len(error.splitlines()) == 1

@@ -11,8 +11,9 @@ import tyro
 
 from lssvwm_agents.imagination import DreamTrainConfig, train_in_dream
 from lssvwm_envs.options import EnvOptions, known_setup, setup_of_checkpoint
-from lssvwm_rl.progress import progress_bar
+from lssvwm_rl.progress import finish, progress_bar
 
+EXAMPLE = "lssvwm agent train --checkpoint runs/model --out runs/agent"
 RENAMED = {"--steps": "--total-steps"}
 """Options of before -> what they are called now."""
 
@@ -46,6 +47,6 @@ def main(args: AgentTrain) -> None:
         real = args.setup(args.env, known, f"the data of {args.checkpoint}")
     elif args.env is not None or args.given:
         raise ValueError("Options of a real environment do nothing in dreams alone; give --real-share, too.")
-    with progress_bar("PPO in the dream") as progress:
+    with progress_bar("PPO in the dream", "steps") as progress:
         train_in_dream(args.checkpoint, args.config, args.out, progress, real_env=real)
-    print(f"Policy written to {args.out}.")
+    finish(f"Policy written to {args.out}.", ["lssvwm", "bench", "agent", "--policy", args.out])

@@ -9,8 +9,9 @@ from typing import Annotated
 import tyro
 
 from lssvwm_agents.baselines import BaselineConfig, train_baseline
-from lssvwm_rl.progress import progress_bar
+from lssvwm_rl.progress import finish, progress_bar
 
+EXAMPLE = "lssvwm agent baseline --env MiniGrid-MemoryS7-v0 --out runs/baseline"
 RENAMED = {"--total-steps": "--steps"}
 """Options that other commands have -> what they are called here."""
 
@@ -32,6 +33,7 @@ def main(args: AgentBaseline) -> None:
         FileNotFoundError: if there is no such checkpoint.
         gymnasium.error.Error: if there is no such environment, or sb3-contrib is missing.
     """
-    with progress_bar(f"PPO, {args.config.kind}") as progress:
+    with progress_bar(f"PPO, {args.config.kind}", "steps") as progress:
         model = train_baseline(args.config, args.out, progress)
-    print(f"Policy of {model.num_timesteps:,} real steps written to {args.out}.")
+    text = f"Policy of {model.num_timesteps:,} real steps written to {args.out}."
+    finish(text, ["lssvwm", "bench", "agent", "--policy", args.out])

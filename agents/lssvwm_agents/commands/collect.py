@@ -25,6 +25,7 @@ from lssvwm_rl.policy import Policy, PolicyFactory
 if TYPE_CHECKING:
     from lssvwm_rl.model.world_model import WorldModel
 
+EXAMPLE = "lssvwm collect MiniGrid-MemoryS7-v0 --out runs/data --episodes 500"
 CURIOUS = "curious"
 
 
@@ -74,15 +75,15 @@ def main(args: Collect) -> None:
     from lssvwm_envs.make import env_spec_json
     from lssvwm_rl.data.collect import collect
     from lssvwm_rl.data.store import EpisodeStore
-    from lssvwm_rl.progress import progress_bar
+    from lssvwm_rl.progress import finish, progress_bar, say
 
     policy_factory = _policy_factory(args.policy, args.checkpoint)
     setup = _setup(args)
     with setup.make() as env:
         spec = env_spec_json(env)
-        print(f"Image: {image_wrapper(env).sentence()}{_padding(env)}.")
+        say(f"Image: {image_wrapper(env).sentence()}{_padding(env)}.")
     have = len(EpisodeStore(args.out)) if (args.out / "header.json").exists() else 0
-    with progress_bar(args.env) as progress:
+    with progress_bar(args.env, "episodes") as progress:
         progress(have, args.episodes)
         if args.ray is not None:
             tools = partial(_in_actor, setup, args.policy, args.checkpoint, os.getcwd())
@@ -106,7 +107,8 @@ def main(args: Collect) -> None:
                 on_episode=lambda _: progress(next(numbers), args.episodes),
             )
     steps = int(store.lengths.sum())
-    print(f"{args.out}: {len(store)} episodes, {steps} steps, {store.lengths.mean():.1f} per episode.")
+    found = f"{len(store):,} episodes, {steps:,} steps ({store.lengths.mean():.1f} per episode)"
+    finish(f"{found} written to {args.out}.", ["lssvwm", "train", "--data", args.out, "--out", "runs/model"])
 
 
 def _setup(args: Collect) -> EnvSetup:

@@ -10,6 +10,9 @@ import tyro
 
 from lssvwm_agents.loop import LoopConfig, loop
 from lssvwm_agents.loop.outcome import best_of
+from lssvwm_rl.progress import finish
+
+EXAMPLE = "lssvwm agent loop --env MiniGrid-MemoryS7-v0 --out runs/loop"
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,9 @@ def main(args: AgentLoop) -> None:
         gymnasium.error.Error: if there is no such environment.
     """
     best = best_of(loop(args.env, args.out, args.config, args.checkpoint, args.data))
-    print(
+    agent = args.out / "agent"
+    finish(
         f"The agent of round {best.round}, piece {best.piece}, with real return {best.real_return:.3f} ± "
-        f"{best.real_error:.3f}, is at {args.out / 'agent'}; measure it with `lssvwm bench agent --env {args.env} "
-        f"--policy {args.out / 'agent'}`."
+        f"{best.real_error:.3f}, written to {agent}.",
+        ["lssvwm", "bench", "agent", "--env", args.env, "--policy", agent],
     )

@@ -133,10 +133,10 @@ def fit(place: Place, number: int) -> dict[str, Any]:
             warmup=min(20, config.updates), seed=config.seed * 1_000 + number,
         )  # fmt: skip
     model = model_config(config.preset, store.header) if weights is None else load_world_model(weights).config
-    with progress_bar(f"world model {number}") as bar:
+    with progress_bar(f"world model {number}", "updates") as bar:
 
         def show(at: Progress) -> None:
-            bar(at.step, at.steps, f"loss {at.loss:.3f}  {at.updates_per_second:.2f} updates/s")
+            bar(at.step, at.steps, f"loss {at.loss:.3f}")
 
         # The store holds what earlier rounds learnt from, too.
         before = steps_of_data(place.checkpoint) if place.checkpoint else 0
@@ -157,7 +157,7 @@ def dream(place: Place, number: int, piece: int, start: Path | None) -> dict[str
     else:
         settings = dataclasses.replace(settings, total_steps=0, real_share=0.0)
     returns = Returns()
-    with progress_bar(f"dreaming {number}.{piece}" if piece else f"teaching {number}") as bar:
+    with progress_bar(f"dreaming {number}.{piece}" if piece else f"teaching {number}", "steps") as bar:
         real_env = place.setup if settings.real_share else None
         model = train_in_dream(place.world(number), settings, out, bar, start, real_env, returns)
     dreamt = float(np.mean(returns.dreamt)) if returns.dreamt else (0.0 if piece else None)
@@ -183,7 +183,9 @@ def check(place: Place, number: int, last: int) -> dict[str, Any]:
     every = max(1, len(episodes) // place.config.check_episodes)
     chosen = episodes[::every]
     engine = shared_engine(place.world(number), place.config.dreams.device, place.config.dreams.engine).engine
-    found = one_step(engine, chosen, _visits(place.store(number)), place.config.dreams.denoise_steps)
+    with progress_bar(f"checking {number}", "frames") as bar:
+        visits = _visits(place.store(number))
+        found = one_step(engine, chosen, visits, place.config.dreams.denoise_steps, progress=bar)
     _show_holes(place.out / f"round-{number}" / "holes.png", found, chosen)
     return {
         "episodes": len(chosen),
@@ -219,7 +221,7 @@ def _gather(
     first = (place.config.seed * 10_000 + block) * WORLDS_APART % len(SPLITS["train"])
     out = place.out / name
     done = len(EpisodeStore(out)) if (out / "header.json").is_file() else 0
-    with progress_bar(name) as bar:
+    with progress_bar(name, "episodes") as bar:
 
         def count(_: Episode) -> None:
             nonlocal done

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from torch.utils.tensorboard import FileWriter
-from torch.utils.tensorboard.summary import scalar
 
 from lssvwm_agents.loop import phases
 from lssvwm_agents.loop.config import LoopConfig
@@ -21,15 +20,16 @@ from lssvwm_agents.policies import TrainingCost, set_cost
 from lssvwm_envs.make import EnvSetup
 from lssvwm_envs.options import known_setup, setup_of_checkpoint, setup_of_store
 from lssvwm_rl.data.store import EpisodeStore
+from lssvwm_rl.events import write_outcome, write_scalars
 from lssvwm_rl.files import remove, write_text, written_whole
 from lssvwm_rl.model.checkpoints import check_fits, load_world_model
-from lssvwm_rl.phases import claim, find_phase, run_phase
+from lssvwm_rl.phases import claim, find_phase, flat_settings, run_phase
+from lssvwm_rl.progress import Say, say
 from lssvwm_rl.spaces import image_shape, space_to_json
 from lssvwm_rl.training.cpu import tune_process
 from lssvwm_rl.training.run_folder import steps_of_data
 
 MAY_CHANGE = ("rounds", "enough")
-Say = Callable[[str], None]
 
 
 def loop(
@@ -38,7 +38,7 @@ def loop(
     config: LoopConfig | None = None,
     checkpoint: str | None = None,
     data: str | Path | None = None,
-    say: Say = print,
+    say: Say = say,
 ) -> list[Piece]:
     """Collect, fit, dream and play, round by round, in the folder `out`; what is there already is not done again.
 
@@ -205,9 +205,7 @@ def _visited(visits: int) -> str:
 
 def _write_events(place: Place, figures: dict[str, float | None], step: int) -> None:
     events = FileWriter(str(place.out))
-    for name, value in figures.items():
-        if value is not None:
-            events.add_summary(scalar(f"loop/{name}", value), step)
+    write_scalars(events, {f"loop/{name}": value for name, value in figures.items()}, step)
     events.close()
 
 
@@ -217,3 +215,6 @@ def _keep_best(place: Place, pieces: list[Piece]) -> None:
     with written_whole(place.out / "agent") as partial_copy:
         shutil.copytree(place.agent(best.round, best.piece), partial_copy)
         set_cost(partial_copy, TrainingCost(best.real_steps, best.dreamt_steps, 60 * best.minutes))
+    settings = {"env": place.setup.env_id, **flat_settings(dataclasses.asdict(place.config))}
+    results = {name: getattr(best, name) for name in ("real_return", "success", "real_steps", "minutes", "round")}
+    write_outcome(place.out, settings, results, pieces[-1].dreamt_steps)

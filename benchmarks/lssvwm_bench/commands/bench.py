@@ -11,7 +11,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import tyro
 
 from lssvwm_bench.bench import Bench, bench_summaries, find_bench, run_bench
-from lssvwm_rl.cli import listed, run
+from lssvwm_rl.command import Command
 
 B = TypeVar("B", bound=Bench)
 
@@ -25,19 +25,24 @@ class Options(Generic[B]):
     """New folder for tables, plots and videos; runs/bench-NAME if not given."""
 
 
-def main(words: list[str]) -> None:
-    """Run the bench that the first word names with the options that follow; without a word, list all."""
-    known, name = bench_summaries(), words[0] if words else "--help"
-    if name in ("-h", "--help"):
-        print(f"usage: lssvwm bench NAME [options]   (lssvwm bench NAME --help shows them)\n\n{listed(known)}")
-        return
-    if name not in known:
-        print(f"lssvwm: there is no bench {name!r}.\n{listed(known)}", file=sys.stderr)
-        raise SystemExit(2)
+def names() -> dict[str, str]:
+    """Name -> one line about it, of all benches."""
+    return bench_summaries()
+
+
+def command(name: str) -> Command:
+    """That of the bench with this name."""
     settings: Any = find_bench(name)
+    module = sys.modules[settings.__module__]
 
     def measure(options: Options) -> None:
         run_bench(name, options.settings, options.out or Path(f"runs/bench-{name}"))
 
-    renamed = getattr(sys.modules[settings.__module__], "RENAMED", {})
-    run(f"lssvwm bench {name}", Options[settings], measure, words[1:], renamed, about=inspect.getdoc(settings))
+    return Command(
+        f"lssvwm bench {name}",
+        Options[settings],
+        measure,
+        getattr(module, "RENAMED", {}),
+        about=inspect.getdoc(settings),
+        example=getattr(module, "EXAMPLE", None),
+    )

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lssvwm_rl.progress import finish
+
+EXAMPLE = "lssvwm quickstart --out runs/quickstart"
+
 
 @dataclass(frozen=True)
 class Quickstart:
@@ -31,4 +35,6 @@ def main(args: Quickstart) -> None:
 
     config = QuickstartConfig.smoke_test() if args.smoke else QuickstartConfig()
     out = args.out or Path("runs/quickstart-smoke" if args.smoke else "runs/quickstart")
-    quickstart(out, dataclasses.replace(config, checkpoint=args.checkpoint))
+    report, page = quickstart(out, dataclasses.replace(config, checkpoint=args.checkpoint))
+    agent = ["lssvwm", "bench", "agent", "--policy", out / "agent"]
+    finish(f"Report written to {page}, which a browser shows, and as Markdown to {report}.", agent)

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import tyro
 
+EXAMPLE = "lssvwm report runs/model"
+
 
 @dataclass(frozen=True)
 class Report:

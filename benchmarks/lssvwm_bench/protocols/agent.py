@@ -18,7 +18,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from lssvwm_agents.evaluate import EvaluationResult, evaluate_policy
 from lssvwm_agents.planning import PLANNERS, CEMConfig, ICEMConfig, MPPIConfig, PlannerConfig, ShootingConfig
 from lssvwm_agents.policies import setup_of_policy
-from lssvwm_bench.bench import Findings, Say, bench
+from lssvwm_bench.bench import Findings, bench
 from lssvwm_bench.contenders import ORACLE, Contender, contenders, policy_folder
 from lssvwm_bench.figures import picture_stride
 from lssvwm_bench.standings import Standing, standings_plot, standings_table
@@ -27,8 +27,9 @@ from lssvwm_envs.options import EnvOptions, known_setup, setup_of_checkpoint
 from lssvwm_rl.data.play import play
 from lssvwm_rl.data.splits import split_seed
 from lssvwm_rl.policy import GivenActions
-from lssvwm_rl.progress import progress_bar
+from lssvwm_rl.progress import Say, progress_bar
 
+EXAMPLE = "lssvwm bench agent --policy runs/agent --episodes 100"
 MAZE = "lssvwm/MemoryMaze-9x9-v0"
 RENAMED = {"--planner": "--planner CHECKPOINT"}
 """Options that have changed, see `lssvwm_rl.cli`."""
@@ -108,7 +109,7 @@ class AgentBench(EnvOptions):
     def _play(self, name: str, contender: Contender, make: Callable[[], gym.Env]) -> EvaluationResult:
         # Stochastic policies of Stable-Baselines3 draw from torch's global generator: nobody's draws depend on others.
         torch.manual_seed(self.seed)
-        with progress_bar(name) as progress:
+        with progress_bar(name, "episodes") as progress:
             return evaluate_policy(
                 contender.policy,
                 make,

@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from torch.utils.flop_counter import FlopCounterMode
 
-from lssvwm_bench.bench import Findings, Say, bench
+from lssvwm_bench.bench import Findings, bench
 from lssvwm_bench.figures import markdown_table, new_figure
 from lssvwm_bench.stopwatch import seconds_of
 from lssvwm_bench.workload import parameter_count, random_batch, untrained_model
@@ -20,8 +20,10 @@ from lssvwm_rl.model.config import KINDS
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.rates import gemm_rate
 from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.progress import Say, Update, progress_bar
 from lssvwm_rl.training.objective import Objective, ObjectiveConfig
 
+EXAMPLE = "lssvwm bench cost --kinds block_ssm causal --contexts 100 1000"
 PREFILL = 100  # frames observed at a time
 PANELS = (
     ("ms per dreamt frame", "dream", "context", "ms_per_frame", 1),
@@ -77,20 +79,29 @@ def measure_costs(config: CostBench, say: Say = lambda _: None) -> dict[str, Any
     for kind in config.kinds:
         model = untrained_model(config.preset, config.frame, kind).to(config.device).eval()
         say(f"{kind}: dreaming")
-        memories, prefill = _prefill(model, max(config.contexts), config.contexts)
-        dreams = _dream(model, memories, config)
+        with progress_bar("prefill", "frames") as bar:
+            memories, prefill = _prefill(model, max(config.contexts), config.contexts, bar)
+        with progress_bar("dream", "rounds") as bar:
+            dreams = _dream(model, memories, config, bar)
         say(f"{kind}: training")
+        trained = []
+        with progress_bar("train", "spans") as bar:
+            for done, span in enumerate(config.spans, 1):
+                trained.append(_train_step(model, span, config))
+                bar(done, len(config.spans))
         results[kind] = {
             "parameters": parameter_count(model),
             "layers": len(model.config.backbone.blocks),
             "prefill_frames_per_s": prefill,
             "dream": dreams,
-            "train": [_train_step(model, span, config) for span in config.spans],
+            "train": trained,
         }
     return results
 
 
-def _prefill(model: WorldModel, frames: int, contexts: Sequence[int]) -> tuple[dict[int, Memory], float]:
+def _prefill(
+    model: WorldModel, frames: int, contexts: Sequence[int], progress: Update
+) -> tuple[dict[int, Memory], float]:
     """The memory after each context, and frames observed per second."""
     batch, memory, kept = random_batch(model, 1, PREFILL), model.initial_memory(1), {}
 
@@ -101,19 +112,23 @@ def _prefill(model: WorldModel, frames: int, contexts: Sequence[int]) -> tuple[d
     seconds = 0.0
     for seen in range(PREFILL, frames + 1, PREFILL):
         seconds += seconds_of(observe, model.device)
+        progress(seen, frames)
         if seen in contexts:
             kept[seen] = memory
     return kept, frames / seconds
 
 
-def _dream(model: WorldModel, memories: dict[int, Memory], config: CostBench) -> list[dict[str, float]]:
+def _dream(
+    model: WorldModel, memories: dict[int, Memory], config: CostBench, progress: Update
+) -> list[dict[str, float]]:
     noise, action = [torch.Generator(model.device)], torch.zeros(1, dtype=torch.int64, device=model.device)
     times: dict[int, list[float]] = {context: [] for context in memories}
     # Contexts alternate, so that a machine that slows down does so for all of them.
-    for _ in range(config.repeats + 1):
+    for done in range(config.repeats + 1):
         for context, memory in memories.items():
             dream = partial(model.imagine, memory, action, noise, config.denoise_steps)
             times[context].append(seconds_of(dream, model.device))
+        progress(done + 1, config.repeats + 1)
     return [
         {"context": context, "ms_per_frame": 1e3 * median(times[context][1:]), "memory_bytes": memories[context].nbytes}
         for context in sorted(memories)

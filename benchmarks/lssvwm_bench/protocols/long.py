@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from lssvwm_bench.bench import Findings, Say, bench
+from lssvwm_bench.bench import Findings, bench
 from lssvwm_bench.dream_figures import dream_video
 from lssvwm_bench.dream_settings import DreamSettings, play
 from lssvwm_bench.dream_trials import FREE_RUNNING, DreamTrials
@@ -20,7 +20,9 @@ from lssvwm_rl.measures.drift import CHUNK, chunk_distances
 from lssvwm_rl.measures.trial import Trial
 from lssvwm_rl.model.predict import predict_frames
 from lssvwm_rl.model.world_model import WorldModel
+from lssvwm_rl.progress import Say, progress_bar
 
+EXAMPLE = "lssvwm bench long --checkpoints maze-memory"
 GROUPS = 4  # columns of the table per measure
 FLOOR = "real, other half"
 MEASURES = {"color": "colour", "gradient": "gradient"}
@@ -72,7 +74,8 @@ def measure_drift(
     for name, model in models.items():
         say(f"{name}: dreaming {real.shape[1]} frames")
         episodes = [trial.episode for trial in trials]
-        dreamt = predict_frames(model, episodes, config.context, True, config.denoise_steps, config.batch)
+        with progress_bar("dream", "frames") as bar:
+            dreamt = predict_frames(model, episodes, config.context, True, config.denoise_steps, config.batch, bar)
         rows.append({**described(name, model), **chunk_distances(dreamt, real)})
         dreams[name] = dreamt[:1].copy()
     rows.append({**described(FLOOR), **chunk_distances(real[::2], real[1::2])})

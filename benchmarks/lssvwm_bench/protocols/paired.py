@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lssvwm_bench.bench import Findings, Say, bench
+from lssvwm_bench.bench import Findings, bench
 from lssvwm_bench.lineup import described, load_lineup, shared_reach
 from lssvwm_bench.paired_figures import paired_figure, paired_table
 from lssvwm_bench.walks import fitting_environment
@@ -15,6 +15,9 @@ from lssvwm_envs.options import EnvOptions
 from lssvwm_envs.paired.record import record_pairs
 from lssvwm_envs.paired.twins import TwinConfig
 from lssvwm_rl.measures.paired import paired_answers, paired_shares
+from lssvwm_rl.progress import Say, progress_bar
+
+EXAMPLE = "lssvwm bench paired --checkpoints minigrid-memory"
 
 
 @bench("paired")
@@ -79,7 +82,8 @@ class PairedBench(EnvOptions):
         answers, rows = {}, []
         for name, model in lineup.models.items():
             say(f"{name}: {len(pairs)} pairs")
-            answers[name] = paired_answers(model, pairs, self.denoise_steps, self.batch)
+            with progress_bar("answer", "pairs") as bar:
+                answers[name] = paired_answers(model, pairs, self.denoise_steps, self.batch, bar)
             rows.append({**described(name, model), **asdict(paired_shares(pairs, answers[name]))})
         agreement = float(np.median([pair.agreement for pair in pairs]))
         results: dict[str, Any] = {"worlds": self.pairs, "reach": reach, "agreement": agreement, "rows": rows}

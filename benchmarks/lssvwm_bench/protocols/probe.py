@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lssvwm_bench.bench import Findings, Say, bench
+from lssvwm_bench.bench import Findings, bench
 from lssvwm_bench.lineup import condition, load_lineup
 from lssvwm_bench.probe_figures import probe_plot, probe_table, probe_video
 from lssvwm_bench.trials import record_trials
@@ -14,7 +14,9 @@ from lssvwm_envs.explorers import explorer_named
 from lssvwm_envs.options import EnvOptions
 from lssvwm_rl.measures.probe import Subject, prepare, probe_features
 from lssvwm_rl.measures.trial import Trial
+from lssvwm_rl.progress import Say, progress_bar
 
+EXAMPLE = "lssvwm bench probe --checkpoints maze-memory"
 FIT_SEED = 500_000_000  # of the first world that probes are fitted on: far from what collections begin with
 GROUP = 16  # worlds played and observed side by side
 
@@ -53,18 +55,22 @@ class ProbeBench(EnvOptions):
         shown: dict[str, Trial] = {}
 
         def play(split: str, first: int, count: int) -> Iterator[list[Trial]]:
-            for done in range(0, count, GROUP):
-                say(f"{split} worlds: {done} of {count}")
-                trials = record_trials(
-                    setup.make_many, explorer, min(GROUP, count - done), self.steps, first + done, split
-                )
-                shown.setdefault(split, trials[0])
-                yield trials
+            with progress_bar(f"observe {split} worlds", "worlds") as bar:
+                for done in range(0, count, GROUP):
+                    bar(done, count)
+                    trials = record_trials(
+                        setup.make_many, explorer, min(GROUP, count - done), self.steps, first + done, split
+                    )
+                    shown.setdefault(split, trials[0])
+                    yield trials
+                bar(count, count)
 
         test_worlds = self.episodes // 4
         test = prepare(play("test", 0, test_worlds), subjects)
         fit = prepare(play("train", FIT_SEED, self.episodes), subjects)
-        report = probe_features(fit, test, say=say)
+        say(f"{self.episodes} worlds to fit probes on and {test_worlds} to test them on are observed.")
+        with progress_bar("fit probes", "probes") as bar:
+            report = probe_features(fit, test, progress=bar)
         return Findings(
             report.rows,
             probe_table(report.rows, self.episodes, test_worlds, self.steps),

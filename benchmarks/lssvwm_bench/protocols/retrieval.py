@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lssvwm_bench.bench import Findings, Say, bench
+from lssvwm_bench.bench import Findings, bench
 from lssvwm_bench.dream_settings import DreamSettings, compare
 from lssvwm_bench.dream_trials import FREE_RUNNING, TEACHER_FORCED
 from lssvwm_bench.walks import there_and_back
 from lssvwm_envs.explorers import explorer_named
+from lssvwm_rl.progress import Say
+
+EXAMPLE = "lssvwm bench retrieval --checkpoints maze-memory"
 
 
 @bench("retrieval")

@@ -21,6 +21,7 @@ from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.dream.state import DreamState
 from lssvwm_envs.observation import make_observation
 from lssvwm_envs.rows import with_masks
+from lssvwm_rl.data.remote import RemotePath
 from lssvwm_rl.data.store import Episode, EpisodeStore
 from lssvwm_rl.model.checkpoint_files import resolve_checkpoint
 from lssvwm_rl.model.checkpoints import check_fits, load_contexts
@@ -279,6 +280,8 @@ class Dreams:
     @functools.cached_property
     def _contexts_version(self) -> tuple[str, int]:
         header = self.contexts.path / "header.json"
+        if isinstance(header, RemotePath):
+            return str(header), 0
         return str(header.resolve()), header.stat().st_mtime_ns
 
     def _draw_noise(self, row: int) -> None:

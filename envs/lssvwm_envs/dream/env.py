@@ -46,7 +46,7 @@ class DreamEnv(gym.Env):
         observation: "image" (H, W, C) uint8; "memory" (R',) float32 in [-1, 1], the readout, which has
             `model.readout_size` numbers; or "both".
         render_mode: "rgb_array" or None.
-        render_memory: whether pictures show beside the frame how much each block remembers, see `picture.heat_map`.
+        render_memory: whether pictures show beside the frame how much each block remembers, see `heat_map`.
         compiled: not to be given any more; an error says what to give instead.
 
     Raises:

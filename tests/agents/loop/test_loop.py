@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lssvwm_agents.imagination import DreamTrainConfig
 from lssvwm_agents.loop import LoopConfig, Piece, loop, phases
@@ -66,6 +69,10 @@ def test_it_goes_round_and_goes_on_where_it_was_interrupted(tmp_path, monkeypatc
     assert len(set(EpisodeStore(out / "round-2" / "data").seeds.tolist())) == 18  # no world twice
     assert json.loads((out / "pieces.json").read_text())[1]["round"] == 2
     assert (out / "round-1" / "holes.png").stat().st_size > 100 and list(out.glob("events.*"))
+    tags = set(EventAccumulator(str(out)).Reload().Tags()["scalars"])
+    page = (Path(__file__).parents[3] / "docs" / "tensorboard.md").read_text()
+    assert {tag for tag in tags if not tag.startswith("result/")} == set(re.findall(r"^\| `(loop/[\w/]+)`", page, re.M))
+    assert {f"result/{name}" for name in ("real_return", "success", "real_steps", "minutes", "round")} <= tags
     best = best_of(pieces)
     assert load_policy(out / "agent").checkpoint == str(out / f"round-{best.round}" / "world")
     with pytest.raises(ValueError, match="holds a loop with updates 1, not 7; repeat its command"):

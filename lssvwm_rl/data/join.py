@@ -156,7 +156,12 @@ def _write(
     header = dataclasses.replace(headers[0], seeds=seeds, policy=policy, env_spec=spec)
     with written_whole(out) as partial:
         shards, done = sum(len(shard_numbers(folder)) for folder in folders), counted(1)
-        _fill(partial, folders, header, leave_out, lambda: progress and progress(next(done), shards))
+
+        def tell() -> None:
+            if progress is not None:
+                progress(next(done), shards)
+
+        _fill(partial, folders, header, leave_out, tell)
     return EpisodeStore(out)
 
 
@@ -188,7 +193,7 @@ def _add(shard: Shard, target: Path, gone: set[int]) -> bool:
         if kept:
             write_shard(target, kept)
         return bool(kept)
-    shutil.copytree(shard.path, target, copy_function=_link)
+    shutil.copytree(local_folder(shard.path, "joined"), target, copy_function=_link)
     return True
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from lssvwm_rl.data.remote import relative, size_of
 from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.spaces import space_from_json
 
@@ -138,10 +139,10 @@ def _histogram(actions: list[dict[str, Any]]) -> str:
 def _bytes(store: EpisodeStore) -> dict[str, int]:
     shards = [path for path in store.path.glob("shard-*.zarr") if path.is_dir()]
     files = [file for file in store.path.rglob("*") if file.is_file()]
-    frames = [file for file in files if "frames" in file.relative_to(store.path).parts]
+    frames = [file for file in files if "frames" in relative(file, store.path).split("/")]
     return {
         "shards": len(shards),
-        "on_disk": sum(file.stat().st_size for file in files),
-        "frames_on_disk": sum(file.stat().st_size for file in frames),
+        "on_disk": sum(size_of(file) or 0 for file in files),
+        "frames_on_disk": sum(size_of(file) or 0 for file in frames),
         "frames_decoded": store.frame_bytes,
     }

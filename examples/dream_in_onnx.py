@@ -1,7 +1,7 @@
 """Dream without this library and without PyTorch: python examples/dream_in_onnx.py [FOLDER]
 
-`lssvwm export --checkpoint minigrid-memory --format onnx --out FOLDER` has written the folder; numpy and onnxruntime are
-all that is needed here. Real frames are taken in first, then 16 are dreamt by random actions.
+`lssvwm export --checkpoint minigrid-memory --format onnx --out FOLDER` has written the folder; numpy and onnxruntime
+are all that is needed here. Real frames are taken in first, then 16 are dreamt by random actions.
 """
 
 import json

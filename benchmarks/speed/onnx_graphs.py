@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -54,12 +55,12 @@ def main(args: Args) -> None:
     session = onnxruntime.InferenceSession(args.folder / graph["file"], options, providers=["CPUExecutionProvider"])
     tensors = {**memory.tensors(), "action": action, "noise": drawn}
     feed = {name: tensors[name].numpy() for name in graph["inputs"]}
-    ways: dict[str, Callable[[], Any]] = {
-        name: (lambda engine=make_engine(model, name): engine.imagine(memory, action, drawn, steps).frame.numpy())
-        for name in args.engines
-    }
+    ways: dict[str, Callable[[], Any]] = {}
+    for name in args.engines:
+        ways[name] = partial(make_engine(model, name).imagine, memory, action, drawn, steps)
     ways["onnxruntime"] = lambda: session.run(graph["outputs"], feed)[0]
-    frames = {name: run().astype(int) for name, run in ways.items()}
+    results = {name: run() for name, run in ways.items()}
+    frames = {name: np.asarray(getattr(found, "frame", found)).astype(int) for name, found in results.items()}
     times = interleaved(ways, args.turns)
     first = next(iter(times.values()))
     table = [

@@ -9,8 +9,8 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Export:
-    """Copy a checkpoint to a new folder that is a quarter of the size or less, or write its dreams as ONNX graphs, which
-    run without this library and without PyTorch."""
+    """Copy a checkpoint to a new folder that is a quarter of the size or less, or write its dreams as ONNX graphs,
+    which run without this library and without PyTorch."""
 
     checkpoint: str
     """Run folder, packaged name or hub id."""

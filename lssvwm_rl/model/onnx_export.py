@@ -1,4 +1,4 @@
-"""A checkpoint as ONNX graphs that need neither this library nor PyTorch, compared with PyTorch before they are kept."""
+"""A checkpoint as ONNX graphs that need neither this library nor PyTorch, compared with it before they are kept."""
 
 from __future__ import annotations
 
@@ -101,9 +101,9 @@ def export_onnx(
                 "onnxruntime or torch."
             )
         memory = model.initial_memory(batch_size).tensors()
-        np.savez_compressed(partial / MEMORY, **{n: memory[n].numpy() for n in memory_names_of(made)})
+        _save(partial / MEMORY, {name: memory[name].numpy() for name in memory_names_of(made)})
         if context:
-            np.savez_compressed(partial / CONTEXT, **context)
+            _save(partial / CONTEXT, context)
         write_text(partial / ABOUT, json.dumps(_about(model, made, found, batch_size, denoise_steps), indent=1))
         show(len(made) + 1, len(made) + 1, "")
     return found
@@ -195,8 +195,8 @@ def _frame(
 
 
 def _context(checkpoint: str | Path, with_vectors: bool) -> dict[str, np.ndarray]:
-    """The first frames (T, H, W, C) of the longest of a checkpoint's episodes, actions (T[, A]) before each, and vectors
-    (T, V) if wanted; nothing if it has none."""
+    """The first frames (T, H, W, C) of the longest of a checkpoint's episodes, actions (T[, A]) before each, and
+    vectors (T, V) if wanted; nothing if it has none."""
     try:
         contexts = load_contexts(checkpoint)
     except ValueError:
@@ -206,6 +206,10 @@ def _context(checkpoint: str | Path, with_vectors: bool) -> dict[str, np.ndarray
     batch = clip_batch([episode], len(episode.frames))
     vectors = {"vectors": batch.vectors[0].numpy()} if with_vectors and batch.vectors is not None else {}
     return {"frames": batch.frames[0].numpy(), "actions": batch.actions[0].numpy(), **vectors}
+
+
+def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    np.savez_compressed(path, allow_pickle=False, **dict(arrays))  # type: ignore[arg-type]  # names are no options
 
 
 def _write(graph: Graph, path: Path) -> None:

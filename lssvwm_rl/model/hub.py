@@ -57,6 +57,7 @@ def client(name: str) -> ModuleType:
     """
     try:
         import huggingface_hub
+        import huggingface_hub.utils  # which is not there by itself
     except ImportError as error:
         raise DependencyNotInstalled(
             f"{PREFIX}{name.removeprefix(PREFIX)} needs huggingface_hub; install it with `pip install lssvwm-rl[hub]`."

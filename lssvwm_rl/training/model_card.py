@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from lssvwm_rl.data.store import Episode, EpisodeStore
 from lssvwm_rl.files import write_text, written_whole
@@ -208,5 +209,7 @@ def _curve_picture(path: Path, curve: list[dict[str, float]]) -> None:
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     panels[0].set_yscale("log", nonpositive="mask")
+    panels[0].yaxis.set_major_formatter("{x:g}")
+    panels[0].yaxis.set_minor_formatter(NullFormatter())
     with written_whole(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)

@@ -1,0 +1,158 @@
+"""ONNX graphs compute what PyTorch does, for every kind and action space, and are not kept if they do not."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from gymnasium.error import DependencyNotInstalled
+
+from lssvwm_rl.cli import main
+from lssvwm_rl.model import onnx_export
+from lssvwm_rl.model.config import KINDS
+from lssvwm_rl.model.fast_weights import FastWeightsConfig
+from lssvwm_rl.model.onnx_export import ABOUT, CONTEXT, MEMORY, Differences, compare, export_onnx
+from lssvwm_rl.model.onnx_graphs import graphs, memory_names
+from lssvwm_rl.model.passes import Inputs, commit
+from lssvwm_rl.model.prepared import prepare
+from lssvwm_rl.model.world_model import WorldModel
+from support.small_checkpoints import save_checkpoint
+from support.small_models import (
+    BACKBONE,
+    CLOSE,
+    SMALL_RESERVOIR,
+    assert_memories_close,
+    double_model,
+    random_batch,
+    small_model,
+    untrained_checkpoint,
+)
+
+SMALL = {"blocks": (1, 2)}
+RECOLLECTION = {"reservoir": SMALL_RESERVOIR, "fast_weights": FastWeightsConfig(size=8, values=4), "vector_size": 2}
+NO_CAUSAL = [kind for kind in KINDS if kind != "causal"]
+
+
+@pytest.mark.parametrize("changes", [*({"backbone": replace(BACKBONE, kind=kind)} for kind in NO_CAUSAL),
+    RECOLLECTION, {"frame_shape": (14, 15, 3)}], ids=[*NO_CAUSAL, "recollection", "padded"])  # fmt: skip
+def test_a_real_frame_is_committed_as_the_model_does(changes):
+    """In fp64, by the passes of which the graph is made."""
+    model, rows, frames = double_model(**changes), 3, 4
+    batch, weights = random_batch(model, [frames] * rows, frames), prepare(model, 1)
+    memory = model.initial_memory(rows)
+    for t in range(frames):
+        vector = None if batch.vectors is None else batch.vectors[:, t]
+        action, frame = batch.actions[:, t], batch.frames[:, t]
+        now = slice(t, t + 1)
+        vectors = None if batch.vectors is None else batch.vectors[:, now]
+        after, said = model.observe(memory, batch.frames[:, now], batch.actions[:, now], vectors)
+        inputs = Inputs(
+            memory.layers, memory.frames, torch.empty(0), *weights.modulation(memory, action, vector),
+            weights.following(memory, action, vector), weights.places(vector), memory.reservoir, memory.fast_weights,
+        )  # fmt: skip
+        found = commit(weights, inputs, frame)
+        torch.testing.assert_close(found.rewards, said.rewards[:, 0], **CLOSE)
+        torch.testing.assert_close(found.terminated, said.terminated[:, 0], **CLOSE)
+        changed = replace(after, layers=found.layers, features=found.features)
+        assert_memories_close(
+            replace(changed, reservoir=found.reservoir, fast_weights=found.fast_weights), after, **CLOSE
+        )
+        assert torch.equal(found.doubt, torch.zeros_like(found.doubt))
+        memory = after
+
+
+@pytest.mark.parametrize("kind", ["block_ssm", "ssm", "window"])
+def test_graphs_of_kinds_are_those_of_the_model(kind, tmp_path):
+    """`ssm` has no window, `window` no states: what is empty is no input."""
+    untrained_checkpoint(tmp_path / "run", backbone=replace(BACKBONE, kind=kind, blocks=(1, 2)))
+    found = export_onnx(tmp_path / "run", tmp_path / "onnx", batch_size=2, denoise_steps=2)
+    assert found.grey_levels <= 1 and found.relative < 1e-4
+    about = json.loads((tmp_path / "onnx" / ABOUT).read_text())
+    memory = np.load(tmp_path / "onnx" / MEMORY)
+    assert sorted(memory.files) == sorted(about["memory"])
+    assert ("states.0" in memory.files, "keys.0" in memory.files) == (kind != "window", kind != "ssm")
+    for name, file in (("step", "step.onnx"), ("commit", "commit.onnx")):
+        session = onnxruntime.InferenceSession(tmp_path / "onnx" / file)
+        shapes = {value.name: value.shape for value in session.get_inputs()}
+        assert shapes == {n: about["inputs"][n]["shape"] for n in about["graphs"][name]["inputs"]}
+        assert [value.name for value in session.get_outputs()] == about["graphs"][name]["outputs"]
+        assert {shape[0] for shape in shapes.values()} == {2}
+
+
+@pytest.mark.parametrize("world", ["multi_discrete", "box", "told"])
+def test_graphs_of_worlds_are_those_of_the_model(world, tmp_path):
+    """ "told" has vectors: those of a dreamt frame are outputs, those of a real one inputs."""
+    save_checkpoint(tmp_path / "run", world)
+    found = export_onnx(tmp_path / "run", tmp_path / "onnx", denoise_steps=1)
+    assert found.grey_levels <= 1 and found.relative < 1e-4
+    parts = json.loads((tmp_path / "onnx" / ABOUT).read_text())["graphs"]
+    assert ("vector" in parts["step"]["outputs"], "vector" in parts["commit"]["inputs"]) == (world == "told",) * 2
+    context = np.load(tmp_path / "onnx" / CONTEXT)
+    assert context["frames"].shape[1:] == (16, 16, 3) and len(context["actions"]) == len(context["frames"])
+
+
+def test_graphs_of_a_recollection_are_those_of_the_model(tmp_path):
+    """And the difference of other weights is found."""
+    model = small_model(backbone=replace(BACKBONE, **SMALL), **RECOLLECTION).requires_grad_(False)
+    model.save_pretrained(tmp_path / "run")
+    export_onnx(tmp_path / "run", tmp_path / "onnx", denoise_steps=1)
+    assert not (tmp_path / "onnx" / CONTEXT).exists()
+    assert {"reservoir.2", "fast_weights.2"} <= set(memory_names(model.initial_memory(1)))
+    same = compare(model, graphs(model, 1, 1), tmp_path / "onnx", {}, 1, 1)
+    assert same.grey_levels <= 1 and same.relative < 1e-4
+    with torch.no_grad():
+        model.recollection.fast_weights.read.weight.mul_(1.5)
+    other = compare(model, graphs(model, 1, 1), tmp_path / "onnx", {}, 1, 1)
+    assert other.relative > 1e-2 and other.where
+
+
+def test_graphs_that_differ_are_not_kept(tmp_path, monkeypatch):
+    untrained_checkpoint(tmp_path / "run", backbone=replace(BACKBONE, blocks=(2,)))
+    monkeypatch.setattr(onnx_export, "LARGEST", 0.0)
+    monkeypatch.setattr(onnx_export, "GREY_LEVELS", -1)
+    with pytest.raises(ValueError, match=r"differs from PyTorch by .* nothing was written"):
+        export_onnx(tmp_path / "run", tmp_path / "onnx", denoise_steps=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert Differences(0, float("nan"), "x").relative != 0
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--format", "onnx", "--batch-size", "0"], "--batch-size must be at least 1, got 0"),
+        (["--format", "onnx", "--denoise-steps", "0"], "denoise_steps must be at least 1, got 0"),
+        (["--batch-size", "2"], "--batch-size 2 is of ONNX graphs; leave it out, or add --format onnx."),
+        (["--format", "onnx", "--kind"], "memory grows with every frame, and ONNX graphs are of fixed shapes"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_sentence(words, text, tmp_path, capsys):
+    kind = "causal" if words[-1] == "--kind" else "block_ssm"
+    words = [word for word in words if word != "--kind"]
+    untrained_checkpoint(tmp_path / "run", backbone=replace(BACKBONE, kind=kind, blocks=(2,)))
+    with pytest.raises(SystemExit):
+        main(["export", "--checkpoint", str(tmp_path / "run"), "--out", str(tmp_path / "out"), *words])
+    error = capsys.readouterr().err
+    assert text in error and error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_without_its_packages_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setattr(sys, "meta_path", [])
+    monkeypatch.delitem(sys.modules, "onnxruntime")
+    with pytest.raises(DependencyNotInstalled, match=r"need onnxruntime; install with `pip install lssvwm-rl\[onnx\]`"):
+        export_onnx("minigrid-memory", tmp_path / "out")
+
+
+def test_the_command_says_how_close_it_is(tmp_path, capsys):
+    untrained_checkpoint(tmp_path / "run", backbone=replace(BACKBONE, blocks=(2,)))
+    words = ["--format", "onnx", "--denoise-steps", "1", "--out", str(tmp_path / "out")]
+    main(["export", "--checkpoint", str(tmp_path / "run"), *words])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith(str(tmp_path / "out"))]
+    assert "grey levels and" in line and line.endswith("lssvwm.json says.")
+    assert WorldModel.from_pretrained(tmp_path / "run").config.backbone.blocks == (2,)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,8 +11,10 @@ from lssvwm_envs.make import image_envs
 from lssvwm_rl.data.collect import collect
 from lssvwm_rl.model.checkpoint_files import CONTEXTS
 from lssvwm_rl.model.config import WorldModelConfig
+from lssvwm_rl.model.onnx_export import export_onnx
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.policy import RandomPolicy
+from support.small_checkpoints import save_checkpoint
 from support.small_models import BACKBONE, awake
 
 ENV_ID = "MiniGrid-MemoryS7-v0"
@@ -39,3 +43,12 @@ def checkpoint(tmp_path_factory) -> str:
     awake(model)
     model.save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def onnx_folder(tmp_path_factory) -> tuple[str, Path]:
+    """A checkpoint with vectors, and its ONNX graphs of one denoising step."""
+    folder = tmp_path_factory.mktemp("onnx")
+    checkpoint = save_checkpoint(folder / "run", "told")
+    export_onnx(checkpoint, folder / "dreams", denoise_steps=1)
+    return checkpoint, folder / "dreams"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import imageio.v3 as iio
+import numpy as np
 import pytest
+import torch
 
 from lssvwm_agents.policies import load_policy
 from lssvwm_rl.model.checkpoints import load_world_model
@@ -55,6 +58,25 @@ def test_futures_of_one_moment_differ_by_their_actions(tmp_path):
     changed = {line.split()[0]: int(line.split()[2].rstrip("%")) for line in printed.splitlines()[:-1]}
     assert min(changed["left"], changed["right"], changed["forward"]) > 5 > max(changed["drop"], changed["done"])
     assert iio.imread(tmp_path / "out" / "futures.png").shape == (2 * (7 * 58 - 2), 2 * (7 * 58 - 2), 3)
+
+
+@pytest.mark.slow
+def test_numpy_and_onnxruntime_dream_what_pytorch_does(tmp_path, onnx_folder):
+    checkpoint, folder = onnx_folder
+    shutil.copytree(folder, tmp_path / "out")
+    assert "16 dreamt frames of (16, 16, 3)" in run("dream_in_onnx.py", tmp_path)
+    model, context = load_world_model(checkpoint), np.load(folder / "context.npz")
+    seen = {name: torch.from_numpy(context[name])[None] for name in ("frames", "actions", "vectors")}
+    memory, _ = model.observe(model.initial_memory(1), **seen)
+    rng = np.random.default_rng(0)
+    for frame in np.load(tmp_path / "out" / "dream.npy"):
+        action = torch.from_numpy(rng.integers(0, 3, 1))
+        noise = torch.from_numpy(rng.standard_normal(model.draw_noise([torch.Generator()]).shape, np.float32))
+        dreamt = model.imagine(memory, action, noise, denoise_steps=1)
+        memory = dreamt.memory
+        difference = np.abs(dreamt.frame.numpy().astype(int) - frame)
+        # Random weights amplify what is rounded; see the docs for trained models.
+        assert difference.max() <= 8 and difference.mean() < 0.1
 
 
 def test_a_memory_runs_beside_a_real_environment_and_is_restored(tmp_path):

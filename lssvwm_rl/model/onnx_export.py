@@ -30,7 +30,7 @@ CONTEXT = "context.npz"  # real frames to begin with
 FORMAT_VERSION = 1
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 18
-CHECKED = 4  # real frames that are committed, and then frames that are dreamt, to compare with PyTorch
+CHECKED = 4  # real frames that are committed to compare with PyTorch; twice as many are dreamt
 SHOWN = 8  # frames in `CONTEXT`
 GREY_LEVELS = 1  # by which frames may differ, as those of engines do
 LARGEST = 1e-3  # difference of other numbers, as a share of the largest of its tensor, or of 1 if that is less
@@ -53,7 +53,7 @@ class Differences:
     grey_levels: int
     """Of frames."""
     relative: float
-    """Of all other numbers, see `LARGEST`."""
+    """Of all other numbers, see `LARGEST`; where the frames are the same, since another frame leaves another memory."""
     where: str
     """Output that has it."""
 
@@ -135,7 +135,7 @@ def compare(
     memory, found = model.initial_memory(batch_size), Differences(0, 0.0, "")
     rng, config = np.random.default_rng(0), model.config
     generators = [torch.Generator().manual_seed(i) for i in range(batch_size)]
-    for t in range(2 * CHECKED):
+    for t in range(3 * CHECKED):
         before, name = memory, "commit" if t < CHECKED else "step"
         feed, action = _known(before), example_action(config, batch_size, t)
         if name == "commit":
@@ -164,7 +164,7 @@ def _known(memory: Memory) -> dict[str, Tensor]:
 
 
 def _larger(found: Differences, expected: Mapping[str, Tensor], results: Mapping[str, Any]) -> Differences:
-    """What was found so far, or what is larger."""
+    """What was found so far, or what is larger; the frame is the first output that there is."""
     for name, tensor in expected.items():
         ours, theirs = tensor.numpy().astype(np.float64), results[name].astype(np.float64)
         if ours.shape != theirs.shape:
@@ -172,6 +172,8 @@ def _larger(found: Differences, expected: Mapping[str, Tensor], results: Mapping
         difference = float(np.abs(ours - theirs).max())
         if name == "frame":
             found = Differences(max(found.grey_levels, int(difference)), found.relative, found.where)
+            if difference:
+                return found
             continue
         relative = difference / max(1.0, float(np.abs(ours).max()))
         if not relative <= found.relative:  # also where it is no number

@@ -14,7 +14,6 @@ from lssvwm_rl.model.config import WorldModelConfig
 from lssvwm_rl.model.onnx_export import export_onnx
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.policy import RandomPolicy
-from support.small_checkpoints import save_checkpoint
 from support.small_models import BACKBONE, awake
 
 ENV_ID = "MiniGrid-MemoryS7-v0"
@@ -46,9 +45,8 @@ def checkpoint(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="session")
-def onnx_folder(tmp_path_factory) -> tuple[str, Path]:
-    """A checkpoint with vectors, and its ONNX graphs of one denoising step."""
-    folder = tmp_path_factory.mktemp("onnx")
-    checkpoint = save_checkpoint(folder / "run", "told")
-    export_onnx(checkpoint, folder / "dreams", denoise_steps=1)
-    return checkpoint, folder / "dreams"
+def onnx_folder(tmp_path_factory) -> Path:
+    """ONNX graphs of the packaged maze-memory, which has vectors and a recollection, with one denoising step."""
+    folder = tmp_path_factory.mktemp("onnx") / "dreams"
+    export_onnx("maze-memory", folder, denoise_steps=1)
+    return folder

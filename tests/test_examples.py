@@ -62,21 +62,22 @@ def test_futures_of_one_moment_differ_by_their_actions(tmp_path):
 
 @pytest.mark.slow
 def test_numpy_and_onnxruntime_dream_what_pytorch_does(tmp_path, onnx_folder):
-    checkpoint, folder = onnx_folder
-    shutil.copytree(folder, tmp_path / "out")
-    assert "16 dreamt frames of (16, 16, 3)" in run("dream_in_onnx.py", tmp_path)
-    model, context = load_world_model(checkpoint), np.load(folder / "context.npz")
+    """16 steps on their own, by a trained model: those of random weights amplify what is rounded."""
+    shutil.copytree(onnx_folder, tmp_path / "out")
+    assert "16 dreamt frames of (32, 32, 3)" in run("dream_in_onnx.py", tmp_path)
+    model, context = load_world_model("maze-memory"), np.load(onnx_folder / "context.npz")
     seen = {name: torch.from_numpy(context[name])[None] for name in ("frames", "actions", "vectors")}
     memory, _ = model.observe(model.initial_memory(1), **seen)
-    rng = np.random.default_rng(0)
-    for frame in np.load(tmp_path / "out" / "dream.npy"):
-        action = torch.from_numpy(rng.integers(0, 3, 1))
-        noise = torch.from_numpy(rng.standard_normal(model.draw_noise([torch.Generator()]).shape, np.float32))
-        dreamt = model.imagine(memory, action, noise, denoise_steps=1)
+    shape, rng = model.draw_noise([torch.Generator()]).shape, np.random.default_rng(0)
+    frames = np.load(tmp_path / "out" / "dream.npy")
+    assert len(frames) == 16
+    for frame in frames:
+        action, noise = rng.integers(0, 6, 1), rng.standard_normal(shape, np.float32)
+        dreamt = model.imagine(memory, torch.from_numpy(action), torch.from_numpy(noise), denoise_steps=1)
         memory = dreamt.memory
         difference = np.abs(dreamt.frame.numpy().astype(int) - frame)
-        # Random weights amplify what is rounded; see the docs for trained models.
-        assert difference.max() <= 8 and difference.mean() < 0.1
+        assert difference.max() <= 4 and difference.mean() < 0.05
+        assert frame.std() > 10
 
 
 def test_a_memory_runs_beside_a_real_environment_and_is_restored(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 
@@ -14,10 +15,12 @@ from gymnasium.error import DependencyNotInstalled
 
 from lssvwm_rl.cli import main
 from lssvwm_rl.model import onnx_export
+from lssvwm_rl.model.checkpoint_files import CONTEXTS
+from lssvwm_rl.model.checkpoints import load_world_model
 from lssvwm_rl.model.config import KINDS
 from lssvwm_rl.model.fast_weights import FastWeightsConfig
-from lssvwm_rl.model.onnx_export import ABOUT, CONTEXT, MEMORY, compare, export_onnx
-from lssvwm_rl.model.onnx_graphs import graphs, memory_names
+from lssvwm_rl.model.onnx_export import ABOUT, CONTEXT, MEMORY, SHOWN, compare, export_onnx
+from lssvwm_rl.model.onnx_graphs import graphs
 from lssvwm_rl.model.passes import Inputs, commit
 from lssvwm_rl.model.prepared import prepare
 from support.small_checkpoints import save_checkpoint
@@ -28,7 +31,6 @@ from support.small_models import (
     assert_memories_close,
     double_model,
     random_batch,
-    small_model,
     untrained_checkpoint,
 )
 
@@ -67,8 +69,10 @@ def test_a_real_frame_is_committed_as_the_model_does(changes):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ssm", "window"])
 def test_graphs_of_kinds_are_those_of_the_model(kind, tmp_path, capsys):
-    """`ssm` has no window, `window` no states: what is empty is no input."""
+    """`ssm` has no window, `window` no states: what is empty is no input. A model without episodes has no context."""
     untrained_checkpoint(tmp_path / "run", backbone=replace(BACKBONE, kind=kind, blocks=(2,)))
+    if kind == "ssm":
+        shutil.rmtree(tmp_path / "run" / CONTEXTS)
     out = tmp_path / "onnx"
     words = ["--format", "onnx", "--denoise-steps", "2", "--batch-size", "2", "--out", str(out)]
     main(["export", "--checkpoint", str(tmp_path / "run"), *words])
@@ -77,6 +81,7 @@ def test_graphs_of_kinds_are_those_of_the_model(kind, tmp_path, capsys):
     about, memory = json.loads((out / ABOUT).read_text()), np.load(out / MEMORY)
     assert about["differences"]["grey_levels"] <= 1 and about["differences"]["relative"] < 1e-4
     assert sorted(memory.files) == sorted(about["memory"])
+    assert (out / CONTEXT).exists() == (kind != "ssm")
     assert ("states.0" in memory.files, "keys.0" in memory.files) == (kind != "window", kind != "ssm")
     for name, graph in about["graphs"].items():
         session = onnxruntime.InferenceSession(out / graph["file"])
@@ -96,28 +101,23 @@ def test_graphs_of_action_spaces_are_those_of_the_model(world, tmp_path):
 
 @pytest.mark.slow
 def test_vectors_of_dreamt_frames_come_out_and_those_of_real_ones_go_in(onnx_folder):
-    _, folder = onnx_folder
-    parts = json.loads((folder / ABOUT).read_text())["graphs"]
+    parts = json.loads((onnx_folder / ABOUT).read_text())["graphs"]
     assert "vector" in parts["step"]["outputs"] and "vector" not in parts["step"]["inputs"]
     assert "vector" in parts["commit"]["inputs"] and "vector" not in parts["commit"]["outputs"]
-    context = np.load(folder / CONTEXT)
-    count = len(context["frames"])
-    assert context["frames"].shape == (count, 16, 16, 3) and context["vectors"].shape == (count, 2)
-    assert context["actions"].shape == (count,)
+    context = np.load(onnx_folder / CONTEXT)
+    assert {name: context[name].shape for name in context.files} == {
+        "frames": (SHOWN, 32, 32, 3), "actions": (SHOWN,), "vectors": (SHOWN, 4),
+    }  # fmt: skip
 
 
 @pytest.mark.slow
-def test_graphs_of_a_recollection_are_those_of_the_model(tmp_path):
-    """And the difference of other weights is found."""
-    model = small_model(backbone=replace(BACKBONE, blocks=(1, 2)), **RECOLLECTION).requires_grad_(False)
-    model.save_pretrained(tmp_path / "run")
-    same = export_onnx(tmp_path / "run", tmp_path / "onnx", denoise_steps=1)
+def test_the_difference_of_other_weights_is_found(onnx_folder):
+    model = load_world_model("maze-memory").requires_grad_(False)
+    context = dict(np.load(onnx_folder / CONTEXT))
+    same = compare(model, graphs(model, 1, 1), onnx_folder, context, 1, 1)
     assert same.grey_levels <= 1 and same.relative < 1e-4
-    assert not (tmp_path / "onnx" / CONTEXT).exists()
-    assert {"reservoir.2", "fast_weights.2"} <= set(memory_names(model.initial_memory(1)))
-    with torch.no_grad():
-        model.recollection.fast_weights.read.weight.mul_(1.5)
-    other = compare(model, graphs(model, 1, 1), tmp_path / "onnx", {}, 1, 1)
+    model.recollection.fast_weights.read.weight.mul_(1.5)
+    other = compare(model, graphs(model, 1, 1), onnx_folder, context, 1, 1)
     assert other.relative > 1e-2 and other.where
 
 

@@ -53,8 +53,10 @@ def pulls(tmp_path_factory):
         }  # fmt: skip
         commands = [("", ["hub", "pull", name, "--out", folder]) for folder, name in wanted.items()]
         commands.append((TOKEN, ["hub", "pull", "me/hidden", "--out", "mine"]))
+        dream = ["dream", "--steps", "1", "--context-length", "1", "--out", "dream.mp4", "--checkpoint"]
+        commands.append(("", [*dream, f"hub:me/good@{first}"]))
         answers = run_commands(hub.address, tmp, commands)
-        yield hub, tmp, dict(zip([*wanted, "mine"], answers, strict=True)), first
+        yield hub, tmp, dict(zip([*wanted, "mine", "dream"], answers, strict=True)), first
         shutil.rmtree(tmp)
 
 
@@ -80,6 +82,10 @@ def test_a_revision_is_pinned(pulls):
     assert files_of(tmp / "pinned")["README.md"] == b"# First"
     about = json.loads((tmp / "pinned" / HUB_FILE).read_text())
     assert about["commit"] == about["revision"] == first
+    # And by its name alone, in the cache of huggingface_hub.
+    assert answers["dream"][0] == 0, answers["dream"]
+    (snapshot,) = (tmp / "cache").glob(f"hub/*/snapshots/{first}")
+    assert (snapshot / WEIGHTS).is_file() and not (snapshot / "README.md").exists()
 
 
 def test_a_private_model_is_its_owners(pulls):

@@ -116,7 +116,7 @@ def test_the_difference_of_other_weights_is_found(onnx_folder):
     context = dict(np.load(onnx_folder / CONTEXT))
     same = compare(model, graphs(model, 1, 1), onnx_folder, context, 1, 1)
     assert same.grey_levels <= 1 and same.relative < 1e-4
-    model.recollection.fast_weights.read.weight.mul_(1.5)
+    model.token_features.weight.mul_(1.5)
     other = compare(model, graphs(model, 1, 1), onnx_folder, context, 1, 1)
     assert other.relative > 1e-2 and other.where
 

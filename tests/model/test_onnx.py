@@ -151,8 +151,6 @@ def test_what_cannot_be_exported_is_one_sentence(words, text, tmp_path, capsys):
 
 
 def test_without_its_packages_the_extra_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "path", [])
-    monkeypatch.setattr(sys, "meta_path", [])
-    monkeypatch.delitem(sys.modules, "onnxruntime")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(DependencyNotInstalled, match=r"need onnxruntime; install with `pip install lssvwm-rl\[onnx\]`"):
         export_onnx("minigrid-memory", tmp_path / "out")

@@ -44,7 +44,15 @@ COMMANDS = {
     "data verify": ("lssvwm_rl.commands.data_verify:DataVerify", "name every damaged file of a store"),
     "data merge": ("lssvwm_rl.commands.data_merge:DataMerge", "make one store of several"),
     "train": ("lssvwm_rl.commands.train:Train", "learn a world model from a store"),
-    "export": ("lssvwm_rl.commands.export:Export", "copy a checkpoint without what only training needs"),
+    "export": (
+        "lssvwm_rl.commands.export:Export",
+        "copy a checkpoint without what only training needs, or as ONNX graphs",
+    ),
+    "hub push": (
+        "lssvwm_rl.commands.hub_push:HubPush",
+        "share a checkpoint on the Hugging Face hub, with a model card",
+    ),
+    "hub pull": ("lssvwm_rl.commands.hub_pull:HubPull", "download a checkpoint of the Hugging Face hub, and check it"),
     "dream": ("lssvwm_rl.commands.dream:Dream", "write a video of a dream beside reality"),
     "agent train": ("lssvwm_agents.commands.agent:AgentTrain", "train an agent inside the world model"),
     "agent loop": (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from lssvwm_envs.make import image_envs
 from lssvwm_rl.data.collect import collect
 from lssvwm_rl.model.checkpoint_files import CONTEXTS
 from lssvwm_rl.model.config import WorldModelConfig
+from lssvwm_rl.model.onnx_export import export_onnx
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.policy import RandomPolicy
 from support.small_models import BACKBONE, awake
@@ -39,3 +42,11 @@ def checkpoint(tmp_path_factory) -> str:
     awake(model)
     model.save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def onnx_folder(tmp_path_factory) -> Path:
+    """ONNX graphs of the packaged maze-memory, which has vectors and a recollection, with one denoising step."""
+    folder = tmp_path_factory.mktemp("onnx") / "dreams"
+    export_onnx("maze-memory", folder, denoise_steps=1)
+    return folder

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import imageio.v3 as iio
+import numpy as np
 import pytest
+import torch
 
 from lssvwm_agents.policies import load_policy
 from lssvwm_rl.model.checkpoints import load_world_model
@@ -55,6 +58,26 @@ def test_futures_of_one_moment_differ_by_their_actions(tmp_path):
     changed = {line.split()[0]: int(line.split()[2].rstrip("%")) for line in printed.splitlines()[:-1]}
     assert min(changed["left"], changed["right"], changed["forward"]) > 5 > max(changed["drop"], changed["done"])
     assert iio.imread(tmp_path / "out" / "futures.png").shape == (2 * (7 * 58 - 2), 2 * (7 * 58 - 2), 3)
+
+
+@pytest.mark.slow
+def test_numpy_and_onnxruntime_dream_what_pytorch_does(tmp_path, onnx_folder):
+    """16 steps on their own, by a trained model: those of random weights amplify what is rounded."""
+    shutil.copytree(onnx_folder, tmp_path / "out")
+    assert "16 dreamt frames of (32, 32, 3)" in run("dream_in_onnx.py", tmp_path)
+    model, context = load_world_model("maze-memory"), np.load(onnx_folder / "context.npz")
+    seen = {name: torch.from_numpy(context[name])[None] for name in ("frames", "actions", "vectors")}
+    memory, _ = model.observe(model.initial_memory(1), **seen)
+    shape, rng = model.draw_noise([torch.Generator()]).shape, np.random.default_rng(0)
+    frames = np.load(tmp_path / "out" / "dream.npy")
+    assert len(frames) == 16
+    for frame in frames:
+        action, noise = rng.integers(0, 6, 1), rng.standard_normal(shape, np.float32)
+        dreamt = model.imagine(memory, torch.from_numpy(action), torch.from_numpy(noise), denoise_steps=1)
+        memory = dreamt.memory
+        difference = np.abs(dreamt.frame.numpy().astype(int) - frame)
+        assert difference.max() <= 4 and difference.mean() < 0.05
+        assert frame.std() > 10
 
 
 def test_a_memory_runs_beside_a_real_environment_and_is_restored(tmp_path):

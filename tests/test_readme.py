@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -18,21 +19,33 @@ from lssvwm_rl.measures.memory_reward import memory_reward_accuracy
 from lssvwm_rl.model.checkpoint_files import resolve_checkpoint
 from lssvwm_rl.model.checkpoints import load_world_model
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README, SHARE = (ROOT / "README.md").read_text(), (ROOT / "docs" / "share.md").read_text()
+
+
+def run_python_of(page: str, folder: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        subprocess.run([sys.executable, "-c", block], check=True, cwd=folder)
 
 
 def test_the_python_of_the_readme_runs(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert blocks
-    for block in blocks:
-        subprocess.run([sys.executable, "-c", block], check=True, cwd=tmp_path)
+    run_python_of(README, tmp_path)
 
 
-def test_the_commands_of_the_readme_exist():
+@pytest.mark.slow
+def test_the_python_of_the_page_on_sharing_runs(tmp_path, onnx_folder):
+    shutil.copytree(onnx_folder, tmp_path / "dreams")
+    run_python_of(SHARE, tmp_path)
+
+
+@pytest.mark.parametrize("page", [README, SHARE], ids=["readme", "share"])
+def test_the_commands_of_pages_exist(page):
     from lssvwm_bench.bench import bench_summaries
     from lssvwm_rl.cli import COMMANDS
 
-    used = re.findall(r"^lssvwm ((?:agent |bench |data )?\w+)", README, re.MULTILINE)
+    used = re.findall(r"^lssvwm ((?:agent |bench |data |hub )?\w+)", page, re.MULTILINE)
     assert len(used) >= 6 and set(used) <= {*COMMANDS, *(f"bench {name}" for name in bench_summaries())}
 
 

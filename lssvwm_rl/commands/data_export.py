@@ -37,12 +37,12 @@ def main(args: DataExport) -> None:
     from lssvwm_rl.data.exporters.minari import export_minari
     from lssvwm_rl.data.importers.minari import datasets_folder
     from lssvwm_rl.data.store import EpisodeStore
-    from lssvwm_rl.progress import progress_bar
+    from lssvwm_rl.progress import finish, progress_bar
 
     store = EpisodeStore(args.store)
     numbers = count(1)
-    with progress_bar(str(args.store)) as progress:
+    with progress_bar(str(args.store), "episodes") as progress:
         folder = datasets_folder() if args.out is None else args.out
         target = export_minari(store, args.id, folder, lambda _: progress(next(numbers), len(store)))
     where = "" if args.out is None else f", with MINARI_DATASETS_PATH={args.out}"
-    print(f"{target}: {len(store)} episodes; load them with minari.load_dataset({args.id!r}){where}.")
+    finish(f"{len(store):,} episodes written to {target}; load them with minari.load_dataset({args.id!r}){where}.")

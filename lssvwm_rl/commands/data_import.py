@@ -42,7 +42,7 @@ def main(args: DataImport) -> None:
     from lssvwm_rl.data.importers.recording import append_recording, write_recording
     from lssvwm_rl.data.store import EpisodeStore
     from lssvwm_rl.files import check_new
-    from lssvwm_rl.progress import progress_bar
+    from lssvwm_rl.progress import finish, progress_bar, say
 
     name = format_of(args.source, args.format)
     goes_on = name == "npz"
@@ -52,9 +52,9 @@ def main(args: DataImport) -> None:
     elif not goes_on:
         check_new(args.out)
     recording = open_recording(args.source, name, args.options)
-    print(f"{'; '.join(recording.about)}.")
+    say(f"{'; '.join(recording.about)}.")
     numbers = count(have + 1)
-    with progress_bar(args.source) as progress:
+    with progress_bar(args.source, "episodes") as progress:
         progress(have, recording.count)
 
         def show(_: object) -> None:
@@ -65,7 +65,8 @@ def main(args: DataImport) -> None:
         else:
             store = write_recording(recording, args.out, show)
     steps = int(store.lengths.sum())
-    print(
-        f"{args.out}: {len(store)} episodes, {steps} steps, {store.lengths.mean():.1f} per episode; look at them with "
-        f"`lssvwm data preview {args.out} --out FOLDER`, learn of them with `lssvwm train --data {args.out} --out RUN`."
+    finish(
+        f"{len(store):,} episodes, {steps:,} steps, {store.lengths.mean():.1f} per episode, written to {args.out}; "
+        f"`lssvwm data preview {args.out} --out FOLDER` shows them.",
+        ["lssvwm", "train", "--data", args.out, "--out", "runs/model"],
     )

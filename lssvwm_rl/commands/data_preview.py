@@ -32,10 +32,11 @@ def main(args: DataPreview) -> None:
     """
     from lssvwm_rl.data.preview import write_preview
     from lssvwm_rl.data.store import EpisodeStore
-    from lssvwm_rl.progress import progress_bar
+    from lssvwm_rl.progress import finish, progress_bar
 
-    with progress_bar(str(args.store)) as progress:
+    with progress_bar(str(args.store), "episodes") as progress:
         shown = write_preview(EpisodeStore(args.store), args.out, args.episodes, progress)
-    print(
-        f"{args.out}: contact.png with a row for each of the episodes {', '.join(map(str, shown))}, and episodes.mp4."
+    finish(
+        f"contact.png with a row for each of the episodes {', '.join(map(str, shown))}, and episodes.mp4 written to "
+        f"{args.out}; open them."
     )

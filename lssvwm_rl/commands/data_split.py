@@ -36,14 +36,14 @@ def main(args: DataSplit) -> None:
     """
     from lssvwm_rl.data.join import split_store
     from lssvwm_rl.data.shards import shard_numbers
-    from lssvwm_rl.progress import progress_bar
+    from lssvwm_rl.progress import finish, progress_bar
 
     shards, numbers = 2 * len(shard_numbers(args.store)), count(1)
-    with progress_bar(str(args.store)) as progress:
+    with progress_bar(str(args.store), "shards") as progress:
         train, test = split_store(
             args.store, args.out_train, args.out_test, args.share, lambda: progress(next(numbers), shards)
         )
-    print(
-        f"{args.out_train}: {len(train)} episodes, {args.out_test}: {len(test)} episodes; learn of the first with "
-        f"`lssvwm train --data {args.out_train} --out RUN`."
+    finish(
+        f"{len(train):,} episodes written to {args.out_train}, {len(test):,} to {args.out_test}.",
+        ["lssvwm", "train", "--data", args.out_train, "--out", "runs/model"],
     )

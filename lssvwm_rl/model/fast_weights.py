@@ -201,8 +201,10 @@ class FastWeights(nn.Module):
         key = expected.keys
         crossed = (covariance @ key[..., None])[..., 0] + DRIFT * key
         gain = crossed / (NOISE + (crossed * key).sum(dim=-1, keepdim=True))
-        covariance = torch.addcmul(covariance, gain[..., None], crossed[:, :, None], value=-1)
-        covariance.diagonal(dim1=-2, dim2=-1).add_(DRIFT)
+        drift = DRIFT * torch.eye(
+            covariance.shape[-1], device=key.device, dtype=key.dtype
+        )  # exporters know no diagonal
+        covariance = torch.addcmul(covariance, gain[..., None], crossed[:, :, None], value=-1) + drift
         return codes, torch.addcmul(weights, error[..., None], gain[:, :, None]), covariance
 
     def recalled(self, expected: Expected) -> tuple[Tensor, Tensor]:

@@ -79,18 +79,42 @@ def denoise(weights: Prepared, inputs: Inputs) -> Tensor:
 
 def dream(weights: Prepared, inputs: Inputs) -> Dreamt:
     """One dreamt frame, committed as it is after its pixels are rounded."""
-    model, B, n = weights.model, len(inputs.frames), weights.position.shape[0]
     passes = _begin(weights, inputs)
     pixels, before = _denoised(weights, inputs, passes)
-    frame, patches = _picture(weights, pixels, B), model.patches
+    frame, patches = _picture(weights, pixels, len(inputs.frames)), weights.model.patches
     if patches.padded:  # what was predicted beside the frame is not committed
         pixels = patches.cut(frame).view(pixels.shape).to(pixels.dtype)
+    return _commit(weights, inputs, passes, frame, pixels, before, dreamt=True)
+
+
+def commit(weights: Prepared, inputs: Inputs, frame: Tensor) -> Dreamt:
+    """One real frame (B, H, W, C) uint8, committed; of the inputs the noise is not read, and there is no doubt: 0."""
+    pixels = weights.model.patches.cut(frame).to(weights.embed.dtype)
+    return _commit(weights, inputs, _begin(weights, inputs), frame, pixels.flatten(0, 2), None, dreamt=False)
+
+
+def _commit(
+    weights: Prepared,
+    inputs: Inputs,
+    passes: list[LayerPass],
+    frame: Tensor,
+    pixels: Tensor,
+    before: Tensor | None,
+    dreamt: bool,
+) -> Dreamt:
+    """A frame taken into memory.
+
+    Args:
+        pixels, before: as `_denoised` gives them, the first those of the frame.
+        dreamt: or real, see `FastWeights.write`.
+    """
+    model, B, n = weights.model, len(inputs.frames), weights.position.shape[0]
     clean = pixels / 127.5 - 1
     embedded = (clean @ weights.embed).view(B, n, -1)
     tokens = embedded + _position(weights, inputs)
     hidden, states = _run(weights, tokens, passes, _rows(weights, inputs.modulation[-1], inputs), write=True)
     grid, expected = (B, *model.config.grid, -1), inputs.following.expected
-    written = model.recollection.write(expected, clean.view(grid), inputs.reservoir, inputs.fast_weights, dreamt=True)
+    written = model.recollection.write(expected, clean.view(grid), inputs.reservoir, inputs.fast_weights, dreamt)
     features = model.features_of(hidden.view(grid), written.reads)
     return Dreamt(
         frame,

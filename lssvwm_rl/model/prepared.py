@@ -159,7 +159,8 @@ class Prepared:
             return (*self._modulations(condition), rows)
         space = self.model.config.action_space
         moved = torch.where(first, 0, action - space["start"])
-        if first.device.type == "cpu":  # elsewhere it would wait for the device
+        # Elsewhere it would wait for the device, and a graph that is being traced has no numbers yet.
+        if first.device.type == "cpu" and not torch.compiler.is_compiling():
             low, high = (int(end) for end in torch.aminmax(moved))
             if low < 0 or high >= space["n"]:
                 wrong = (low if low < 0 else high) + space["start"]

@@ -18,7 +18,8 @@ from lssvwm_rl.model.native_engine import bf16_products
 from lssvwm_rl.model.world_model import WorldModel
 from support.small_models import small_model
 
-TABLE = Path(__file__).parents[2] / "benchmarks" / "speed" / "table.py"
+SPEED = Path(__file__).parents[2] / "benchmarks" / "speed"
+TABLE = SPEED / "table.py"
 SMALL = {"repeats": 1, "batches": (1, 2), "small_batches": (), "frame": 16, "clips": (1, 2), "prefill": 3}
 
 
@@ -173,3 +174,13 @@ def test_the_script_prints_and_writes_a_table(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [str(TABLE), "--rows", "nothing"])
     with pytest.raises(ValueError, match="'nothing'.* do not exist; use some of dream"):
         runpy.run_path(str(TABLE), run_name="__main__")
+
+
+@pytest.mark.slow
+def test_onnx_runtime_is_timed_beside_the_engines(onnx_folder, monkeypatch, capsys):
+    words = ["--checkpoint", "maze-memory", "--folder", str(onnx_folder), "--turns", "1"]
+    monkeypatch.setattr(sys, "argv", ["onnx_graphs.py", *words])
+    runpy.run_path(str(SPEED / "onnx_graphs.py"), run_name="__main__")
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][2:]
+    assert [row[0] for row in rows] == ["| torch", "| native", "| onnxruntime"]
+    assert all(float(row[1]) > 0 and int(row[3].rstrip(" |")) <= 1 for row in rows)

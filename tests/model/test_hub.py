@@ -124,7 +124,18 @@ def test_other_names_do_not_reach_the_network(served, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["hub:", "hub:name", "hub:../name", "hub:a/b/c", "hub:a/..", "hub:https://x/y", "hub:a/b?"]
+    "name",
+    [
+        "hub:",
+        "hub:name",
+        "hub:../name",
+        "hub:a/b/c",
+        "hub:a/..",
+        "hub:https://x/y",
+        "hub:a/b?",
+        "hub:a/b@",
+        "hub:a/b@../c",
+    ],
 )
 def test_names_that_the_hub_cannot_have_are_refused(name):
     with pytest.raises(ValueError, match="names no model of the hub; write hub:owner/name"):
@@ -132,7 +143,7 @@ def test_names_that_the_hub_cannot_have_are_refused(name):
 
 
 def test_a_model_that_is_no_checkpoint_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(hub, "_download", lambda model: tmp_path)
+    monkeypatch.setattr(hub, "_download", lambda model, revision: tmp_path)
     with pytest.raises(FileNotFoundError, match="hub:a/b holds no checkpoint"):
         resolve_checkpoint("hub:a/b")
     shutil.copytree(resolve_checkpoint("minigrid-memory"), tmp_path, dirs_exist_ok=True)

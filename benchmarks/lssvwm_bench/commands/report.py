@@ -29,8 +29,9 @@ def main(args: Report) -> None:
         ValueError: if it is no run, or `out` is no .html file.
     """
     from lssvwm_bench.report import write_report
+    from lssvwm_rl.progress import finish
     from lssvwm_rl.training.cpu import tune_process
 
     tune_process()
     path = write_report(args.run, args.out)
-    print(f"Report written to {path} ({path.stat().st_size / 1e6:.1f} MB); open it in a browser.")
+    finish(f"Report written to {path} ({path.stat().st_size / 1e6:.1f} MB); open it in a browser.")

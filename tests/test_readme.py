@@ -77,10 +77,11 @@ def test_the_quickstart_smoke_writes_its_report_and_reuses_it(tmp_path):
 
     said: list[str] = []
     for _ in range(2):
-        quickstart(tmp_path / "q", QuickstartConfig.smoke_test(), said.append)
+        found = quickstart(tmp_path / "q", QuickstartConfig.smoke_test(), said.append)
     assert sum("reused" in line for line in said) == 8
     page = tmp_path / "q" / "report" / "report.html"
-    assert str(page) in said[-1] and "PPO trained in the dream" in page.read_text()
+    assert found == (tmp_path / "q" / "report.md", page)
+    assert "agent that reads the three-minute model" in page.read_text()
     report = json.loads((tmp_path / "q" / "report.json").read_text())
     assert {"dream_psnr", "memory_reward_accuracy", "plan_success", "agent_success", "phases"} <= set(report)
     assert report["smoke"] and "mean nothing" in (tmp_path / "q" / "report.md").read_text()

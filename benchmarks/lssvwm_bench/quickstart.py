@@ -16,6 +16,7 @@ import torch
 from lssvwm_agents.baselines import BaselineConfig, train_baseline
 from lssvwm_agents.evaluate import EvaluationResult, evaluate_policy
 from lssvwm_agents.imagination import DreamTrainConfig, train_in_dream
+from lssvwm_agents.offline import OfflineConfig
 from lssvwm_agents.planning import CEMConfig, planner_policy
 from lssvwm_agents.policies import load_policy
 from lssvwm_bench.quickstart_report import write_report
@@ -60,7 +61,7 @@ class QuickstartConfig:
     """How much of everything; a run folder holds one config."""
 
     checkpoint: str = "minigrid-memory"
-    """World model that dreams, plans and trains the agent."""
+    """World model that dreams and plans."""
     env: str = "MiniGrid-MemoryS7-v0"
     """Real environment."""
     episodes: int = 1_500
@@ -75,10 +76,10 @@ class QuickstartConfig:
     """Played by every policy but the planner."""
     plan_episodes: int = 5
     """Played by the planner."""
-    dream_steps: int = 150_000
-    """Of PPO in the dream."""
+    offline_updates: int = 10_000
+    """Gradient steps of the agent on the collected episodes, read with the memory of the small model."""
     image_steps: int | None = None
-    """Real steps of PPO on images; None for as many as the world model was trained on."""
+    """Real steps of PPO on images; None for as many as `checkpoint` was trained on."""
     planner: CEMConfig = CEMConfig(horizon=8, samples=16, elites=4, iterations=2)
     """How hard the planner searches; each of its steps costs samples * iterations * horizon dreamt ones."""
     smoke: bool = False
@@ -95,7 +96,7 @@ class QuickstartConfig:
             play_episodes=4,
             plan_episodes=2,
             planner=CEMConfig(horizon=2, samples=2, elites=1, iterations=1),
-            dream_steps=256,
+            offline_updates=32,
             image_steps=256,
             smoke=True,
         )
@@ -124,7 +125,7 @@ def quickstart(out: Path, config: QuickstartConfig, say: Say = say) -> tuple[Pat
         ("memory", "Measuring memory", partial(_memory, out, config)),
         ("dream", "Dreaming", partial(_dream, out, config)),
         ("plan", f"Planning in {config.plan_episodes} real episodes", partial(_plan, out, config)),
-        ("agent", f"Training PPO for {config.dream_steps} dreamt steps", partial(_agent, out, config)),
+        ("agent", "Teaching an agent with the small model's memory", partial(_agent, out, config)),
         ("images", "Training PPO on real images, without memory", partial(_images, out, config)),
         ("play", f"Playing {config.play_episodes} real episodes", partial(_play, out, config)),
     ]
@@ -249,14 +250,14 @@ def _plan(out: Path, config: QuickstartConfig) -> dict[str, Any]:
 
 
 def _agent(out: Path, config: QuickstartConfig) -> dict[str, Any]:
-    settings = DreamTrainConfig(total_steps=config.dream_steps)
-    if config.smoke:
-        settings = DreamTrainConfig(total_steps=config.dream_steps, num_envs=4, rollout_steps=16)
+    # What `lssvwm agent loop` does before its first dream; dreams after it do an agent no good in the first round.
+    offline = OfflineConfig(updates=config.offline_updates)
+    settings = DreamTrainConfig(total_steps=0, contexts=str(out / "data"), offline=offline)
     policy = out / "agent"
     shutil.rmtree(policy, ignore_errors=True)  # of an interrupted phase
-    with progress_bar("PPO in the dream", "steps") as bar:
-        train_in_dream(config.checkpoint, settings, policy, bar)
-    return {"dreamt_steps": config.dream_steps, "real_steps": 0}
+    with progress_bar("learn from episodes", "updates") as bar:
+        train_in_dream(str(out / "world-model"), settings, policy, bar)
+    return {"updates": config.offline_updates, "real_steps": steps_of_data(out / "world-model")}
 
 
 def _images(out: Path, config: QuickstartConfig) -> dict[str, Any]:
@@ -270,13 +271,13 @@ def _images(out: Path, config: QuickstartConfig) -> dict[str, Any]:
 def _play(out: Path, config: QuickstartConfig) -> dict[str, Any]:
     with make_image_env(config.env) as env:
         random = RandomPolicy(env.action_space, PLAY_SEED)
-    wrap = partial(VectorMemoryObservation, checkpoint=config.checkpoint)
+    wrap = partial(VectorMemoryObservation, checkpoint=str(out / "world-model"))
     loop, inside = resolve_checkpoint(LOOP), partial(VectorMemoryObservation, checkpoint=LOOP)
     torch.manual_seed(PLAY_SEED)  # Stable-Baselines3's stochastic policies draw from torch's global generator
     episodes = config.play_episodes
     return {
         "random": _evaluate(random, config, episodes, "random").to_json(),
-        "dream_agent": _evaluate(load_policy(out / "agent"), config, episodes, "dream agent", wrap).to_json(),
+        "taught_agent": _evaluate(load_policy(out / "agent"), config, episodes, "agent", wrap).to_json(),
         "loop_agent": _evaluate(load_policy(loop / "agent"), config, episodes, "loop agent", inside).to_json(),
         "loop_pieces": json.loads((loop / "pieces.json").read_text()),
         "ppo_images_no_memory": _evaluate(load_policy(out / "image-agent"), config, episodes, "image agent").to_json(),

@@ -114,7 +114,7 @@ def test_a_split_has_each_world_once_and_is_the_same_each_time(tmp_path, capsys)
     main(["data", "split", str(source), *words])
     said = capsys.readouterr().out
     train, test = EpisodeStore(tmp_path / "train"), EpisodeStore(tmp_path / "test")
-    assert f"{tmp_path / 'train'}: {len(train)} episodes" in said and "lssvwm train --data" in said
+    assert f"{len(train)} episodes written to {tmp_path / 'train'}" in said and "lssvwm train --data" in said
     assert len(train) + len(test) == len(seeds) and len(set(test.seeds.tolist())) == 3
     assert not set(train.seeds.tolist()) & set(test.seeds.tolist())
     assert sorted(int(e.frames[0, 0, 0, 0]) for part in (train, test) for e in part) == list(range(12))

@@ -65,7 +65,7 @@ def test_a_pulled_folder_is_the_checkpoint_without_programs(pulls):
     code, said, _ = answers["good"]
     head = hub.repos["me/good"].head
     assert code == 0 and said.splitlines()[-1] == (
-        f"good: me/good as of commit {head[:8]} ({HUB_FILE}); use it as a checkpoint."
+        f"me/good as of commit {head[:8]} ({HUB_FILE}) written to good. Next: lssvwm dream --checkpoint good"
     )
     got = files_of(tmp / "good")
     about = json.loads(got.pop(HUB_FILE))

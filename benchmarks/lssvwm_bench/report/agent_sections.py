@@ -131,7 +131,7 @@ def _played(run: Run) -> Markup:
         parts.append(titled(title, table(["", "accuracy"], known)))
     if (run.folder / "dream.mp4").is_file():
         name = run.settings.get("checkpoint", "")
-        caption = f"A dream of {name}, in which the agent learnt: reality on the left, the dream on the right"
+        caption = f"A dream of {name}: reality on the left, the dream on the right"
         parts.append(grid([video_file(run.folder / "dream.mp4", caption)], narrow=True))
     if results.get("loop"):
         parts.append(titled("How the shipped loop's agent came about", _pieces_of_report(results["loop"])))

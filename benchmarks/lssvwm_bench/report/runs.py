@@ -15,6 +15,7 @@ from lssvwm_agents.baselines import SETTINGS_FILE as BASELINE
 from lssvwm_agents.policies import CONFIG_FILE as POLICY
 from lssvwm_rl.checked_text import check_texts
 from lssvwm_rl.data.episode import HEADER, StoreHeader
+from lssvwm_rl.events import RESULT
 from lssvwm_rl.model.checkpoint_files import CONTEXTS, ENV_FILE, MODEL_CONFIG, WEIGHTS, resolve_checkpoint
 from lssvwm_rl.model.hub import PREFIX
 from lssvwm_rl.phases import FOLDER as PHASES
@@ -212,6 +213,8 @@ def curve_of_events(run: Path) -> list[dict[str, float]]:
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
     rows: dict[int, dict[str, float]] = {}
     for tag in events.Tags()["scalars"]:
+        if tag.startswith(RESULT):
+            continue
         for event in events.Scalars(tag):
             rows.setdefault(event.step, {"step": float(event.step)})[tag.removeprefix("train/")] = event.value
     names = {name for row in rows.values() for name in row}

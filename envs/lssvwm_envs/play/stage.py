@@ -102,6 +102,16 @@ class Stage:
                 real = None
             return Loaded(offer, dreamer, real, has_contexts)
 
+    def warm(self) -> None:
+        """Load what the first offer's sessions share, before anybody asks for it; says nothing of what fails."""
+        try:
+            loaded = self.load(self.first)
+            if loaded.real is not None:
+                loaded.real.begin(0)  # compiles what has to be
+                loaded.real.close()
+        except Exception:  # whoever opens the page is told
+            pass
+
 
 def _contexts(checkpoint: str) -> tuple[tuple[str, ...], bool]:
     """Keys of the vectors of a checkpoint's episodes, and whether it has any to begin in."""

@@ -90,7 +90,7 @@ function show(view, payload) {
   let offset = 0;
   const futures = view.panels.filter((panel) => panel.number !== null).length;
   view.panels.forEach((panel, i) => { offset += fillPanel(state.panels[i], panel, payload.subarray(offset), futures > 1); });
-  sizePanels(state.panels, $("stage").clientWidth);
+  sizePanels(state.panels, $("panels"));
   $("waiting").hidden = count > 0;
   showBar(view);
   showSettings(view);
@@ -307,5 +307,5 @@ $("theme").addEventListener("click", () => {
 });
 give($("load"), async (file) => ask({ do: "load" }, new Uint8Array(await file.arrayBuffer())));
 give($("picture"), sendPicture);
-window.addEventListener("resize", () => sizePanels(state.panels, $("stage").clientWidth));
+window.addEventListener("resize", () => sizePanels(state.panels, $("panels")));
 connect();

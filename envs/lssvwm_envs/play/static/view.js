@@ -59,6 +59,7 @@ function makePanel(onSelect, onClose) {
   return { card, name, source, close, canvas, over, rows, memory };
 }
 
+const number = (value) => (Math.abs(value) < 0.005 ? 0 : value).toFixed(2);
 const SOURCES = { real: "real frame", dream: "dreamt", given: "given frame" };
 
 function fillPanel(made, panel, bytes, closable) {
@@ -68,7 +69,7 @@ function fillPanel(made, panel, bytes, closable) {
   made.card.classList.toggle("driven", panel.driven);
   made.card.dataset.line = panel.name;
   made.card.dataset.at = panel.at;
-  made.name.textContent = real ? "Real environment" : panel.name;
+  made.name.textContent = panel.name;
   made.source.textContent = `${SOURCES[panel.source]} · step ${panel.at}`;
   made.close.hidden = real || !closable;
   made.canvas.setAttribute("role", "img");
@@ -76,7 +77,7 @@ function fillPanel(made, panel, bytes, closable) {
   const said = panel.terminated ? "The episode has ended." : panel.truncated ? "The episode was cut." : panel.cut ? "The dream is at its horizon." : "";
   made.over.textContent = said;
   made.over.hidden = !said;
-  rows.reward.value.textContent = `${panel.reward.toFixed(2)}  Σ ${panel.total.toFixed(2)}`;
+  rows.reward.value.textContent = `${number(panel.reward)}  Σ ${number(panel.total)}`;
   for (const kind of ["end", "doubt"]) {
     const value = panel[kind];
     rows[kind].fill.style.width = value === null ? "0" : `${100 * value}%`;
@@ -96,12 +97,17 @@ function fillPanel(made, panel, bytes, closable) {
 }
 
 // As large as fits beside the others, in whole multiples of the frame's pixels.
-function sizePanels(panels, room) {
-  const count = panels.length, columns = room < 620 && count > 1 ? 2 : Math.min(count, 3) || 1;
-  const wide = room / columns - 42, high = Math.max(220, window.innerHeight * (count > columns ? 0.3 : 0.52));
+function sizePanels(panels, place) {
+  const count = panels.length, room = place.clientWidth, narrow = room < 620;
+  const columns = Math.max(1, narrow ? Math.min(count, 2) : count > 4 ? 3 : count), gap = narrow ? 10 : 16;
+  const wide = (room - gap * (columns - 1)) / columns - 26, high = Math.max(200, window.innerHeight * (count > columns ? 0.22 : 0.5));
+  let used = 0;
   for (const { canvas } of panels) {
     const factor = Math.max(1, Math.floor(Math.min(wide / canvas.width, high / canvas.height)));
     canvas.style.width = `${factor * canvas.width}px`;
     canvas.style.height = `${factor * canvas.height}px`;
+    used = Math.max(used, factor * canvas.width);
   }
+  const card = Math.floor(narrow ? wide + 26 : Math.min(wide, Math.max(used, 236)) + 26);
+  place.style.gridTemplateColumns = `repeat(${columns}, ${card}px)`;
 }

@@ -14,7 +14,6 @@ from gymnasium.utils import seeding
 from lssvwm_envs.dream.beginnings import Beginning, observed
 from lssvwm_envs.dream.env import DreamEnv
 from lssvwm_envs.dream.model_cache import shared_engine
-from lssvwm_rl.model.heat_map import block_levels
 from lssvwm_envs.dream.state import DreamState
 from lssvwm_envs.play.moments import KeptStates, Line, Moment
 from lssvwm_rl.data.episode import Episode
@@ -53,7 +52,7 @@ class Dreamer:
         env = self._env(passes)
         env.reset(seed=seed)
         self._at[passes] = state = env.get_state()
-        return Moment(state.frame, "given", levels=self.levels(state.memory)), state
+        return Moment(state.frame, "given"), state
 
     def begin_with(self, frame: np.ndarray, seed: int, vectors: np.ndarray | None = None) -> DreamState:
         """The state after one frame (H, W, C) uint8, the first of an episode, perhaps with its vectors (V,)."""
@@ -85,7 +84,6 @@ class Dreamer:
             truncated,
             passes,
             after.steps,
-            levels=self.levels(after.memory),
         )
         return moment, after
 
@@ -109,7 +107,7 @@ class Dreamer:
                 assert moment.action is not None
                 _, state = self.step(state, before, moment.action, moment.passes)
             state = state if moment.reseeded is None else self.reseeded(state, moment.reseeded)
-        kept.put(line.now, state)
+        kept.put(line.now, line.at, state)
         return state
 
     def reseeded(self, state: DreamState, seed: int) -> DreamState:
@@ -122,10 +120,6 @@ class Dreamer:
         passes = next(iter(self._envs), 1)
         self._at.pop(passes, None)
         self._env(passes).set_state(state)
-
-    def levels(self, memory: Memory) -> tuple[np.ndarray, ...]:
-        """See `Moment.levels`."""
-        return tuple(np.round(255 * layer[0]).astype(np.uint8) for layer in block_levels(self.model, memory))
 
     def _env(self, passes: int) -> DreamEnv:
         if passes not in self._envs:

@@ -10,9 +10,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from lssvwm_envs.dream.state import DreamState
+from lssvwm_rl.model.memory import Memory
 
 Source = Literal["real", "dream", "given"]
 KEPT_BYTES = 128 * 2**20
+MOST_DOUBLINGS = 14  # no line has more places than 2**13
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +45,6 @@ class Moment:
     """(V,) float32 beside a real frame, as far as the model is shown them."""
     reseeded: int | None = None
     """Seed from which the noise of all that follows was drawn anew, if it was."""
-    levels: tuple[np.ndarray, ...] = ()
-    """See `picture.block_levels`: per layer (down, across) uint8, 255 for 1."""
 
     @property
     def ended(self) -> bool:
@@ -91,21 +91,37 @@ class Line:
         return Line(name, self.beginning if self.at else state, (*self.moments[: self.at], now), self.at)
 
 
+@dataclass(frozen=True)
+class Panel:
+    """One picture of a page: a line, and whether it is chosen or driven by actions."""
+
+    line: Line
+    number: int | None
+    """Of a future, None for the real line."""
+    selected: bool
+    driven: bool
+    memory: Memory
+    """At the moment that is looked at."""
+
+
 @dataclass
 class KeptStates:
     """The states of moments, as many as fit; those that were let go can be computed again.
 
-    Where there are too many, every second one goes, so that those that stay are evenly spread.
+    Where there are too many, those stay whose places in their lines are multiples of a number, which doubles until half
+    of them are gone: so they are evenly spread, and what is between two is soon computed.
     """
 
     limit: int = KEPT_BYTES
     _states: WeakKeyDictionary[Moment, DreamState] = field(default_factory=WeakKeyDictionary)
+    _places: WeakKeyDictionary[Moment, int] = field(default_factory=WeakKeyDictionary)
+    _each: int = 0
+    _apart: int = 1
 
     @property
     def nbytes(self) -> int:
-        """Bytes of their memories."""
-        each = next(iter(self._states.values()), None)  # all are of one model
-        return 0 if each is None else len(self._states) * each.memory.nbytes
+        """Bytes of their memories, or a little more: as many for each as for the largest."""
+        return len(self._states) * self._each
 
     def __len__(self) -> int:
         return len(self._states)
@@ -114,11 +130,25 @@ class KeptStates:
         """The state at a moment, if it is kept."""
         return self._states.get(moment)
 
-    def put(self, moment: Moment, state: DreamState) -> None:
-        """Keep a state; it is let go when the moment is in no line any more."""
-        self._states[moment] = state
+    def put(self, moment: Moment, place: int, state: DreamState) -> None:
+        """Keep a state; it is let go when the moment is in no line any more.
+
+        Args:
+            place: of the moment in its line.
+        """
+        self._states[moment], self._places[moment] = state, place
+        self._each = max(self._each, state.memory.nbytes)
         if self.nbytes > self.limit:
-            self.let_go([other for other in self._states if other is not moment][::2])
+            self._thin_out([each for each in self._states if each is not moment])
+
+    def _thin_out(self, moments: list[Moment]) -> None:
+        for self._apart in (self._apart * 2**k for k in range(MOST_DOUBLINGS)):
+            gone = [each for each in moments if self._places[each] % self._apart]
+            if 2 * len(gone) >= len(moments):
+                break
+        else:
+            gone = moments  # beginnings, which are the first to be computed again
+        self.let_go(gone)
 
     def let_go(self, moments: Iterable[Moment]) -> None:
         """Keep these states no longer."""

@@ -55,11 +55,11 @@ class Outbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop):
         self._loop, self._ready = loop, asyncio.Event()
-        self._view: bytes | None = None
+        self._view: wire.View | None = None
         self._others: deque[bytes] = deque()
         self._overflown = False
 
-    def show(self, view: bytes) -> None:
+    def show(self, view: wire.View) -> None:
         """Replace the view that is to be sent."""
         self._view = view
         self._wake()
@@ -79,7 +79,7 @@ class Outbox:
                 await websocket.send_bytes(self._others.popleft())
             view, self._view = self._view, None
             if view is not None:
-                await websocket.send_bytes(view)
+                await websocket.send_bytes(view.encode())
 
     def _wake(self) -> None:
         try:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 
+from lssvwm_envs.dream.state import DreamState
 from lssvwm_envs.play.controls import action_of, controls_of
 from lssvwm_envs.play.files import read_state, state_bytes, video_bytes
-from lssvwm_envs.play.moments import KeptStates, Line, Moment
+from lssvwm_envs.play.moments import KeptStates, Line, Moment, Panel
 from lssvwm_envs.play.real import Recorder
 from lssvwm_envs.play.settings import Settings
 from lssvwm_envs.play.stage import Loaded
@@ -18,17 +19,6 @@ Mode = Literal["real", "both", "dream"]
 FUTURES = 4
 MOST_STEPS = 4096
 ALONE = "The real environment cannot be rewound: from here the dream goes on alone."
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One picture of a page: a line, and whether it is chosen or driven by actions."""
-
-    line: Line
-    number: int | None
-    """Of a future, None for the real line."""
-    selected: bool
-    driven: bool
 
 
 class Session:
@@ -71,11 +61,13 @@ class Session:
 
     def panels(self) -> list[Panel]:
         """What a page shows, the real line first."""
-        found = [] if self.mode == "dream" or self.real is None else [Panel(self.real, None, False, True)]
-        if self.mode != "real":
-            driven = range(len(self.futures)) if self.together else [self.selected]
-            found += [Panel(line, i, i == self.selected, i in driven) for i, line in enumerate(self.futures)]
-        return found
+        real = None if self.mode == "dream" else self.real
+        futures = () if self.mode == "real" else self.futures
+        found = [] if real is None else [Panel(real, None, False, True, self._state(real).memory)]
+        return found + [
+            Panel(line, i, i == self.selected, self._is_driven(i), self._state(line).memory)
+            for i, line in enumerate(futures)
+        ]
 
     def is_cut(self, moment: Moment) -> bool:
         """Whether a dream is at its horizon."""
@@ -119,7 +111,7 @@ class Session:
         if frame.shape != shape or frame.dtype != np.uint8:
             raise ValueError(f"A picture of {frame.shape} {frame.dtype} does not fit; give one of {shape} uint8.")
         state = self.dreamer.begin_with(frame, self.settings.seed)
-        self._dream_only(Moment(frame, "given", levels=self.dreamer.levels(state.memory)), state)
+        self._dream_only(Moment(frame, "given"), state)
 
     def load(self, data: bytes) -> None:
         """Dream on from a state file that `save` wrote.
@@ -128,9 +120,7 @@ class Session:
             ValueError: if it is none, or of another model.
         """
         state = read_state(data, self.dreamer.check)
-        levels = self.dreamer.levels(state.memory)
-        moment = Moment(state.frame, "given", terminated=state.ended, steps=state.steps, levels=levels)
-        self._dream_only(moment, state)
+        self._dream_only(Moment(state.frame, "given", terminated=state.ended, steps=state.steps), state)
 
     def save(self) -> bytes:
         """A state file of where the shown line is looked at.
@@ -138,7 +128,7 @@ class Session:
         Raises:
             ValueError: if nothing is shown yet.
         """
-        return state_bytes(self.dreamer.state_at(self._shown(), self.kept))
+        return state_bytes(self._state(self._shown()))
 
     def video(self) -> bytes:
         """An MP4 of all that is shown, up to where it is looked at.
@@ -188,9 +178,9 @@ class Session:
             self.notice = ALONE
         moved = self.mode != "dream" and self._act_real(action)
         if self.mode != "real":
-            for panel in self.panels():
-                if panel.number is not None and panel.driven:
-                    moved = self._act_dream(panel.number, action) or moved
+            for number in range(len(self.futures)):
+                if self._is_driven(number):
+                    moved = self._act_dream(number, action) or moved
         if not moved:
             raise ValueError(self._why_not())
 
@@ -206,8 +196,8 @@ class Session:
         if self.mode != "dream" and self.real is not None:
             self.real = self.real.looked_at(at)
         if self.mode != "real":
-            driven = [panel.number for panel in self.panels() if panel.driven]
-            self.futures = tuple(line.looked_at(at) if i in driven else line for i, line in enumerate(self.futures))
+            moved = enumerate(self.futures)
+            self.futures = tuple(line.looked_at(at) if self._is_driven(i) else line for i, line in moved)
 
     def fork(self) -> None:
         """Hold one future more, from where the selected one is looked at, with other noise; it is selected then.
@@ -222,9 +212,9 @@ class Session:
             raise ValueError(f"{FUTURES} futures are held already; close one first.")
         self._forks += 1
         seed = int(np.random.SeedSequence([self.settings.seed, self._forks]).generate_state(1)[0])
-        state = self.dreamer.reseeded(self.dreamer.state_at(line, self.kept), seed)
+        state = self.dreamer.reseeded(self._state(line), seed)
         now = replace(line.now, reseeded=seed)
-        self.kept.put(now, state)
+        self.kept.put(now, line.at, state)
         self.futures = (*self.futures, line.branch(self._name(), now, state))
         self.selected, self.notice = len(self.futures) - 1, ""
 
@@ -275,10 +265,10 @@ class Session:
         assert line is not None and env is not None
         if line.now.ended or line.at >= MOST_STEPS:
             return False
-        state = self.dreamer.state_at(line, self.kept)
+        state = self._state(line)
         moment = env.step(action)
         after = self.dreamer.commit(state, line.now, moment)
-        moment = self._with_levels(moment, after)
+        self.kept.put(moment, line.at + 1, after)
         self.real = line.then(moment)
         if moment.ended:
             self._store_if_recording()
@@ -288,9 +278,9 @@ class Session:
         line = self.futures[number]
         if line.now.ended or self.is_cut(line.now) or line.at >= MOST_STEPS:
             return False
-        before = self.dreamer.state_at(line, self.kept)
+        before = self._state(line)
         moment, after = self.dreamer.step(before, line.now, action, self.settings.denoise_steps)
-        self.kept.put(moment, after)
+        self.kept.put(moment, line.at + 1, after)
         self.futures = (*self.futures[:number], line.then(moment), *self.futures[number + 1 :])
         return True
 
@@ -298,7 +288,8 @@ class Session:
         assert self.loaded.real is not None
         moment = self.loaded.real.begin(self.settings.seed)
         state = self.dreamer.begin_with(moment.frame, self.settings.seed, moment.vectors)
-        self.real, self._stored = Line("Real", state, (self._with_levels(moment, state),)), False
+        self.kept.put(moment, 0, state)
+        self.real, self._stored = Line("Real", state, (moment,)), False
 
     def _futures_of_real(self) -> None:
         """One future, from where the real line is looked at."""
@@ -307,18 +298,20 @@ class Session:
         self.futures = (Line(self._name(), line.beginning, line.past, line.at),)
         self.selected = 0
 
-    def _dream_only(self, moment: Moment, state: Any) -> None:
+    def _dream_only(self, moment: Moment, state: DreamState) -> None:
         self.mode, self.notice = "dream", ""
         self.futures, self.selected = (self._line(moment, state),), 0
 
-    def _line(self, moment: Moment, state: Any) -> Line:
-        self.kept.put(moment, state)
+    def _line(self, moment: Moment, state: DreamState) -> Line:
+        self.kept.put(moment, 0, state)
         return Line(self._name(), state, (moment,))
 
-    def _with_levels(self, moment: Moment, state: Any) -> Moment:
-        seen = replace(moment, levels=self.dreamer.levels(state.memory))
-        self.kept.put(seen, state)
-        return seen
+    def _state(self, line: Line) -> DreamState:
+        """Where a line is looked at."""
+        return self.dreamer.state_at(line, self.kept)
+
+    def _is_driven(self, number: int) -> bool:
+        return self.together or number == self.selected
 
     def _store_if_recording(self) -> None:
         env = self.loaded.real

@@ -9,9 +9,16 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import dataclass
 from typing import Any
 
-from lssvwm_envs.play.session import Panel, Session
+import numpy as np
+
+from lssvwm_envs.dream.picture import block_levels
+from lssvwm_envs.play.moments import Panel
+from lssvwm_envs.play.session import Session
+from lssvwm_envs.play.settings import RANGES
+from lssvwm_rl.model.world_model import WorldModel
 
 LENGTH = struct.Struct("<I")
 MOST_BYTES = 32 * 2**20
@@ -58,37 +65,49 @@ def read_json(text: str | bytes) -> dict[str, Any]:
     return found
 
 
-def view_of(session: Session, done: int) -> bytes:
-    """All that a page shows of a session.
+@dataclass(frozen=True)
+class View:
+    """All that a page shows of a session at one time, as values: what is played on does not change it."""
 
-    Args:
-        done: requests that have been done; a page that waits for them does not send more than can be followed.
-    """
-    panels, parts = [], []
-    for panel in session.panels():
-        header, payload = _panel(session, panel)
-        panels.append(header)
-        parts.append(payload)
-    shown, settings = session.shown, session.settings
-    header = {
-        "type": "view",
-        "done": done,
-        "mode": session.mode,
-        "at": 0 if shown is None else shown.at,
-        "last": 0 if shown is None else len(shown.moments) - 1,
-        "dreamt_from": 0 if shown is None else max(0, len(shown.moments) - 1 - shown.moments[-1].steps),
-        "together": session.together,
-        "recording": session.recording,
-        "notice": session.notice,
-        "settings": {name: getattr(settings, name) for name in ("horizon", "denoise_steps", "seed")},
-        "panels": panels,
-    }
-    return encode(header, b"".join(parts))
+    header: dict[str, Any]
+    panels: list[Panel]
+    cut: list[bool]
+    model: WorldModel
+
+    @classmethod
+    def of(cls, session: Session, done: int) -> View:
+        """The view of a session now.
+
+        Args:
+            done: requests that have been done; a page that waits for them does not send more than can be followed.
+        """
+        shown, settings, panels = session.shown, session.settings, session.panels()
+        last = 0 if shown is None else len(shown.moments) - 1
+        header = {
+            "type": "view",
+            "done": done,
+            "mode": session.mode,
+            "at": 0 if shown is None else shown.at,
+            "last": last,
+            "dreamt_from": 0 if shown is None else max(0, last - shown.moments[-1].steps),
+            "together": session.together,
+            "recording": session.recording,
+            "notice": session.notice,
+            "settings": {name: getattr(settings, name) for name in RANGES},
+        }
+        cut = [session.is_cut(panel.line.now) for panel in panels]
+        return cls(header, panels, cut, session.dreamer.model)
+
+    def encode(self) -> bytes:
+        """The message."""
+        parts = [_panel(panel, cut, self.model) for panel, cut in zip(self.panels, self.cut, strict=True)]
+        header = {**self.header, "panels": [header for header, _ in parts]}
+        return encode(header, b"".join(payload for _, payload in parts))
 
 
-def _panel(session: Session, panel: Panel) -> tuple[dict[str, Any], bytes]:
+def _panel(panel: Panel, cut: bool, model: WorldModel) -> tuple[dict[str, Any], bytes]:
     line, now = panel.line, panel.line.now
-    levels = now.levels
+    levels = [np.round(255 * layer[0]).astype(np.uint8) for layer in block_levels(model, panel.memory)]
     header = {
         "name": line.name,
         "number": panel.number,
@@ -103,7 +122,7 @@ def _panel(session: Session, panel: Panel) -> tuple[dict[str, Any], bytes]:
         "doubt": now.doubt,
         "terminated": now.terminated,
         "truncated": now.truncated,
-        "cut": session.is_cut(now),
+        "cut": cut,
         "shape": list(now.frame.shape),
         "levels": [list(layer.shape) for layer in levels],
     }

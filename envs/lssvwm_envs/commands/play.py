@@ -10,6 +10,7 @@ from typing import Annotated
 
 import tyro
 
+from lssvwm_envs.make import EnvSetup
 from lssvwm_envs.options import EnvOptions, known_setup, setup_of_checkpoint
 
 
@@ -54,20 +55,15 @@ def main(args: Play) -> None:
 
     settings = Settings(args.horizon, args.denoise_steps, args.seed)
     DreamConfig(args.checkpoint, args.context_length)
-    setup = None
-    if args.env is not None or args.given:
-        known = known_setup(args.env, lambda: setup_of_checkpoint(args.checkpoint))
-        setup = args.setup(args.env, known, f"the checkpoint {args.checkpoint}")
-    first = Offer.of(args.checkpoint, setup)
+    first = Offer.of(args.checkpoint, _setup(args))
     recorder = None if args.out is None else Recorder(args.out)
-    bound = bind(args.port)
-    port = bound.getsockname()[1]
-    with bound:
+    with bind(args.port) as bound:
+        port = bound.getsockname()[1]
         config = ServerConfig(hosts=tuple(f"{name}:{port}" for name in (LOOPBACK, "localhost")))
-        stage = Stage([first, *(Offer.of(name) for name in packaged() if name != args.checkpoint)],
-                      args.context_length, lambda text: print(f"lssvwm play: {text}", file=sys.stderr))  # fmt: skip
+        offers = [first, *(Offer.of(name) for name in packaged() if name != args.checkpoint)]
+        stage = Stage(offers, args.context_length, lambda text: print(f"lssvwm play: {text}", file=sys.stderr))
         app = make_app(stage, settings, recorder, config)
-        threading.Thread(target=lambda: stage.warm(), name="load", daemon=True).start()
+        threading.Thread(target=stage.warm, name="load", daemon=True).start()
         address = f"http://{LOOPBACK}:{port}/{config.token}/"
         try:
             serve(app, bound, lambda: print(f"Play at {address} (Ctrl+C ends it).", flush=True))
@@ -77,3 +73,19 @@ def main(args: Play) -> None:
             if added:
                 text = f"stopped; {added} episodes were added to {args.out}, next: lssvwm train --data {args.out}"
             raise Stopped(error.code - 128 if isinstance(error, Stopped) else 2, text) from error
+
+
+def _setup(args: Play) -> EnvSetup | None:
+    """The real environment that was named, made once so that what is wrong with it is said now; None for the
+    checkpoint's own."""
+    from lssvwm_envs.play.real import RealEpisode
+    from lssvwm_rl.model.checkpoint_files import MODEL_CONFIG, resolve_checkpoint
+    from lssvwm_rl.model.config import WorldModelConfig
+
+    if args.env is None and not args.given:
+        return None
+    known = known_setup(args.env, lambda: setup_of_checkpoint(args.checkpoint))
+    setup = args.setup(args.env, known, f"the checkpoint {args.checkpoint}")
+    config = WorldModelConfig.from_json((resolve_checkpoint(args.checkpoint) / MODEL_CONFIG).read_text())
+    RealEpisode(setup, config).close()
+    return setup

@@ -5,7 +5,8 @@
 Beside packaged checkpoints a larger model is played that was never trained: what an action costs beside the model's
 own work is the same for all. The page is a websocket client in this process, the server a process of its own, as users
 start it; turns of the model alone, of `DreamEnv.step` and of the client follow one another, and medians are compared.
-They need two cores that do nothing else.
+They need two cores that do nothing else. Milliseconds are those that the cores worked per frame, on all threads of
+the process that dreams.
 """
 
 from __future__ import annotations
@@ -13,20 +14,22 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+import psutil
 import torch
 import tyro
 from websockets.sync.client import ClientConnection, connect
 
-from lssvwm_bench.stopwatch import seconds_of
 from lssvwm_bench.workload import awaken, untrained_model
 from lssvwm_envs.dream.env import DreamEnv
 from lssvwm_envs.play import wire
@@ -47,14 +50,14 @@ class Args:
     presets: tuple[str, ...] = ("small",)
     """Of models that are not trained, for frames of 64 by 64 pixels."""
     frames: int = 300
-    """In a turn."""
+    """In a turn; a tenth of them for presets."""
     turns: int = 7
     denoise_steps: int = 4
 
 
 @contextmanager
-def server(checkpoint: str, args: Args) -> Iterator[str]:
-    """The address of a server while the block runs."""
+def server(checkpoint: str, args: Args) -> Iterator[tuple[str, psutil.Process]]:
+    """The address of a server and its process while the block runs."""
     words = ["play", checkpoint, "--port", "0", "--horizon", str(FAR), "--denoise-steps", str(args.denoise_steps)]
     process = subprocess.Popen([sys.executable, "-m", "lssvwm_rl", *words], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -62,7 +65,7 @@ def server(checkpoint: str, args: Args) -> Iterator[str]:
         found = re.search(r"http://\S+/", process.stdout.readline())
         if found is None:
             raise RuntimeError("The server does not start; see above.")
-        yield found[0]
+        yield found[0], psutil.Process(process.pid)
     finally:
         process.terminate()
         process.wait()
@@ -136,31 +139,34 @@ def measure(checkpoint: str, args: Args) -> str:
                 env.reset(options=begin)
         return args.frames
 
-    with server(checkpoint, args) as address:
-        parts = urlsplit(address)
-        origin: object = f"{parts.scheme}://{parts.netloc}"
-        with connect(
-            f"ws://{parts.netloc}{parts.path}socket", origin=origin, compression=None, max_size=None
-        ) as socket:  # type: ignore[arg-type]
-            page = Page(socket)
-            rates: dict[str, list[float]] = {"model": [], "env": [], "page": []}
-            for _ in range(args.turns + 1):
-                page.ask({"do": "mode", "mode": "dream"})
-                page.ask({"do": "begin"} if trained else {"do": "picture"}, picture.tobytes())
-                for name, play in (
-                    ("model", model_alone),
-                    ("env", environment),
-                    ("page", lambda: page.act(args.frames)),
-                ):
-                    seen: list[int] = []
-                    seconds = seconds_of(lambda play=play, seen=seen: seen.append(play()))  # type: ignore[misc]
-                    rates[name].append(seen[0] / seconds)
-    model, environment_rate, client = (median(rates[name][1:]) for name in ("model", "env", "page"))
-    shares = [page / alone for page, alone in zip(rates["page"][1:], rates["model"][1:], strict=True)]
+    with server(checkpoint, args) as (address, process), page_of(address) as socket:
+        page, rates, busy = Page(socket), dict[str, list[float]](), dict[str, list[float]]()
+        for _ in range(args.turns + 1):
+            page.ask({"do": "mode", "mode": "dream"})
+            page.ask({"do": "begin"} if trained else {"do": "picture"}, picture.tobytes())
+            for name, play, where in (
+                ("model", model_alone, psutil.Process()),
+                ("env", environment, psutil.Process()),
+                ("page", lambda: page.act(args.frames), process),
+            ):
+                before, began = sum(where.cpu_times()[:2]), time.perf_counter()
+                frames = play()
+                rates.setdefault(name, []).append(frames / (time.perf_counter() - began))
+                busy.setdefault(name, []).append(1e3 * (sum(where.cpu_times()[:2]) - before) / frames)
+    rate, cpu = ({name: median(values[1:]) for name, values in found.items()} for found in (rates, busy))
+    shares = [ours / alone for ours, alone in zip(rates["page"][1:], rates["model"][1:], strict=True)]
     return (
-        f"{Path(checkpoint).name:16} model alone {model:6.0f}/s   DreamEnv.step {environment_rate:6.0f}/s   "
-        f"page {client:6.0f}/s, {median(shares):4.0%} of the model ({min(shares):.0%} to {max(shares):.0%})"
+        f"{Path(checkpoint).name:16} model {rate['model']:5.0f}/s, {cpu['model']:6.2f} ms   "
+        f"DreamEnv {rate['env']:5.0f}/s, {cpu['env']:6.2f} ms   page {rate['page']:5.0f}/s, {cpu['page']:6.2f} ms, "
+        f"{median(shares):4.0%} of the model's frames ({min(shares):.0%} to {max(shares):.0%})"
     )
+
+
+def page_of(address: str) -> ClientConnection:
+    """A websocket to a server, as its page opens one."""
+    parts = urlsplit(address)
+    origin: Any = f"{parts.scheme}://{parts.netloc}"
+    return connect(f"ws://{parts.netloc}{parts.path}socket", origin=origin, compression=None, max_size=None)
 
 
 def main(args: Args) -> None:
@@ -174,7 +180,7 @@ def main(args: Args) -> None:
             model = awaken(untrained_model(preset, 64))
             torch.nn.init.constant_(model.get_parameter("continuation_head.mlp.2.bias"), -9.0)  # it never ends
             model.save_pretrained(Path(folder) / preset)
-            print(measure(str(Path(folder) / preset), args), flush=True)
+            print(measure(str(Path(folder) / preset), replace(args, frames=max(1, args.frames // 10))), flush=True)
 
 
 if __name__ == "__main__":

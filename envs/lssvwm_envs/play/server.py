@@ -1,4 +1,4 @@
-"""The server of `lssvwm play`: three files, and a websocket on which everything else goes."""
+"""The server of `lssvwm play`: four files, and a websocket on which everything else goes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import errno
 import secrets
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +72,8 @@ class Outbox:
         self._overflown = self._overflown or len(self._others) > UNSENT
         self._wake()
 
-    async def sending(self, websocket: WebSocket) -> None:
-        """Send until the page is gone, or does not read what it is sent."""
+    async def sending(self, websocket: WebSocket) -> str:
+        """Send until the page is gone, or does not read what it is sent, and say so."""
         while not self._overflown:
             await self._ready.wait()
             self._ready.clear()
@@ -80,6 +82,7 @@ class Outbox:
             view, self._view = self._view, None
             if view is not None:
                 await websocket.send_bytes(view.encode())
+        return "The page did not read what it was sent, so this session has ended; load it again."
 
     def _wake(self) -> None:
         try:
@@ -141,30 +144,51 @@ def make_app(stage: Stage, settings: Settings, recorder: Recorder | None, config
 
 async def _serve_session(websocket: WebSocket, worker: Worker, outbox: Outbox, idle_seconds: float) -> None:
     """Until one side ends it. Reading never waits for sending, nor sending for reading."""
-    sending = asyncio.create_task(outbox.sending(websocket))
-    reading = asyncio.create_task(_read(websocket, worker, outbox, idle_seconds))
-    done, pending = await asyncio.wait({sending, reading}, return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
-        task.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)
-    reason = next((task.result() for task in done if not task.exception()), None)
-    if reason is not None:
+    import anyio
+    from starlette.websockets import WebSocketDisconnect
+
+    heard, reasons = Heard(asyncio.get_running_loop().time()), list[str | None]()
+
+    async def first(work: Callable[[], Awaitable[str | None]]) -> None:
         try:
-            await asyncio.wait_for(websocket.send_bytes(wire.note(reason, wrong=True)), 1.0)
-            await asyncio.wait_for(websocket.close(1000, reason[:100]), 1.0)
-        except (RuntimeError, OSError, asyncio.TimeoutError):
-            pass  # it is gone
+            reasons.append(await work())
+        except (WebSocketDisconnect, OSError):
+            pass  # the page is gone
+        group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(first, partial(outbox.sending, websocket))
+        group.start_soon(first, partial(_read, websocket, worker, outbox, heard))
+        group.start_soon(first, partial(_idle, heard, idle_seconds))
+    if reasons and reasons[0] is not None:
+        with anyio.move_on_after(2.0), suppress(WebSocketDisconnect, OSError):
+            await websocket.send_bytes(wire.note(reasons[0], wrong=True))
+            await websocket.close(1000, reasons[0][:100])
 
 
-async def _read(websocket: WebSocket, worker: Worker, outbox: Outbox, idle_seconds: float) -> str | None:
-    """Hand requests on; returns why the session ends here, None if the page has ended it."""
+@dataclass
+class Heard:
+    """When a page was last heard of, in seconds of the loop's clock."""
+
+    at: float
+
+
+async def _idle(heard: Heard, seconds: float) -> str:
+    """Wait until nothing was heard for so long, and say so."""
+    clock = asyncio.get_running_loop().time
+    while (left := heard.at + seconds - clock()) > 0:
+        await asyncio.sleep(left)
+    return "Nothing was played for a long time, so this session has ended; load the page again."
+
+
+async def _read(websocket: WebSocket, worker: Worker, outbox: Outbox, heard: Heard) -> None:
+    """Hand requests on until the page is gone."""
+    clock = asyncio.get_running_loop().time
     while True:
-        try:
-            message = await asyncio.wait_for(websocket.receive(), idle_seconds)
-        except asyncio.TimeoutError:
-            return "Nothing was played for a long time, so this session has ended; load the page again."
+        message = await websocket.receive()
+        heard.at = clock()
         if message["type"] == "websocket.disconnect":
-            return None
+            return
         data, text = message.get("bytes"), message.get("text")
         try:
             if data is not None and len(data) > wire.MOST_BYTES:

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from lssvwm_envs.dream.picture import block_levels
 from lssvwm_envs.play.moments import Panel
 from lssvwm_envs.play.session import Session
 from lssvwm_envs.play.settings import RANGES
+from lssvwm_rl.model.heat_map import block_levels
 from lssvwm_rl.model.world_model import WorldModel
 
 LENGTH = struct.Struct("<I")

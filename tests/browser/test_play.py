@@ -86,6 +86,7 @@ def test_a_real_environment_that_was_rewound_lets_the_dream_go_on_alone(page):
 
 def test_a_fork_shows_two_futures(page):
     page.locator('[data-mode="dream"]').click()
+    expect(page.locator(".panel")).to_have_count(1)
     line = page.locator(".panel").get_attribute("data-line")
     press(page, [LEFT], line)
     page.keyboard.press("f")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import replace
 from itertools import pairwise
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from lssvwm_rl.spaces import action_layout, space_from_json
 
 FAR = 2**62  # steps; where a dream is cut is decided by who plays it, and can be changed while it lasts
 ENVS = 3  # that are kept, one for each number of passes
+_BEGINNING = Lock()  # what was observed of held-out episodes is kept for all threads
 
 
 class Dreamer:
@@ -50,7 +52,8 @@ class Dreamer:
             ValueError: if the checkpoint has none.
         """
         env = self._env(passes)
-        env.reset(seed=seed)
+        with _BEGINNING:
+            env.reset(seed=seed)
         self._at[passes] = state = env.get_state()
         return Moment(state.frame, "given"), state
 

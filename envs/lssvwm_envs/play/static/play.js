@@ -92,6 +92,7 @@ function show(view, payload) {
   view.panels.forEach((panel, i) => { offset += fillPanel(state.panels[i], panel, payload.subarray(offset), futures > 1); });
   sizePanels(state.panels, $("panels"));
   $("waiting").hidden = count > 0;
+  if (!count) { $("waiting").textContent = view.notice; say(""); }
   showBar(view);
   showSettings(view);
 }

@@ -100,7 +100,7 @@ function fillPanel(made, panel, bytes, closable) {
 function sizePanels(panels, place) {
   const count = panels.length, room = place.clientWidth, narrow = room < 620;
   const columns = Math.max(1, narrow ? Math.min(count, 2) : count > 4 ? 3 : count), gap = narrow ? 10 : 16;
-  const wide = (room - gap * (columns - 1)) / columns - 26, high = Math.max(200, window.innerHeight * (count > columns ? 0.22 : 0.5));
+  const wide = (room - gap * (columns - 1)) / columns - 26, high = Math.max(200, window.innerHeight * (count > columns ? 0.22 : 0.45));
   let used = 0;
   for (const { canvas } of panels) {
     const factor = Math.max(1, Math.floor(Math.min(wide / canvas.width, high / canvas.height)));

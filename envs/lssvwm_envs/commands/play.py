@@ -18,10 +18,11 @@ from lssvwm_envs.options import EnvOptions, known_setup, setup_of_checkpoint
 class Play(EnvOptions):
     """Play a checkpoint's dream and its real environment by hand, in a browser on this machine."""
 
-    checkpoint: Annotated[str, tyro.conf.Positional] = "minigrid-memory"
-    """Folder, packaged name or hub id of the world model; packaged ones can be chosen in the page, too."""
+    checkpoint: Annotated[tuple[str, ...], tyro.conf.Positional] = ("minigrid-memory",)
+    """Folders, packaged names or hub ids of world models, the first of which is played first; packaged ones can be
+    chosen in the page, too."""
     env: str | None = None
-    """Gymnasium id of the real environment; the checkpoint's own if not given and installed."""
+    """Gymnasium id of the real environment of those that are named; the checkpoint's own if not given and installed."""
     port: int = 8000
     """Of 127.0.0.1, no other address is listened on; 0 for any free one."""
     horizon: int = 256
@@ -53,15 +54,17 @@ def main(args: Play) -> None:
     from lssvwm_envs.play.stage import Offer, Stage, packaged
     from lssvwm_rl.stopping import Stopped
 
+    if not args.checkpoint:
+        raise ValueError("No checkpoint is named; name one, such as minigrid-memory.")
     settings = Settings(args.horizon, args.denoise_steps, args.seed)
-    DreamConfig(args.checkpoint, args.context_length)
-    first = Offer.of(args.checkpoint, _setup(args))
-    recorder = None if args.out is None else Recorder(args.out)
+    DreamConfig(args.checkpoint[0], args.context_length)
+    offers = [Offer.of(name, _setup(args, name)) for name in dict.fromkeys(args.checkpoint)]
+    offers += [Offer.of(name) for name in packaged() if name not in args.checkpoint]
+    recorder = None if args.out is None else Recorder(args.out, _log)
     with bind(args.port) as bound:
         port = bound.getsockname()[1]
         config = ServerConfig(hosts=tuple(f"{name}:{port}" for name in (LOOPBACK, "localhost")))
-        offers = [first, *(Offer.of(name) for name in packaged() if name != args.checkpoint)]
-        stage = Stage(offers, args.context_length, lambda text: print(f"lssvwm play: {text}", file=sys.stderr))
+        stage = Stage(offers, args.context_length, _log)
         app = make_app(stage, settings, recorder, config)
         threading.Thread(target=stage.warm, name="load", daemon=True).start()
         address = f"http://{LOOPBACK}:{port}/{config.token}/"
@@ -75,7 +78,11 @@ def main(args: Play) -> None:
             raise Stopped(error.code - 128 if isinstance(error, Stopped) else 2, text) from error
 
 
-def _setup(args: Play) -> EnvSetup | None:
+def _log(text: str) -> None:
+    print(f"lssvwm play: {' '.join(text.split())}", file=sys.stderr)
+
+
+def _setup(args: Play, checkpoint: str) -> EnvSetup | None:
     """The real environment that was named, made once so that what is wrong with it is said now; None for the
     checkpoint's own."""
     from lssvwm_envs.play.real import RealEpisode
@@ -84,8 +91,8 @@ def _setup(args: Play) -> EnvSetup | None:
 
     if args.env is None and not args.given:
         return None
-    known = known_setup(args.env, lambda: setup_of_checkpoint(args.checkpoint))
-    setup = args.setup(args.env, known, f"the checkpoint {args.checkpoint}")
-    config = WorldModelConfig.from_json((resolve_checkpoint(args.checkpoint) / MODEL_CONFIG).read_text())
+    known = known_setup(args.env, lambda: setup_of_checkpoint(checkpoint))
+    setup = args.setup(args.env, known, f"the checkpoint {checkpoint}")
+    config = WorldModelConfig.from_json((resolve_checkpoint(checkpoint) / MODEL_CONFIG).read_text())
     RealEpisode(setup, config).close()
     return setup

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -139,13 +140,14 @@ class Recorder:
 
     Args:
         out: folder of the store, made with the first episode.
+        log: is told what failed, with names of files that are not for the page.
 
     Raises:
         ValueError: if other things, or episodes that were not played by hand, are there.
     """
 
-    def __init__(self, out: Path):
-        self.out, self.added = out, 0
+    def __init__(self, out: Path, log: Callable[[str], None] = print):
+        self.out, self.added, self._log = out, 0, log
         stored_episodes(out, SPLIT, HUMAN)
         self._lock = Lock()
 
@@ -156,10 +158,14 @@ class Recorder:
             How many episodes the store has now.
 
         Raises:
-            ValueError: as `EpisodeWriter`.
+            ValueError: if it cannot be stored.
         """
         with self._lock:
-            with EpisodeWriter(self.out, real.header()) as writer:
-                writer.add(real.episode())
-            self.added += 1
-            return len(EpisodeStore(self.out))
+            try:
+                with EpisodeWriter(self.out, real.header()) as writer:
+                    writer.add(real.episode())
+                self.added += 1
+                return len(EpisodeStore(self.out))
+            except (ValueError, OSError) as error:
+                self._log(str(error))
+                raise ValueError("The real episode could not be stored; the terminal says why.") from error

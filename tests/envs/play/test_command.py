@@ -85,6 +85,7 @@ def test_it_serves_until_it_is_interrupted_and_slow_pages_hold_up_nobody(tmp_pat
     ("words", "text"),
     [
         (["{tmp}/none"], "no checkpoint"),
+        (["{checkpoint}", "{tmp}/none"], "no checkpoint"),
         (["{checkpoint}", "--port", "70000"], "There is no port 70000"),
         (["{checkpoint}", "--horizon", "0"], "horizon must be a whole number from 1"),
         (["{checkpoint}", "--context-length", "0"], "context_length"),

@@ -115,6 +115,20 @@ def test_an_episode_that_ends_is_stored_at_once(checkpoint, tmp_path):
     assert len(EpisodeStore(tmp_path / "played")) == 1
 
 
+def test_an_episode_that_cannot_be_stored_is_said_without_a_path(checkpoint, tmp_path):
+    said = []
+    session = session_of(checkpoint, "real", REAL, Recorder(tmp_path / "played", said.append))
+    session.record(True)
+    session.act(0)
+    (tmp_path / "played").write_text("a file where the store shall be")
+    with pytest.raises(ValueError, match="could not be stored; the terminal says why"):
+        session.begin_next()
+    assert str(tmp_path) in said[0]
+    (tmp_path / "played").unlink()
+    session.begin_next()
+    assert len(EpisodeStore(tmp_path / "played")) == 1, "it is not lost"
+
+
 def test_vectors_of_info_are_stored_but_not_shown_to_the_model():
     session = session_of("maze-memory")
     session.set_mode("real")

@@ -99,6 +99,8 @@ class Dreamer:
     def state_at(self, line: Line, kept: KeptStates) -> DreamState:
         """The state where a line is looked at: kept, or computed again from the last one before it that is, by the same
         steps, so with the same bits."""
+        if (found := kept.get(line.now)) is not None:
+            return found
         first = line.at
         while first and kept.get(line.moments[first]) is None:
             first -= 1

@@ -13,6 +13,8 @@ import tyro
 from lssvwm_envs.make import EnvSetup
 from lssvwm_envs.options import EnvOptions, known_setup, setup_of_checkpoint
 
+EXAMPLE = "lssvwm play minigrid-memory --out data/played"
+
 
 @dataclass(frozen=True)
 class Play(EnvOptions):
@@ -52,6 +54,7 @@ def main(args: Play) -> None:
     from lssvwm_envs.play.server import LOOPBACK, ServerConfig, bind, make_app, serve
     from lssvwm_envs.play.settings import Settings
     from lssvwm_envs.play.stage import Offer, Stage, packaged
+    from lssvwm_rl.progress import finish
     from lssvwm_rl.stopping import Stopped
 
     if not args.checkpoint:
@@ -69,7 +72,7 @@ def main(args: Play) -> None:
         threading.Thread(target=stage.warm, name="load", daemon=True).start()
         address = f"http://{LOOPBACK}:{port}/{config.token}/"
         try:
-            serve(app, bound, lambda: print(f"Play at {address} (Ctrl+C ends it).", flush=True))
+            serve(app, bound, lambda: finish(f"Play at {address} (Ctrl+C ends it)."))
         except KeyboardInterrupt as error:
             added = 0 if recorder is None else recorder.added
             text = "stopped; nothing was stored"

@@ -21,11 +21,15 @@ gl = $(1) apt-get update -q && for package in $(GL_PACKAGES); do \
 			[ $$package = libosmesa6 ] || exit 1; \
 	done
 
+chromium = $(1) apt-get update -q && \
+	$(1) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium fonts-dejavu-core
+
 # A stamp means nothing if the environment does not run any more (moved folder, removed Python).
 $(foreach venv,$(VENV) $(KERNELS_VENV),$(shell \
 	[ ! -d $(venv) ] || $(venv)/bin/lssvwm --version >/dev/null 2>&1 || rm -f $(venv)/.installed-*))
 
-.PHONY: demo format lint type test test-kernels setup-memory-maze test-memory-maze test-rllib
+.PHONY: demo format lint type test test-kernels setup-memory-maze test-memory-maze test-rllib \
+	setup-browser test-browser
 # Several targets install into one environment.
 .NOTPARALLEL:
 
@@ -67,6 +71,23 @@ setup-memory-maze: $(MAZE)
 
 test-memory-maze: $(DEV) setup-memory-maze
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m memory_maze tests/memory_maze
+
+# The page of `lssvwm play` in a browser, Debian's chromium unless there is one.
+setup-browser:
+	@if command -v chromium || command -v chromium-browser || command -v google-chrome; then \
+		exit 0; \
+	elif ! command -v apt-get >/dev/null; then \
+		echo "This system has no apt-get: install chromium its own way."; \
+	elif [ "$$(id -u)" = 0 ]; then \
+		$(call chromium,); \
+	elif command -v sudo >/dev/null; then \
+		$(call chromium,sudo); \
+	else \
+		echo "Not root and no sudo: ask an administrator for chromium."; \
+	fi
+
+test-browser: $(DEV) setup-browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m browser tests/browser
 
 # RLlib in the dream and collection by Ray actors, each with a Ray of its own on two cores.
 test-rllib: $(DEV) $(RLLIB)

@@ -54,6 +54,7 @@ COMMANDS = {
     ),
     "hub pull": ("lssvwm_rl.commands.hub_pull:HubPull", "download a checkpoint of the Hugging Face hub, and check it"),
     "dream": ("lssvwm_rl.commands.dream:Dream", "write a video of a dream beside reality"),
+    "play": ("lssvwm_envs.commands.play:Play", "play a world model in a browser, beside the real environment"),
     "agent train": ("lssvwm_agents.commands.agent:AgentTrain", "train an agent inside the world model"),
     "agent loop": (
         "lssvwm_agents.commands.loop:AgentLoop",

@@ -1,0 +1,1 @@
+"""Playing a world model by hand: `lssvwm play`, in a browser."""

@@ -45,12 +45,14 @@ def collect(
         make_envs: makes so many environments with autoreset disabled and one image in an observation.
         policy_factory: called with the vector environment and a seed. It is another seed when a collection goes on,
             so that nothing is drawn twice, except for policies with `by_world`, which draw by the episode's seed, too.
-        out, episodes: folder of the store, made if missing, and how many it shall hold in the end.
+        out: folder of the store, made if missing.
+        episodes: how many it shall hold in the end.
         num_envs: sub-environments stepped together.
         seed: of the first episode, counted inside the split, and the policy's in a new store.
         split: "train", "validation" or "test", see `splits`.
         vector_keys: keys of the Dict observation or of `info` recorded as the episodes' vectors, in this order.
-        env_spec, policy_name: for the header, the first as JSON of an EnvSpec.
+        env_spec: for the header, JSON of an EnvSpec.
+        policy_name: for the header.
         on_episode: called after each finished episode.
         shard_episodes: episodes per shard.
 

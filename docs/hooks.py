@@ -16,6 +16,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[1]
 PAGES = ("CHANGELOG.md", "CONTRIBUTING.md")
 INTO_DOCS = re.compile(r"\]\(docs/")
+NOTEBOOK = re.compile(r"(\]\([\w./-]+)\.ipynb\)")
 OUT_OF_DOCS = re.compile(rf"\]\((?:\.\./)+({'|'.join(map(re.escape, PAGES))})")
 
 
@@ -36,6 +37,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Links between pages of this folder and those of the repository, as they are on the site."""
     if page.file.src_uri in PAGES:
         return INTO_DOCS.sub("](", markdown)
+    if not page.file.src_uri.startswith("notebooks/"):
+        markdown = NOTEBOOK.sub(r"\1.md)", markdown)
     return OUT_OF_DOCS.sub(rf"]({'../' * page.file.src_uri.count('/')}\1", markdown)
 
 

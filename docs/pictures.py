@@ -1,6 +1,6 @@
 """The pictures of README and docs: `make pictures`, or python docs/pictures.py [NAME ...] [--out FOLDER]
 
-Those in `PICTURES` are made of what comes with the package, in about a minute. Those in `SLOW` are of trainings or
+Those in `PICTURES`, and what the notebooks show, are made of what comes with the package, in a minute or two. Those in `SLOW` are of trainings or
 benches that take up to hours; of them only the command is printed. The same commands make the same pictures, but for
 the last digit of floating-point numbers, which another processor may round otherwise.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import gymnasium as gym
 import numpy as np
@@ -131,6 +132,25 @@ PICTURES: dict[str, Callable[[Path], None]] = {
     "agent.gif": agent,
 }
 
+NOTEBOOKS = ("notebooks/own-environment.ipynb", "notebooks/memory-and-forks.ipynb")
+
+
+def run_notebook(source: Path, out: Path) -> None:
+    """Run a notebook in an empty folder, and write it with what its cells show."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(source, as_version=4)
+    with TemporaryDirectory() as folder:
+        NotebookClient(notebook, timeout=900, resources={"metadata": {"path": folder}}).execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)  # when it was run
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                output.data.pop("text/plain", None)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, out)
+
 
 def _labelled(left: np.ndarray, right: np.ndarray, *words: str) -> np.ndarray:
     """Two frames side by side, with words above them."""
@@ -173,13 +193,17 @@ def main(args: Args) -> None:
     Raises:
         ValueError: for an unknown name.
     """
-    unknown = [name for name in args.names if name not in PICTURES]
+    known = (*PICTURES, *NOTEBOOKS)
+    unknown = [name for name in args.names if name not in known]
     if unknown:
-        raise ValueError(f"{unknown[0]} is not made here; use {', '.join(PICTURES)}.")
-    for name in args.names or PICTURES:
+        raise ValueError(f"{unknown[0]} is not made here; use {', '.join(known)}.")
+    for name in args.names or known:
         path = args.out / name
-        path.unlink(missing_ok=True)
-        PICTURES[name](path)
+        if name in NOTEBOOKS:
+            run_notebook(HERE / name, path)
+        else:
+            path.unlink(missing_ok=True)
+            PICTURES[name](path)
         print(f"{path}: {path.stat().st_size / 1024:.0f} KB.")
     if not args.names:
         print("Not made again:", *(f"{name}: {how}" for name, how in SLOW.items()), sep="\n  ")

@@ -1,8 +1,9 @@
 """The pictures of README and docs: `make pictures`, or python docs/pictures.py [NAME ...] [--out FOLDER]
 
-Those in `PICTURES`, and what the notebooks show, are made of what comes with the package, in a minute or two. Those in `SLOW` are of trainings or
-benches that take up to hours; of them only the command is printed. The same commands make the same pictures, but for
-the last digit of floating-point numbers, which another processor may round otherwise.
+Those in `PICTURES`, and what the notebooks show, are made of what comes with the package, in two minutes of one core.
+Those in `SLOW` are of trainings or benches that take up to hours; of them only the command is printed. The same
+commands make the same pictures, but for the last digit of floating-point numbers, which another processor may round
+otherwise.
 """
 
 from __future__ import annotations

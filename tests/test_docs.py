@@ -10,9 +10,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from support.markdown_pages import blocks, commands
 
 from lssvwm_rl import cli
+from support.markdown_pages import blocks, commands
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

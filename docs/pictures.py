@@ -28,6 +28,7 @@ INK, PAPER = (40, 44, 60), (255, 255, 255)
 SLOW = {
     "architecture.svg": "drawn by hand",
     "cost.png": "lssvwm bench cost --repeats 11 --out X, then X/cost.png (half an hour)",
+    "lamps.png": "the three commands of docs/tutorials/own-environment.md, then the first frames of dream.gif",
     "paired.png": "lssvwm bench paired --checkpoints minigrid-memory --out X, then a picture of X (minutes)",
     "readout.png": "python benchmarks/studies/readout.py --out X, then X/curves.png (hours)",
     "maze-retrieval.png": "the commands at the top of benchmarks/studies/maze_memory.py (an hour)",

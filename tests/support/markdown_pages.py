@@ -1,4 +1,4 @@
-"""Pages of the docs as programs: python -m support.markdown_pages PAGE ... runs their blocks, one after the other, where it is.
+"""Pages of the docs as programs: python -m support.markdown_pages PAGE ... runs their blocks in the current folder.
 
 - Python blocks of a page share their names; one with a title is written to the file of that name.
 - `lssvwm` lines of bash blocks are run; other lines (pip, ray, torchrun) are not.

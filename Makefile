@@ -13,6 +13,7 @@ DEV := $(VENV)/.installed-dev-$(KEY)
 KERNELS := $(KERNELS_VENV)/.installed-kernels-$(KEY)
 MAZE := $(VENV)/.installed-memory-maze-$(KEY)
 RLLIB := $(VENV)/.installed-ray-$(KEY)
+DOCS := $(VENV)/.installed-docs-$(KEY)
 # What draws MuJoCo's pictures without a screen.
 GL_PACKAGES := libegl1 libgl1-mesa-dri libosmesa6
 # New releases of Debian and Ubuntu give up the last; EGL alone will do.
@@ -28,8 +29,8 @@ chromium = $(1) apt-get update -q && \
 $(foreach venv,$(VENV) $(KERNELS_VENV),$(shell \
 	[ ! -d $(venv) ] || $(venv)/bin/lssvwm --version >/dev/null 2>&1 || rm -f $(venv)/.installed-*))
 
-.PHONY: demo format lint type test test-kernels setup-memory-maze test-memory-maze test-rllib \
-	setup-browser test-browser
+.PHONY: demo format lint type test test-kernels setup-memory-maze test-memory-maze test-rllib setup-browser test-browser \
+	docs docs-serve pictures
 # Several targets install into one environment.
 .NOTPARALLEL:
 
@@ -93,6 +94,20 @@ test-browser: $(DEV) setup-browser
 test-rllib: $(DEV) $(RLLIB)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m rllib tests/rllib
 
+# The site: site/index.html. Links that lead nowhere and docstrings that cannot be shown are errors.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(DOCS)
+	$(BIN)/mkdocs build --strict
+
+# The same while it is written, at http://127.0.0.1:8000, where its search works, too.
+docs-serve: export NO_MKDOCS_2_WARNING = 1
+docs-serve: $(DOCS)
+	$(BIN)/mkdocs serve
+
+# Pictures of README and docs, and what the notebooks show; those that take hours are listed with their commands.
+pictures: $(DEV)
+	OMP_NUM_THREADS=1 $(BIN)/python docs/pictures.py
+
 # An interrupted install leaves .installing behind, and the environment is then made anew; so is one without pip.
 define install
 	@if [ -e $(@D)/.installing ] || ! $(@D)/bin/python -m pip --version >/dev/null 2>&1; then \
@@ -114,6 +129,9 @@ $(DEV):
 
 $(MAZE):
 	$(call install,$(pip) -e ".[memory-maze]")
+
+$(DOCS):
+	$(call install,$(pip) -e ".[docs]")
 
 $(RLLIB):
 	$(call install,$(pip) -e ".[ray]")

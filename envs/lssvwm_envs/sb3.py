@@ -195,7 +195,8 @@ class DreamVecEnv(GymVecEnv):
     """`DreamVectorEnv` for Stable-Baselines3.
 
     Args:
-        checkpoint, num_envs: as in `DreamVectorEnv`, which also takes `settings`.
+        checkpoint: run folder, packaged name or hub id.
+        num_envs: rows.
         seed: of row 0; row i has seed + i and dreams what `DreamEnv` with that seed does.
 
     Raises:

@@ -140,7 +140,11 @@ class VectorMemoryObservation(VectorWrapper):
 
     Args:
         env: in any autoreset mode, see `rows.autoreset_mode_of`.
-        checkpoint, observation, device, engine, keep: as in `MemoryObservation`.
+        checkpoint: run folder, packaged name or hub id.
+        observation: "memory" or "both", as in `MemoryObservation`.
+        device: of the model.
+        engine: what runs it, see `DreamConfig`.
+        keep: keys of the environments' Dict that the agent sees as well.
 
     Raises:
         FileNotFoundError, ValueError: as `MemoryObservation`.

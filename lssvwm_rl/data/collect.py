@@ -39,26 +39,26 @@ def collect(
     """Fill the store at `out` up to `episodes` episodes; what is there already is kept and counted.
 
     Episodes are those of the seeds `seed`, `seed + 1`, ... of the split, but those that the store has and `leave_out`.
-    Every started episode is finished, so short episodes are not favoured. Returns the store.
+    Every started episode is finished, so short ones are not favoured. A killed process loses `store.SHARD_SECONDS`.
 
     Args:
         make_envs: makes so many environments with autoreset disabled and one image in an observation.
-        policy_factory: called with the vector environment and a seed. It is another seed when a collection goes on,
-            so that nothing is drawn twice, except for policies with `by_world`, which draw by the episode's seed, too.
-        out, episodes: folder of the store, made if missing, and how many it shall hold in the end.
+        policy_factory: called with the vector environment and a seed, another one when a collection goes on so that
+            nothing is drawn twice, except for policies with `by_world`, which draw by the episode's seed, too.
+        out: folder of the store, made if missing.
+        episodes: how many it shall hold in the end.
         num_envs: sub-environments stepped together.
         seed: of the first episode, counted inside the split, and the policy's in a new store.
         split: "train", "validation" or "test", see `splits`.
         vector_keys: keys of the Dict observation or of `info` recorded as the episodes' vectors, in this order.
-        env_spec, policy_name: for the header, the first as JSON of an EnvSpec.
+        env_spec: JSON of an EnvSpec, for the header.
+        policy_name: likewise.
         on_episode: called after each finished episode.
         shard_episodes: episodes per shard.
 
     Raises:
-        ValueError: for unfit spaces, missing vectors, numbers that are not finite, another store at `out`, or one to
-            which another process appends.
-        stopping.Stopped: if a signal ended it early; what was finished is kept. Of a process that is killed, what was
-            finished more than `store.SHARD_SECONDS` before.
+        ValueError: for unfit spaces or vectors, another store at `out`, or one to which another process appends.
+        stopping.Stopped: if a signal ended it early; what was finished is kept.
     """
     if episodes < 1 or num_envs < 1:
         raise ValueError(f"episodes and num_envs must be at least 1, got {episodes} and {num_envs}.")

@@ -62,7 +62,8 @@ def cut_pairs(first: Episode, second: Episode, window: int) -> list[Pair]:
     most pixels that differ, the last of such), and one that differs in the reward or the end only (the last).
 
     Args:
-        first, second: whole episodes; if one ends earlier, the other is taken up to there.
+        first: a whole episode.
+        second: another one; if one of them ends earlier, the other is taken up to there.
         window: frames just before the compared one that have to agree.
     """
     steps = min(len(first), len(second))

@@ -19,7 +19,8 @@ def psnr_by_mask(
     """PSNR in dB over the pixels of each class.
 
     Args:
-        predicted, real: per episode uint8 frames (T, H, W, C).
+        predicted: per episode uint8 frames (T, H, W, C).
+        real: likewise.
         masks: per episode the class of every pixel, (T, H, W).
         names: of the classes.
 

@@ -35,7 +35,8 @@ def revisit_masks(surfaces: np.ndarray, reach: int, until: int | None = None) ->
     """Classes (T, H, W) uint8 of pixels: NEVER, MEMORY, WINDOW, IGNORED.
 
     Args:
-        surfaces, until: as in `sight_ages`. Of a dream, WINDOW is what was seen in the last reach - 1 real frames.
+        surfaces: as in `sight_ages`.
+        until: as in `sight_ages`. Of a dream, WINDOW is what was seen in the last reach - 1 real frames.
         reach: frames that a model's attention reaches, the own one included: what is older is MEMORY. Through L layers
             with a window of k frames these are (k - 1) * L + 1.
     """

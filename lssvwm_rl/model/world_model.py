@@ -290,15 +290,13 @@ class WorldModel(nn.Module):
         write: bool = True,
         recompute: bool = False,
     ) -> tuple[Tensor, Tensor, tuple[LayerMemory, ...]]:
-        """Run the backbone over T frames.
+        """Run the backbone over T frames: actions and vectors as in `observe`, masks, write and recompute as in `Pass`.
 
         Args:
             patches: embedded patches (B, T, S, h, w, D), and what is recalled of each frame.
             tau: noise levels (B, T, S).
-            actions, vectors: as in `observe`.
             memory: before the first frame.
             steps: (B, T, S) int64, index of the denoising schedule (`flow.steps_index`); the finest if None.
-            masks, write, recompute: see `backbone.Pass`.
 
         Returns:
             Hidden tokens (B, T, S, h, w, D), condition (B, T, S, condition_width), the layers' memory after frame T.

@@ -99,7 +99,8 @@ def velocity_loss(predicted: Tensor, x: Tensor, tau: Tensor, weight: Tensor, flo
     """Weighted mean squared velocity error per frame, |x_hat - x|^2 / max(tau, floor)^2.
 
     Args:
-        predicted, x: (B, T, h, w, pixels * C).
+        predicted: (B, T, h, w, pixels * C).
+        x: likewise, what is true.
         tau: (B, T).
         weight: (B, T, h, w, pixels).
         floor: of the noise levels that errors are divided by, see `ObjectiveConfig.tau_floor`.

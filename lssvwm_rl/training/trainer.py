@@ -56,7 +56,8 @@ def train(
 
     Args:
         model_config: of which a reward scale that does not suit the data is replaced.
-        objective, config: the defaults if None.
+        objective: what is minimised; the defaults if None.
+        config: of the training; the defaults if None.
         weights: checkpoint of the same sizes whose weights a new run starts from, for example to go on with other data.
         seen: real steps that these weights were trained on and that are not in the store; by default all of theirs.
 

@@ -41,12 +41,22 @@ class DreamEnv(gym.Env):
     limit, and `info["doubtful"]` says whether it was. Pictures have a red border from the limit on, or from 0.99.
 
     Args:
-        checkpoint, context_length, horizon, denoise_steps, device, engine, start, contexts, end, doubt_limit,
-            doubt_penalty, temperature: see `DreamConfig`.
+        checkpoint: run folder, packaged name or hub id.
+        context_length: real frames observed at reset; 1 starts where real episodes start.
+        horizon: dreamt steps until truncation.
+        denoise_steps: network passes per frame; more are slower and sharper.
+        device: of the model.
+        engine: what runs the model: "auto", "native", "native-bf16", "compiled" or "torch".
         observation: "image" (H, W, C) uint8; "memory" (R',) float32 in [-1, 1], the readout, which has
             `model.readout_size` numbers; or "both".
         render_mode: "rgb_array" or None.
         render_memory: whether pictures show beside the frame how much each block remembers, see `heat_map`.
+        start: "first", "anywhere" or the share of dreams that begins anywhere in a real episode, see `DreamConfig`.
+        contexts: store of the real episodes; None for the held-out ones that come with the checkpoint.
+        end: "threshold" or "sample", see `DreamConfig`.
+        doubt_limit: doubt in (0, 1] at which a dream is truncated, see `DreamConfig`; None for never.
+        doubt_penalty: times the doubt of each frame, it is subtracted from the reward.
+        temperature: times the noise that each frame is made of; 1 is as in training.
         compiled: not to be given any more; an error says what to give instead.
 
     Raises:

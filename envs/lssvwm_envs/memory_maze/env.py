@@ -30,7 +30,10 @@ class MemoryMazeEnv(gym.Env):
     Ends: truncated after `max_steps`, never terminated.
 
     Args:
-        size, image_size, max_steps, objects: see `MazeConfig`.
+        size: cells per side, odd.
+        image_size: pixels per side.
+        max_steps: until truncation; by default as published, see `MazeConfig`.
+        objects: coloured spheres; by default as published, see `MazeConfig`.
         extra_obs: whether what is hidden is part of the observation.
         render_mode: "rgb_array" for the agent's view beside a map, or None.
 

@@ -29,7 +29,8 @@ class ReacherEnv(gym.Env):
     Ends: truncated after `max_steps`, never terminated.
 
     Args:
-        image_size, max_steps: see `ReacherConfig`.
+        image_size: pixels per side.
+        max_steps: until truncation.
         render_mode: "rgb_array" for a larger picture of the same, or None.
 
     Raises:

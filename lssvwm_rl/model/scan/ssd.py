@@ -68,8 +68,7 @@ def scan_step(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Ten
 def read_frame(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> Tensor:
     """The outputs of `chunked_scan` without the new state, for K tokens that do not stay: a frame while it is denoised.
 
-    Args:
-        x, dt, A, B, C, state: as in `chunked_scan` with L = K, few tokens.
+    All arguments are as in `chunked_scan` with L = K, few tokens.
 
     Returns:
         Outputs (Z, K, H, P).
@@ -91,8 +90,11 @@ def read_then_scan(
 
     Args:
         x: inputs (Z, T, 2, K, H, P): T frames, stream 0 noised and 1 clean, K tokens per frame and block.
-        dt, B, C: likewise (Z, T, 2, K, H), (Z, T, 2, K, N), (Z, T, 2, K, N).
-        A, state: as in `chunked_scan`.
+        dt: likewise (Z, T, 2, K, H).
+        A: as in `chunked_scan`.
+        B: likewise (Z, T, 2, K, N).
+        C: likewise (Z, T, 2, K, N).
+        state: as in `chunked_scan`.
         chunk_size: about how many clean tokens a chunk has, which is whole frames.
 
     Returns:

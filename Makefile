@@ -29,8 +29,8 @@ chromium = $(1) apt-get update -q && \
 $(foreach venv,$(VENV) $(KERNELS_VENV),$(shell \
 	[ ! -d $(venv) ] || $(venv)/bin/lssvwm --version >/dev/null 2>&1 || rm -f $(venv)/.installed-*))
 
-.PHONY: demo format lint type test test-kernels setup-memory-maze test-memory-maze test-rllib setup-browser test-browser \
-	docs docs-serve pictures
+.PHONY: demo format lint type test test-slow test-kernels setup-memory-maze test-memory-maze test-rllib \
+	setup-browser test-browser docs docs-serve pictures
 # Several targets install into one environment.
 .NOTPARALLEL:
 
@@ -50,7 +50,11 @@ type: $(DEV)
 	$(BIN)/mypy
 
 test: lint type
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not (slow or browser or memory_maze or rllib)"
+
+# Those that take long one by one: small trainings, quickstarts, exports of graphs, pages and notebooks that are run.
+test-slow: $(DEV)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m slow
 
 # The CUDA scan kernels: on the GPU if there is one, else on the CPU through Triton's interpreter.
 test-kernels: $(KERNELS)

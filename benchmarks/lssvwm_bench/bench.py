@@ -83,7 +83,7 @@ def bench_summaries() -> dict[str, str]:
     """Name -> one line about it, of all benches; imports none."""
     lines = {name: cls.__doc__ for name, cls in BENCHES.items()}
     lines |= {path.stem: ast.get_docstring(ast.parse(path.read_text())) for path in _files()}
-    return {name: (text or "").partition("\n")[0] for name, text in lines.items()}
+    return {name: (text or "").partition("\n")[0] for name, text in sorted(lines.items())}
 
 
 def find_bench(name: str) -> type[Bench]:

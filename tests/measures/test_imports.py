@@ -9,6 +9,8 @@ from lssvwm_rl import measures
 
 ELSEWHERE = {"matplotlib", "imageio", "gymnasium", "pathlib", "os", "shutil", "rich", "tensorboard"}
 ELSEWHERE |= {f"lssvwm_rl.{room}" for room in ("files", "pictures", "progress", "commands", "training", "data.collect")}
+TELLS = {"lssvwm_rl.progress", "lssvwm_rl.progress.Update"}
+"""The Protocol of what a measure tells how far it is; who calls it draws."""
 
 
 def imported(path: Path) -> set[str]:
@@ -25,5 +27,6 @@ def test_measures_import_nothing_that_draws_writes_or_plays():
     paths = sorted(Path(measures.__path__[0]).glob("*.py"))
     assert len(paths) > 5
     for path in paths:
-        wrong = {name for name in imported(path) if any(name == e or name.startswith(e + ".") for e in ELSEWHERE)}
+        names = imported(path) - TELLS
+        wrong = {name for name in names if any(name == e or name.startswith(e + ".") for e in ELSEWHERE)}
         assert not wrong, (path.name, wrong)

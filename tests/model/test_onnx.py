@@ -77,7 +77,7 @@ def test_graphs_of_kinds_are_those_of_the_model(kind, tmp_path, capsys):
     words = ["--format", "onnx", "--denoise-steps", "2", "--batch-size", "2", "--out", str(out)]
     main(["export", "--checkpoint", str(tmp_path / "run"), *words])
     line = capsys.readouterr().out.splitlines()[-1]
-    assert line.startswith(f"{out}: ") and "grey levels and" in line and line.endswith("lssvwm.json says.")
+    assert f"written to {out}, at most" in line and "grey levels and" in line and line.endswith("lssvwm.json says.")
     about, memory = json.loads((out / ABOUT).read_text()), np.load(out / MEMORY)
     assert about["differences"]["grey_levels"] <= 1 and about["differences"]["relative"] < 1e-4
     assert sorted(memory.files) == sorted(about["memory"])

@@ -78,8 +78,8 @@ class QuickstartConfig:
     """Played by the planner."""
     offline_updates: int = 10_000
     """Gradient steps of the agent on the collected episodes, read with the memory of the small model."""
-    image_steps: int | None = None
-    """Real steps of PPO on images; None for as many as `checkpoint` was trained on."""
+    image_steps: int = 150_000
+    """Real steps of PPO on images, some five times those that the agent learns from."""
     planner: CEMConfig = CEMConfig(horizon=8, samples=16, elites=4, iterations=2)
     """How hard the planner searches; each of its steps costs samples * iterations * horizon dreamt ones."""
     smoke: bool = False
@@ -261,11 +261,10 @@ def _agent(out: Path, config: QuickstartConfig) -> dict[str, Any]:
 
 
 def _images(out: Path, config: QuickstartConfig) -> dict[str, Any]:
-    steps = config.image_steps or steps_of_data(config.checkpoint)
-    settings = BaselineConfig(env=config.env, total_steps=steps, **IMAGE_PPO)
+    settings = BaselineConfig(env=config.env, total_steps=config.image_steps, **IMAGE_PPO)
     with progress_bar("PPO on images", "steps") as bar:
         train_baseline(settings, out / "image-agent", bar)
-    return {"real_steps": steps}
+    return {"real_steps": config.image_steps}
 
 
 def _play(out: Path, config: QuickstartConfig) -> dict[str, Any]:

@@ -147,6 +147,8 @@ def run_notebook(source: Path, out: Path) -> None:
         NotebookClient(notebook, timeout=900, resources={"metadata": {"path": folder}}).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # when it was run
+        if "outputs" in cell:  # what goes to stderr is of the machine, with its paths
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
                 output.data.pop("text/plain", None)

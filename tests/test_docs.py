@@ -139,4 +139,5 @@ def test_a_notebook_runs(path, tmp_path, monkeypatch):
 def test_a_notebook_is_stored_with_small_pictures(path):
     text = path.read_text()
     assert '"image/png"' in text and len(text) < 400_000
+    assert '"stderr"' not in text and "site-packages" not in text, "it holds paths of a machine"
     assert "find_spec" in text.split('"cell_type": "code"')[1], "the first cell installs what is missing"

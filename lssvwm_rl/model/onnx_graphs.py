@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lssvwm_rl.model.config import WorldModelConfig
 from lssvwm_rl.model.memory import Memory
-from lssvwm_rl.model.passes import Dreamt, Inputs, commit, dream
+from lssvwm_rl.model.passes import Dreamt, commit, dream, inputs_of
 from lssvwm_rl.model.prepared import Prepared, prepare
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.spaces import space_from_json
@@ -92,19 +92,6 @@ class _Graph(nn.Module):
     def _read(self, tensors: tuple[Tensor, ...]) -> Memory:
         return Memory.from_tensors({**self.like, **dict(zip(self.names, tensors, strict=True))})
 
-    def _inputs(self, memory: Memory, action: Tensor, noise: Tensor, vector: Tensor | None) -> Inputs:
-        weights = self.weights
-        return Inputs(
-            memory.layers,
-            memory.frames,
-            noise,
-            *weights.modulation(memory, action, vector),
-            weights.following(memory, action, vector),
-            weights.places(vector),
-            memory.reservoir,
-            memory.fast_weights,
-        )
-
     def _said(self, memory: Memory, dreamt: Dreamt) -> tuple[Tensor, ...]:
         features, frames = dreamt.features, memory.frames + 1
         after = Memory(dreamt.layers, features, frames, dreamt.reservoir, dreamt.fast_weights).tensors()
@@ -118,7 +105,7 @@ class _Step(_Graph):
         *state, action, noise = tensors
         memory = self._read(tuple(state))
         vector = self.model.next_vector(memory, action) if self.model.config.vector_size else None
-        dreamt = dream(self.weights, self._inputs(memory, action, noise, vector))
+        dreamt = dream(self.weights, inputs_of(self.weights, memory, action, noise, vector))
         return (dreamt.frame, *(() if vector is None else (vector,)), *self._said(memory, dreamt))
 
 
@@ -129,5 +116,5 @@ class _Commit(_Graph):
         count = len(self.names)
         memory, action, frame = self._read(tensors[:count]), tensors[count], tensors[count + 1]
         vector = tensors[count + 2] if self.model.config.vector_size else None
-        inputs = self._inputs(memory, action, frame, vector)  # no noise is read
+        inputs = inputs_of(self.weights, memory, action, frame, vector)  # no noise is read
         return self._said(memory, commit(self.weights, inputs, frame))

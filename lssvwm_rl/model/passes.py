@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lssvwm_rl.model.flow import movement
-from lssvwm_rl.model.memory import LayerMemory
+from lssvwm_rl.model.memory import LayerMemory, Memory
 from lssvwm_rl.model.prepared import Following, Prepared, PreparedAttention, PreparedLayer, PreparedScan
 
 EPSILON = 1e-6  # of all norms
@@ -32,12 +32,26 @@ class Inputs(NamedTuple):
     final_modulation: Tensor
     rows: Tensor
     following: Following
+    """See `Prepared.following`."""
     places: Tensor | None
     """(L, B, N), see `Prepared.places`."""
-    """See `Prepared.following`."""
     reservoir: tuple[Tensor, ...]
     """This and the next are of the memory before the frame."""
     fast_weights: tuple[Tensor, ...]
+
+
+def inputs_of(prepared: Prepared, memory: Memory, action: Tensor, noise: Tensor, vector: Tensor | None) -> Inputs:
+    """Those of the frame that an action (B[, A]) leads to, or with a vector (B, V), the frame at that vector."""
+    return Inputs(
+        memory.layers,
+        memory.frames,
+        noise,
+        *prepared.modulation(memory, action, vector),
+        prepared.following(memory, action, vector),
+        prepared.places(vector),
+        memory.reservoir,
+        memory.fast_weights,
+    )
 
 
 class LayerPass(NamedTuple):

@@ -10,7 +10,7 @@ from torch import Tensor
 from lssvwm_rl.model.flow import Noise
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.outputs import Imagined, Prediction
-from lssvwm_rl.model.passes import Inputs, denoise, dream
+from lssvwm_rl.model.passes import Inputs, denoise, dream, inputs_of
 from lssvwm_rl.model.prepared import Prepared, prepare
 from lssvwm_rl.model.world_model import WorldModel
 
@@ -87,13 +87,4 @@ class TorchEngine:
         drawn = self.draw(noise)
         if len(drawn) != memory.batch_size:
             raise ValueError(f"The noise of {len(drawn)} rows is not that of {memory.batch_size}; give each row one.")
-        return Inputs(
-            memory.layers,
-            memory.frames,
-            drawn,
-            *prepared.modulation(memory, action, vector),
-            prepared.following(memory, action, vector),
-            prepared.places(vector),
-            memory.reservoir,
-            memory.fast_weights,
-        )
+        return inputs_of(prepared, memory, action, drawn, vector)

@@ -68,7 +68,12 @@ def open_minari(source: str | Path, options: ImportOptions) -> Recording:
             raise ValueError(f"its metadata does not say its {missing[0]}")
         data = minari.MinariDataset(folder / "data")
         count, observed, acted = data.total_episodes, data.observation_space, data.action_space
-    except (OSError, ValueError, KeyError, TypeError, AssertionError, NotImplementedError, ImportError) as error:
+    except ImportError as error:
+        raise gym.error.DependencyNotInstalled(
+            f"The Minari data set {folder} is in a format that needs another package ({error}); install it."
+        ) from error
+    # What Minari and h5py raise for files that are damaged, and for formats and spaces that they do not know.
+    except (OSError, ValueError, LookupError, TypeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"The Minari data set {folder} cannot be read: {error!r}; fetch it again.") from error
     if not count:
         raise ValueError(f"The Minari data set {folder} has no episodes; choose another one.")

@@ -54,7 +54,6 @@ def run_pages(folder: Path, *pages: Path) -> None:
 
 @pytest.mark.slow
 def test_the_site_is_built_and_fetches_nothing(tmp_path):
-    pytest.importorskip("mkdocs")
     words = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path / "site")]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -124,7 +123,9 @@ def headings(text: str) -> set[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path, tmp_path, monkeypatch):
-    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    import nbclient
+    import nbformat
+
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     paths = [str(ROOT / part) for part in (".", "envs", "agents", "benchmarks")]

@@ -44,8 +44,8 @@ def local(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def s3():
     """An S3 server on this machine, where s3fs finds it."""
-    pytest.importorskip("s3fs", reason="the extra s3 is not installed")
-    server = pytest.importorskip("moto.server", reason="moto is not installed")
+    from moto import server
+
     running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     running.start()
     host, port = running.get_host_and_port()

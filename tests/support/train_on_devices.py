@@ -25,6 +25,8 @@ CONFIG = TrainConfig(
 TRAININGS = {
     "clips": CONFIG,
     "stream": dataclasses.replace(CONFIG, stream=True, span=3),
+    "shards": dataclasses.replace(CONFIG, strategy="fsdp", activation_checkpointing=True, preview_every=4),
+    "shards-stream": dataclasses.replace(CONFIG, strategy="fsdp", stream=True, span=3),
 }
 BROKEN = 4
 """Updates of "stream" before it is stopped and goes on."""
@@ -36,7 +38,7 @@ def main(store: EpisodeStore, out: Path) -> None:
     trainer.gemm_rate = lambda device: 1e9
     for name, config in TRAININGS.items():
         losses: list[float] = []
-        model = small_config(reservoir=SMALL_RESERVOIR) if name == "clips" else small_config()
+        model = small_config(reservoir=SMALL_RESERVOIR) if "stream" not in name else small_config()
         for steps in (BROKEN, config.steps) if config.stream else (config.steps,):
             part = dataclasses.replace(config, steps=steps)
             run = train(store, out / name, model, None, part, on_progress=lambda at, to=losses: to.append(at.loss))

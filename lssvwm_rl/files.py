@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 LOCK = ".lock"  # in a folder that one process writes to; free as soon as that process ends, however it ends
 TEMPORARY = ".tmp-"
+URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,3}(?=[^/])")  # two letters or more, so that C:/ is a folder
 
 
 @contextmanager
@@ -27,8 +28,11 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
     Raises:
         OSError: if `path` is a folder that holds something, or cannot be written.
+        ValueError: if it is a URL.
     """
     path = Path(path)
+    _check_local(path)
+    made = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     for old in leftovers(path.parent):
         if re.fullmatch(rf"(\d+-)?{re.escape(path.name)}", old.name.removeprefix(TEMPORARY)):
@@ -50,6 +54,9 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         remove(temporary)
+        with suppress(OSError):  # of those that hold something by now, also what was written
+            for folder in made:
+                folder.rmdir()
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -68,9 +75,10 @@ def only_writer(folder: str | Path, what: str) -> Iterator[None]:
         what: the folder is, for the error.
 
     Raises:
-        ValueError: if another process writes there; nothing is changed.
+        ValueError: if another process writes there, or it is a URL; nothing is changed.
     """
     folder = Path(folder)
+    _check_local(folder)
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0, is_singleton=True)
@@ -98,7 +106,11 @@ def is_unused(folder: Path) -> bool:
 
 
 def check_new(path: str | Path) -> None:
-    """Raise FileExistsError if something is there already: nothing is overwritten, and better said before the work."""
+    """Raise FileExistsError if something is there already: nothing is overwritten, and better said before the work.
+
+    And ValueError if it is a URL.
+    """
+    _check_local(Path(path))
     if Path(path).exists():
         raise FileExistsError(f"{path} exists already; choose another --out or remove it.")
 
@@ -116,6 +128,13 @@ def remove(path: Path) -> None:
                 shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _check_local(path: Path) -> None:
+    """Raise ValueError for a URL, which would become a folder that is called "s3:"."""
+    if found := URL.match(str(path)):
+        where = f"{found[1]}://{str(path)[found.end() :]}"
+        raise ValueError(f"{where} is a URL, and files are written into folders only; name one, and copy it.")
 
 
 def _is_left_over(temporary: Path) -> bool:

@@ -6,10 +6,11 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
-from lssvwm_rl.files import is_unused, leftovers, only_writer, remove, write_text, written_whole
+from lssvwm_rl.files import check_new, is_unused, leftovers, only_writer, remove, write_text, written_whole
 from support.full_disk import files_up_to
 from support.neighbours import neighbour
 
@@ -40,6 +41,31 @@ def test_a_folder_appears_with_all_that_it_holds(tmp_path):
     with pytest.raises(OSError), written_whole(tmp_path / "new") as temporary:
         temporary.mkdir()
     assert [p.name for p in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_failure_leaves_no_folders_behind_that_were_made_for_it(tmp_path):
+    (tmp_path / "mine").mkdir()
+    for path in (tmp_path / "mine/a/b/x", tmp_path / "c/x"):
+        with pytest.raises(KeyError), written_whole(path) as temporary:
+            temporary.write_text("half")
+            raise KeyError
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["mine"]
+    with pytest.raises(KeyError), written_whole(tmp_path / "d/x") as temporary:
+        (tmp_path / "d/theirs").write_text("theirs")
+        raise KeyError
+    assert [p.name for p in (tmp_path / "d").iterdir()] == ["theirs"]
+
+
+def test_a_url_is_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in (Path("s3://bucket/x"), Path("file:///data/x")):
+        with pytest.raises(ValueError, match=r"(s3|file)://(bucket|data)/x is a URL, and files are written into"):
+            check_new(path)
+        with pytest.raises(ValueError, match="is a URL"), written_whole(path):
+            pass
+        with pytest.raises(ValueError, match="is a URL"), only_writer(path, "run"):
+            pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_killed_writers_left_of_a_file_goes_and_what_others_write_stays(tmp_path):

@@ -17,7 +17,7 @@ class DataInspect:
     """Say what is in a store: episodes, spaces, lengths, rewards, ends, seeds, environment, sizes, actions."""
 
     store: Annotated[Path, tyro.conf.Positional]
-    """Folder of the store."""
+    """Folder of the store, or a URL such as s3://bucket/store."""
     json: bool = False
     """As JSON, for programs."""
 

@@ -122,7 +122,7 @@ class StoreHeader:
         if not path.is_file():
             raise ValueError(f"No episode store at {folder}: header.json is missing; make one with `lssvwm collect`.")
         try:
-            d = json.loads(path.read_text())
+            d = _json_object(path)
             known = d.pop(CHECKSUM, None)  # of a header of an earlier version nothing is known
             if known is not None and known != _checksum(d):
                 raise ValueError(
@@ -147,6 +147,16 @@ class StoreHeader:
             raise ValueError(
                 f"{folder} holds episodes of {ours.get('id')}, not {theirs.get('id')}; choose another folder."
             )
+
+
+def _json_object(path: AnyPath) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is no JSON ({error}); copy it again from where it was made") from error
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object; copy it again from where it was made")
+    return found
 
 
 def _checksum(header: dict[str, Any]) -> str:

@@ -98,7 +98,9 @@ def split_store(
     keys = [(seed, -1) if seed >= 0 else (-1, i) for i, seed in enumerate(EpisodeStore(folder).seeds.tolist())]
     worlds = list(dict.fromkeys(keys))
     if len(worlds) < 2:
-        raise ValueError(f"{folder} has {len(worlds)} world, which cannot be split; collect more.")
+        raise ValueError(
+            f"{folder} has {len(worlds)} world{'' if worlds else 's'}, which cannot be split; collect more."
+        )
     count = min(len(worlds) - 1, max(1, round(share * len(worlds))))
     tested = {worlds[(2 * k + 1) * len(worlds) // (2 * count)] for k in range(count)}
     inside = [{i for i, key in enumerate(keys) if (key in tested) == wanted} for wanted in (True, False)]

@@ -5,7 +5,6 @@ A writer keeps other processes out by a lock, and lets a shard appear whole by r
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -14,7 +13,8 @@ from typing import Any, TypeAlias
 
 from gymnasium.error import DependencyNotInstalled
 
-URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,3}(?=[^/])")  # two letters or more, so that C:/ is a folder
+from lssvwm_rl.files import URL
+
 EXTRAS = {"s3": "s3"}
 """Protocol -> extra of this package that brings what it needs."""
 

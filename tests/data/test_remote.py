@@ -15,6 +15,9 @@ from gymnasium.error import DependencyNotInstalled
 from lssvwm_rl.cli import main
 from lssvwm_rl.data import remote
 from lssvwm_rl.data.clips import ClipSampler
+from lssvwm_rl.data.importers.minari import open_minari
+from lssvwm_rl.data.importers.options import ImportOptions
+from lssvwm_rl.data.importers.recording import write_recording
 from lssvwm_rl.data.join import merge_stores
 from lssvwm_rl.data.remote import RemotePath, Unreachable, local_folder, place
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
@@ -131,6 +134,41 @@ def test_commands_take_urls(url, capsys):
     main(["data", "verify", url])
     said = capsys.readouterr().out
     assert said == f"{url} is whole: 5 episodes in 2 shards. Next: lssvwm train --data {url} --out runs/model\n"
+
+
+def test_commands_that_read_take_urls(url, local, tmp_path, capsys):
+    said = []
+    for store in (url, str(local)):
+        main(["data", "inspect", store])
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] and said[0].startswith("episodes     5 of 1,010 steps")
+    for name, store in (("theirs", url), ("ours", str(local))):
+        main(["data", "preview", store, "--out", str(tmp_path / name)])
+        main(["data", "export", store, "--id", "some/walks-v0", "--out", str(tmp_path / f"minari-{name}")])
+    assert (tmp_path / "ours/contact.png").read_bytes() == (tmp_path / "theirs/contact.png").read_bytes()
+    again = [
+        write_recording(open_minari(tmp_path / f"minari-{name}/some/walks-v0", ImportOptions()), tmp_path / f"{name}-2")
+        for name in ("ours", "theirs")
+    ]
+    for one, other in zip(*again, strict=True):
+        np.testing.assert_array_equal(one.frames, other.frames)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["split", "--out-train", "train", "--out-test", "test"], "Stores at URLs are read, but not split"),
+        (["preview", "--out", "memory://bucket/x"], "but not written: memory://bucket/x"),
+        (["export", "--id", "a/b-v0", "--out", "memory://bucket/x"], "but not written: memory://bucket/x"),
+    ],
+)
+def test_commands_that_write_do_not_take_urls(words, said, url, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["data", words[0], url, *words[1:]])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and said in error and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [] and not fsspec.filesystem("memory").exists("bucket/x")
 
 
 def test_nothing_is_written_there(url, local, tmp_path, capsys):

@@ -11,6 +11,9 @@ from typing import Any
 
 import av
 import numpy as np
+import pytest
+
+from lssvwm_rl.cli import main
 
 FFV1 = {"codec": "ffv1", "pix_fmt": "bgr0"}  # without loss
 H264 = {"codec": "libx264", "pix_fmt": "yuv420p"}
@@ -122,6 +125,18 @@ def write_lerobot(
     }  # fmt: skip
     (root / "meta/info.json").write_text(json.dumps(info))
     return root
+
+
+def refused(folder: Path, capsys: Any, said: str, *words: str) -> None:
+    """Importing `folder`/source ends with one sentence, and leaves nothing behind."""
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "import", str(folder / "source"), "--out", str(folder / "out/store"), *words])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and said in error, error
+    assert error.count("\n") == 1 and "Traceback" not in error and error.startswith("lssvwm data import: ")
+    left = [path for path in folder.rglob("*") if path not in before and path.name != "out"]
+    assert not left, "nothing is half-written"
 
 
 def _png(frame: np.ndarray) -> bytes:

@@ -10,6 +10,8 @@ from gymnasium import spaces
 
 from lssvwm_rl.spaces import action_layout
 
+MOST_ACTIONS = 65_536  # of a Discrete space that is inferred: every one is a row of a table of the model
+
 
 def inferred_space(actions: Sequence[np.ndarray], count: int | None = None) -> gym.Space:
     """The smallest space that holds all actions.
@@ -23,7 +25,7 @@ def inferred_space(actions: Sequence[np.ndarray], count: int | None = None) -> g
         count: of Discrete actions, if the largest does not occur.
 
     Raises:
-        ValueError: if `count` is too small, or the actions are not Discrete.
+        ValueError: if `count` is too small, or the actions are not Discrete, or whole numbers too far apart for it.
     """
     every = np.concatenate(actions)
     finite = np.isfinite(every).all(axis=1)
@@ -31,9 +33,15 @@ def inferred_space(actions: Sequence[np.ndarray], count: int | None = None) -> g
     every = every[finite] if finite.any() else np.zeros_like(every[:1])
     low, high = every.min(axis=0), every.max(axis=0)
     whole = every.dtype.kind in "iu"
+    # As Python's own numbers, which do not overflow.
+    ranges = [int(most) - min(0, int(least)) + 1 for least, most in zip(low, high, strict=True)]
+    if whole and max(ranges) > MOST_ACTIONS:
+        raise ValueError(
+            f"Whole numbers of {low.min()} to {high.max()} would be {max(ranges):,} different actions, and models have "
+            f"up to {MOST_ACTIONS:,}; number them from 0, or write them with a decimal point if they are quantities."
+        )
     if whole and len(low) == 1:
-        first = min(0, int(low[0]))
-        n = int(high[0]) - first + 1
+        first, n = min(0, int(low[0])), ranges[0]
         if count is not None and count < n:
             raise ValueError(f"There are actions up to {high[0]}, so --actions must be at least {n}, not {count}.")
         return spaces.Discrete(n if count is None else count, start=first)
@@ -42,7 +50,8 @@ def inferred_space(actions: Sequence[np.ndarray], count: int | None = None) -> g
     if whole:
         start = np.minimum(low, 0)
         return spaces.MultiDiscrete(high - start + 1, start=start)
-    low, high = low.astype(np.float32), high.astype(np.float32)
+    with np.errstate(over="ignore"):  # what becomes infinite is refused with its place, too
+        low, high = low.astype(np.float32), high.astype(np.float32)
     still = low == high
     return spaces.Box(np.where(still, low - 0.5, low), np.where(still, high + 0.5, high), dtype=np.float32)
 
@@ -50,7 +59,8 @@ def inferred_space(actions: Sequence[np.ndarray], count: int | None = None) -> g
 def stored_actions(actions: np.ndarray, space: gym.Space) -> np.ndarray:
     """Actions (T, A) as a store of that space holds them, see `spaces.action_layout`."""
     shape, dtype = action_layout(space)
-    return actions.reshape(len(actions), *shape).astype(dtype)
+    with np.errstate(over="ignore"):
+        return actions.reshape(len(actions), *shape).astype(dtype)
 
 
 def space_sentence(space: gym.Space) -> str:

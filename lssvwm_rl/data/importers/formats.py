@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lssvwm_rl.data.importers.frames import IMAGES, VIDEOS
-from lssvwm_rl.data.importers.lerobot import INFO, open_lerobot
+from lssvwm_rl.data.importers.frames import IMAGES, VIDEOS, visible
+from lssvwm_rl.data.importers.lerobot import open_lerobot
+from lssvwm_rl.data.importers.lerobot_files import INFO
 from lssvwm_rl.data.importers.minari import dataset_folder, open_minari
 from lssvwm_rl.data.importers.npz import open_npz
 from lssvwm_rl.data.importers.options import ImportOptions
@@ -35,11 +36,12 @@ def _holds(source: Path, suffixes: tuple[str, ...]) -> bool:
     """Whether a source is a file of that kind, or a folder with one somewhere in it."""
     if source.is_file():
         return source.suffix.lower() in suffixes
-    return source.is_dir() and any(path.suffix.lower() in suffixes for path in source.rglob("*"))
+    return source.is_dir() and any(path.suffix.lower() in suffixes for path in visible(source))
 
 
 def _is_lerobot(source: Path) -> bool:
-    return (source / INFO).is_file()
+    """Also one whose `meta` is missing, so that this is what is said."""
+    return (source / INFO).is_file() or any((source / "data").glob("chunk-*/*.parquet"))
 
 
 def _is_minari(source: Path) -> bool:

@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from lssvwm_rl.pictures import resized
 
@@ -123,9 +124,7 @@ def timed_frames(path: Path) -> Iterator[tuple[float | None, np.ndarray]]:
     number = 0
     try:
         with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ValueError(f"{path} has no pictures; remove it, or give the video.")
-            stream = container.streams.video[0]
+            stream = _pictures(container, path)
             stream.thread_type = "AUTO"
             # Some containers do not begin at 0.
             begin = float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
@@ -150,15 +149,44 @@ def packet_count(path: Path) -> int:
 
     try:
         with av.open(str(path)) as container:
-            return sum(1 for packet in container.demux(video=0) if packet.size)
-    except (av.FFmpegError, OSError, IndexError) as error:
+            return sum(1 for packet in container.demux(_pictures(container, path)) if packet.size)
+    except (av.FFmpegError, OSError) as error:
         said = getattr(error, "strerror", None) or str(error)
         raise ValueError(f"{path} cannot be read as a video ({said}); record or copy that file again.") from error
 
 
+def announced_count(path: Path) -> int:
+    """Frames of a video as its header announces them, 0 if it does not: more than there are if the file was cut off.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            return int(_pictures(container, path).frames)
+    except (av.FFmpegError, OSError) as error:
+        said = getattr(error, "strerror", None) or str(error)
+        raise ValueError(f"{path} cannot be read as a video ({said}); record or copy that file again.") from error
+
+
+def _pictures(container: Any, path: Path) -> Any:
+    """The first stream of pictures of an open video."""
+    if not container.streams.video:
+        raise ValueError(f"{path} has no pictures; remove it, or give the video.")
+    return container.streams.video[0]
+
+
+def visible(folder: Path) -> Iterator[Path]:
+    """What lies in a folder and the folders in it, but for what begins with a dot, as copies of macOS's data do."""
+    return (p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+
+
 def image_files(folder: Path) -> list[Path]:
     """The images that lie in a folder, in the order of their names, by the numbers in these."""
-    return sorted((p for p in folder.iterdir() if p.suffix.lower() in IMAGES and p.is_file()), key=by_number)
+    found = (p for p in folder.iterdir() if p.suffix.lower() in IMAGES and not p.is_dir())
+    return sorted((p for p in found if not p.name.startswith(".")), key=by_number)
 
 
 def image_frames(files: list[Path]) -> Iterator[np.ndarray]:
@@ -168,7 +196,11 @@ def image_frames(files: list[Path]) -> Iterator[np.ndarray]:
         ValueError: if one is not an image.
     """
     for file in files:
-        yield decoded_image(file.read_bytes(), str(file))
+        try:
+            encoded = file.read_bytes()
+        except OSError as error:
+            raise ValueError(f"{file} cannot be read ({error.strerror}); record or copy it again.") from error
+        yield decoded_image(encoded, str(file))
 
 
 def decoded_image(data: bytes, what: str) -> np.ndarray:
@@ -180,6 +212,8 @@ def decoded_image(data: bytes, what: str) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{what} cannot be read as an image; record or copy it again.") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{what} cannot be read as an image ({error}); record or copy it again.") from error
 

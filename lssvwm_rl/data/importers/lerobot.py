@@ -12,9 +12,8 @@ is left out with its reward.
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,60 +25,23 @@ import numpy as np
 from lssvwm_rl.data.episode import Episode, StoreHeader
 from lssvwm_rl.data.importers.actions import inferred_space, space_sentence, stored_actions
 from lssvwm_rl.data.importers.frames import FrameRule, decoded_image, timed_frames
+from lssvwm_rl.data.importers.lerobot_files import (
+    INFO,
+    Dataset,
+    import_parquet,
+    inside,
+    numbers,
+    open_dataset,
+    read_table,
+)
 from lssvwm_rl.data.importers.options import ImportOptions
 from lssvwm_rl.data.importers.recording import Recording, as_float32, check_numbers
 from lssvwm_rl.spaces import space_from_json, space_to_json
 
 POLICY = "offline lerobot"  # in the store's header
-INFO = "meta/info.json"
-VERSION = "v3."
-CAMERAS = ("video", "image")  # dtypes of features
 ACTION, REWARD = "action", "next.reward"
 OBSERVATION = "observation"  # what the names of the vectors begin with
 BATCH = 32  # rows with encoded images that are read at a time
-
-
-@dataclass(frozen=True)
-class _Dataset:
-    """What `meta` says.
-
-    Attributes:
-        root: its folder.
-        info: of `info.json`.
-        camera: feature of the frames.
-        episodes: a row for each, by number.
-    """
-
-    root: Path
-    info: dict[str, Any]
-    camera: str
-    episodes: list[dict[str, Any]]
-
-    @property
-    def in_video(self) -> bool:
-        """Whether frames are in videos, not in the rows."""
-        return self.info["features"][self.camera]["dtype"] == "video"
-
-    def data_file(self, episode: dict[str, Any]) -> Path:
-        """Where the rows of an episode are."""
-        return self._file("data_path", episode, "data", {})
-
-    def frame_file(self, episode: dict[str, Any]) -> Path:
-        """Where its frames are."""
-        if not self.in_video:
-            return self.data_file(episode)
-        return self._file("video_path", episode, f"videos/{self.camera}", {"video_key": self.camera})
-
-    def begin(self, episode: dict[str, Any]) -> float:
-        """Seconds into its video at which an episode begins."""
-        return float(episode[f"videos/{self.camera}/from_timestamp"])
-
-    def _file(self, template: str, episode: dict[str, Any], where: str, names: dict[str, str]) -> Path:
-        chunk, file = int(episode[f"{where}/chunk_index"]), int(episode[f"{where}/file_index"])
-        path = self.root / str(self.info[template]).format(chunk_index=chunk, file_index=file, **names)
-        if not path.is_file():
-            raise ValueError(f"There is no {path}, where episode {episode['episode_index']} should be; copy it there.")
-        return path
 
 
 @dataclass(frozen=True)
@@ -98,23 +60,23 @@ def open_lerobot(source: str | Path, options: ImportOptions) -> Recording:
         gymnasium.error.DependencyNotInstalled: without pyarrow.
         ValueError: if it is of another version, a file is missing or broken, or there is no telling which camera.
     """
-    data = _dataset(Path(source), options.image)
+    data = open_dataset(Path(source), options.image)
     vectors = _vector_keys(data, options)
     columns = options.action_column or (ACTION,)
     features = data.info["features"]
     for name in (*columns, *vectors):
         if name not in features:
             raise ValueError(f"{data.root} has no feature {name!r}, only {', '.join(features)}; name another one.")
-    rows = _rows(data, columns, tuple(vectors), REWARD if REWARD in features else None)
+    rows = _rows(data, columns, vectors, REWARD if REWARD in features else None)
     space = inferred_space([each.actions[:-1] for each in rows], options.actions)
     rule = FrameRule.of_first(_frames(data, data.episodes[0], _Streams(data)), options.resize, str(data.root))
     header = StoreHeader(rule.shape, space_to_json(space), vectors, policy=POLICY)
     about = [f"Image: {data.camera}", f"Actions: {space_sentence(space)}, from {' and '.join(columns)}"]
+    about.append("The last action of each episode is left out: the frame that it led to was not recorded")
     lost = [float(each.rewards[-1]) for each in rows if each.rewards is not None]
     if any(lost):
         warnings.warn(
-            f"The last action of each episode is left out, since no frame follows it, and with it rewards of "
-            f"{sum(lost):g} in all.",
+            f"With the last actions of the episodes, rewards of {sum(lost):g} in all are left out.",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -123,44 +85,7 @@ def open_lerobot(source: str | Path, options: ImportOptions) -> Recording:
     return Recording(header, len(rows), partial(_episodes, data, rows, header, rule), tuple(about))
 
 
-def _dataset(root: Path, camera: str | None) -> _Dataset:
-    try:
-        info = json.loads((root / INFO).read_text())
-        version, features = str(info["codebase_version"]), info["features"]
-        cameras = [name for name, feature in features.items() if feature["dtype"] in CAMERAS]
-        float(info["fps"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{root / INFO} cannot be read ({error!r}); copy the data set again.") from error
-    if not version.startswith(VERSION):
-        raise ValueError(
-            f"{root} is a LeRobot data set of version {version}, and {VERSION}0 is read; convert it with LeRobot's "
-            "convert_dataset_v21_to_v30."
-        )
-    if camera is not None and camera not in cameras:
-        raise ValueError(f"{root} has no camera {camera!r}, only {', '.join(cameras) or 'none'}; name another one.")
-    if camera is None and len(cameras) != 1:
-        raise ValueError(
-            f"{root} has the cameras {', '.join(cameras)}; say which one with --image KEY."
-            if cameras
-            else f"{root} has no camera, and a world model needs images; choose another data set."
-        )
-    files = sorted((root / "meta" / "episodes").rglob("*.parquet"))
-    found = _Dataset(root, info, camera or cameras[0], [])
-    needed = ["episode_index", "length", "data/chunk_index", "data/file_index"]
-    if found.in_video:
-        needed += [f"videos/{found.camera}/{name}" for name in ("chunk_index", "file_index", "from_timestamp")]
-    for file in files:
-        found.episodes.extend(_table(file, needed).to_pylist())
-    found.episodes.sort(key=lambda episode: episode["episode_index"])
-    if not found.episodes:
-        raise ValueError(f"{root} has no episodes; copy the data set again.")
-    for episode in found.episodes:
-        if episode["length"] < 2:
-            raise ValueError(f"Episode {episode['episode_index']} of {root} has no two frames; leave it out.")
-    return found
-
-
-def _vector_keys(data: _Dataset, options: ImportOptions) -> dict[str, int]:
+def _vector_keys(data: Dataset, options: ImportOptions) -> dict[str, int]:
     """Features that become the frames' vectors, and their sizes: those named, or all that were observed."""
     features = data.info["features"]
     names = [
@@ -170,21 +95,27 @@ def _vector_keys(data: _Dataset, options: ImportOptions) -> dict[str, int]:
     return {name: int(np.prod(features[name]["shape"])) if name in features else 0 for name in names}
 
 
-def _rows(data: _Dataset, actions: Sequence[str], vectors: Sequence[str], reward: str | None) -> list[_Rows]:
+def _rows(data: Dataset, actions: Sequence[str], vectors: Mapping[str, int], reward: str | None) -> list[_Rows]:
     names = [*actions, *vectors, *([reward] if reward else [])]
     found: list[_Rows] = []
     last: tuple[Path | None, dict[str, np.ndarray]] = None, {}
     for episode in data.episodes:
         file, number, length = data.data_file(episode), episode["episode_index"], episode["length"]
         if last[0] != file:
-            table = _table(file, [*names, "episode_index"])
-            last = file, {name: _numbers(table[name], f"{name!r} of {file}") for name in {*names, "episode_index"}}
+            table = read_table(file, [*names, "episode_index"])
+            last = file, {name: numbers(table[name], f"{name!r} of {file}") for name in {*names, "episode_index"}}
         own = last[1]["episode_index"][:, 0] == number
         if own.sum() != length:
             raise ValueError(
                 f"{file} has {own.sum()} rows of episode {number}, which has {length} frames; copy the data set again."
             )
         seen = [as_float32(last[1][name][own], f"the vectors {name!r}") for name in vectors]
+        for (name, size), each in zip(vectors.items(), seen, strict=True):
+            if each.shape[1] != size:
+                raise ValueError(
+                    f"{name!r} of {file} has {each.shape[1]} numbers in a row, and {size} in {data.root / INFO}; copy "
+                    "the data set again."
+                )
         found.append(
             _Rows(
                 np.concatenate([last[1][name][own] for name in actions], axis=1),
@@ -196,7 +127,7 @@ def _rows(data: _Dataset, actions: Sequence[str], vectors: Sequence[str], reward
 
 
 def _episodes(
-    data: _Dataset, rows: Sequence[_Rows], header: StoreHeader, rule: FrameRule, first: int
+    data: Dataset, rows: Sequence[_Rows], header: StoreHeader, rule: FrameRule, first: int
 ) -> Iterator[Episode]:
     space: gym.Space = space_from_json(header.action_space)
     streams = _Streams(data)
@@ -235,7 +166,7 @@ class _Stream:
 class _Streams:
     """The file that is being read: episodes lie in it one after the other, and so it is decoded once."""
 
-    def __init__(self, data: _Dataset) -> None:
+    def __init__(self, data: Dataset) -> None:
         self.data = data
         self.file, self.end = Path(), 0.0
         self.stream = _Stream(iter(()))
@@ -248,7 +179,7 @@ class _Streams:
         return self.stream
 
 
-def _frames(data: _Dataset, episode: dict[str, Any], streams: _Streams) -> Iterator[np.ndarray]:
+def _frames(data: Dataset, episode: dict[str, Any], streams: _Streams) -> Iterator[np.ndarray]:
     """Those of an episode: in a video from its beginning on, in rows by its number."""
     file = data.frame_file(episode)
     if not data.in_video:
@@ -260,20 +191,28 @@ def _frames(data: _Dataset, episode: dict[str, Any], streams: _Streams) -> Itera
     return streams.at(file, begin, end, slack=0.25 / fps).between(begin, end)
 
 
-def _items(data: _Dataset, file: Path) -> Iterator[tuple[float, np.ndarray]]:
+def _items(data: Dataset, file: Path) -> Iterator[tuple[float, np.ndarray]]:
     if data.in_video:
         fps = float(data.info["fps"])
         for number, (time, frame) in enumerate(timed_frames(file)):
             yield number / fps if time is None else time, frame
         return
-    parquet = _parquet()
-    for batch in parquet.ParquetFile(file).iter_batches(BATCH, columns=[data.camera, "episode_index"]):
-        for image, number in zip(batch[data.camera].to_pylist(), batch["episode_index"].to_pylist(), strict=True):
-            what = f"An image of episode {number} in {file}"
-            if image is None or not (image.get("bytes") or image.get("path")):
-                raise ValueError(f"{what} is missing; copy the data set again.")
-            inside = image.get("bytes")
-            yield number, decoded_image(inside or _bytes(data.root / image["path"], what), what)
+    for image, number in _image_rows(data, file):
+        what = f"An image of episode {number} in {file}"
+        if not isinstance(image, dict) or not (image.get("bytes") or image.get("path")):
+            raise ValueError(f"{what} is missing; copy the data set again.")
+        encoded = image.get("bytes")
+        yield number, decoded_image(encoded or _bytes(inside(data.root, image["path"]), what), what)
+
+
+def _image_rows(data: Dataset, file: Path) -> Iterator[tuple[Any, int]]:
+    """Encoded images, and the numbers of their episodes."""
+    parquet = import_parquet()
+    try:
+        for batch in parquet.ParquetFile(file).iter_batches(BATCH, columns=[data.camera, "episode_index"]):
+            yield from zip(batch[data.camera].to_pylist(), batch["episode_index"].to_pylist(), strict=True)
+    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+        raise ValueError(f"{file} cannot be read: {error}; copy the data set again.") from error
 
 
 def _bytes(path: Path, what: str) -> bytes:
@@ -281,37 +220,3 @@ def _bytes(path: Path, what: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ValueError(f"{what} should be at {path} ({error.strerror}); copy it there.") from error
-
-
-def _table(file: Path, columns: Sequence[str]) -> Any:
-    parquet = _parquet()
-    try:
-        opened = parquet.ParquetFile(file)
-        known = set(opened.schema_arrow.names)
-        missing = [name for name in columns if name not in known]
-        if missing:
-            raise ValueError(f"it has no column {missing[0]!r}, only {', '.join(sorted(known))}")
-        return opened.read(columns=list(columns))
-    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
-        raise ValueError(f"{file} cannot be read: {error}; copy the data set again.") from error
-
-
-def _numbers(column: Any, what: str) -> np.ndarray:
-    """(N, size) of a column of numbers, or of lists of as many numbers each."""
-    array, count = column.combine_chunks(), len(column)
-    while hasattr(array, "flatten") and "list" in str(array.type):
-        array = array.flatten()
-    found = array.to_numpy(zero_copy_only=False)
-    if found.dtype.kind not in "biuf" or (count and len(found) % count):
-        raise ValueError(f"{what} is not numbers, as many in each row; name another feature.")
-    return (found.astype(np.int64) if found.dtype.kind in "biu" else found).reshape(count, -1)
-
-
-def _parquet() -> Any:
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise gym.error.DependencyNotInstalled(
-            'LeRobot data sets are read with pyarrow; install it with `pip install "lssvwm-rl[parquet]"`.'
-        ) from error
-    return parquet

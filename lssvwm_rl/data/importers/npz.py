@@ -143,9 +143,9 @@ def _arrays(path: Path, vector_keys: Sequence[str]) -> dict[str, np.ndarray]:
         raise ValueError(f"There is no file {path}.")
     needed = [*NEEDED, *(key for key in vector_keys if key != POSE), *(POSE_PARTS if POSE in vector_keys else ())]
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no NPZ archive, or was cut off")
         archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("it holds a single array")
         with archive:
             missing = [k for k in needed if k not in archive]
             if missing:

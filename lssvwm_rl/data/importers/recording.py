@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,34 @@ def write_recording(
         ValueError: if an episode cannot be read; nothing is left behind.
     """
     check_new(out)
+    seen: dict[bytes, int] = {}
+    twice: list[tuple[int, int]] = []
     with written_whole(out) as partial:
         with EpisodeWriter(partial, recording.header) as writer:
-            for episode in recording.episodes(0):
+            for number, episode in enumerate(recording.episodes(0)):
+                first = seen.setdefault(_fingerprint(episode), number)
+                if first != number:
+                    twice.append((first, number))
                 writer.add(episode)
                 if on_episode is not None:
                     on_episode(episode)
+    if twice:
+        warnings.warn(
+            f"Episodes {twice[0][0]} and {twice[0][1]} are the same, frame by frame, and {len(twice)} in all are the "
+            "same as an earlier one; if they are copies, remove them, or one may be trained on and the other tested.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return EpisodeStore(out)
+
+
+def _fingerprint(episode: Episode) -> bytes:
+    """Of what happened in an episode."""
+    found = sha256(repr((episode.terminated, episode.frames.shape)).encode())
+    for array in (episode.frames, episode.actions, episode.rewards, episode.vectors):
+        if array is not None:
+            found.update(np.ascontiguousarray(array).data)
+    return found.digest()
 
 
 def append_recording(
@@ -138,6 +160,12 @@ def check_numbers(episode: Episode, header: StoreHeader, what: str) -> None:
         )
 
 
+def float32(array: np.ndarray) -> np.ndarray:
+    """Numbers as stores keep them; those too large for it become infinite, which `check_numbers` refuses."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
+
+
 def as_float32(array: np.ndarray, what: str) -> np.ndarray:
     """Numbers as stores keep them, with a warning if that changes them.
 
@@ -146,7 +174,7 @@ def as_float32(array: np.ndarray, what: str) -> np.ndarray:
     """
     if array.dtype == np.float32:
         return array
-    kept = array.astype(np.float32)
-    if np.isfinite(array.astype(np.float64)).all() and not np.array_equal(kept.astype(array.dtype), array):
+    kept = float32(array)
+    if np.isfinite(kept).all() and not np.array_equal(kept.astype(array.dtype), array):
         warnings.warn(f"Stores keep {what} as float32, which rounds their {array.dtype}.", RuntimeWarning, stacklevel=2)
     return kept

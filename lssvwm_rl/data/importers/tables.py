@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,10 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         ValueError: if it cannot be read as such, or has no rows.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
         rows = _csv(text) if path.suffix.lower() == ".csv" else _json_lines(text)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 (byte {error.start}); save it as such.") from error
     except (OSError, ValueError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read as a table: {error}; correct it.") from error
     if not rows:
@@ -31,7 +35,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _csv(text: str) -> list[dict[str, Any]]:
-    lines = [line for line in csv.reader(text.splitlines(), skipinitialspace=True) if line]
+    lines = [line for line in csv.reader(io.StringIO(text, newline=""), skipinitialspace=True) if line]
     if not lines:
         return []
     names = [name.strip() for name in lines[0]]
@@ -45,12 +49,15 @@ def _csv(text: str) -> list[dict[str, Any]]:
 
 def _json_lines(text: str) -> list[dict[str, Any]]:
     rows = []
-    for number, line in enumerate(text.splitlines()):
+    for number, line in enumerate(
+        re.split(r"\r\n|\n|\r", text)
+        # Texts in JSON may hold other characters at which `splitlines` splits.
+    ):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"line {number + 1} is no JSON") from error
         if not isinstance(row, dict):
             raise ValueError(f"line {number + 1} is no object with names")
@@ -79,6 +86,8 @@ def numbers(rows: Sequence[dict[str, Any]], columns: Sequence[str], path: Path) 
             value = row[column]
             for each in value if isinstance(value, list) else [value]:
                 values.append(_number(each, f"{column!r} of row {number} of {path}"))
+        if not values:
+            raise ValueError(f"{columns[0]!r} of row {number} of {path} is an empty list; write a number.")
         if found and len(values) != len(found[0]):
             raise ValueError(f"Row {number} of {path} has {len(values)} numbers, not {len(found[0])}; correct it.")
         found.append(values)
@@ -111,6 +120,8 @@ def _number(value: Any, what: str) -> int | float:
             raise ValueError
         if isinstance(value, int | float):
             return value
+        if "_" in value:  # which Python's numbers may have
+            raise ValueError
         try:
             return int(value)
         except ValueError:

@@ -25,14 +25,16 @@ from lssvwm_rl.data.importers.actions import inferred_space, space_sentence, sto
 from lssvwm_rl.data.importers.frames import (
     VIDEOS,
     FrameRule,
+    announced_count,
     by_number,
     image_files,
     image_frames,
     packet_count,
     video_frames,
+    visible,
 )
 from lssvwm_rl.data.importers.options import ImportOptions
-from lssvwm_rl.data.importers.recording import Recording, check_numbers
+from lssvwm_rl.data.importers.recording import Recording, check_numbers, float32
 from lssvwm_rl.data.importers.tables import TABLES, has_value, numbers, read_rows, truths
 from lssvwm_rl.spaces import space_from_json, space_to_json
 
@@ -47,7 +49,7 @@ class _Steps:
     path: Path  # of the frames
     frames: int
     actions: np.ndarray  # (T, A)
-    rewards: np.ndarray  # (T,) float32
+    rewards: np.ndarray | None  # (T,) float32
     terminated: bool
     truncated: bool
     vectors: np.ndarray | None  # (T+1, V) float32
@@ -70,6 +72,9 @@ def open_videos(source: str | Path, options: ImportOptions) -> Recording:
                 f"Actions of {table} are {each.actions.shape[1]} numbers, those of {pairs[0][1]} "
                 f"{steps[0].actions.shape[1]}; correct it."
             )
+        if (each.rewards is None) != (steps[0].rewards is None):
+            with_it, without = (table, pairs[0][1]) if steps[0].rewards is None else (pairs[0][1], table)
+            raise ValueError(f"{with_it} has a column {REWARD!r}, {without} has none; write it into all or none.")
     space = inferred_space([each.actions for each in steps], options.actions)
     rule = FrameRule.of_first(_frames(steps[0].path), options.resize, str(steps[0].path))
     sizes = {} if steps[0].vectors is None else _vector_sizes(pairs[0][1], options)
@@ -83,7 +88,7 @@ def open_videos(source: str | Path, options: ImportOptions) -> Recording:
             stacklevel=2,
         )
     about = [f"Actions: {space_sentence(space)}, from {' and '.join(columns)}"]
-    if not any(REWARD in row for row in read_rows(pairs[0][1])[:1]):
+    if steps[0].rewards is None:
         about.append(f"There is no column {REWARD!r}: all rewards are 0")
     return Recording(header, len(steps), partial(_episodes, steps, header, rule), tuple(about))
 
@@ -95,8 +100,8 @@ def _pairs(source: Path) -> list[tuple[Path, Path]]:
     if source.is_file():
         found = [source]
     else:
-        below = [path for path in source.rglob("*") if path.suffix.lower() in VIDEOS and path.is_file()]
-        below += [path for path in (source, *source.rglob("*")) if path.is_dir() and _is_episode(path)]
+        below = [path for path in visible(source) if path.suffix.lower() in VIDEOS and path.is_file()]
+        below += [path for path in (source, *visible(source)) if path.is_dir() and _is_episode(path)]
         found = sorted(below, key=by_number)
     if not found:
         raise FileNotFoundError(
@@ -107,7 +112,7 @@ def _pairs(source: Path) -> list[tuple[Path, Path]]:
     if len(tables) < len(pairs):
         raise ValueError(f"Two recordings in {source} share a table, since they have one name; rename one of them.")
     if source.is_dir():
-        alone = [p for p in source.rglob("*") if p.suffix.lower() in TABLES and p not in tables]
+        alone = [p for p in visible(source) if p.suffix.lower() in TABLES and p not in tables]
         if alone:
             raise ValueError(
                 f"There are no frames for {alone[0]}; add {alone[0].with_suffix('.mp4').name}, or remove it."
@@ -157,7 +162,7 @@ def _steps(path: Path, table: Path, columns: Sequence[str], options: ImportOptio
     if early.any():
         row = int(early.argmax())
         raise ValueError(f"Row {first + row} of {table} ends the episode, and others follow; write one table for each.")
-    rewards = numbers(kept, (REWARD,), table)[:, 0] if _has_rewards(kept, table) else np.zeros(len(kept))
+    rewards = _rewards(kept, table) if _has_rewards(kept, table) else None
     terminated, truncated = (bool(flags[-1]) for flags in ends)
     left_out = None
     if last < len(rows):
@@ -165,13 +170,18 @@ def _steps(path: Path, table: Path, columns: Sequence[str], options: ImportOptio
         if not has_value(beyond, columns):  # it is there for its frame, and says whether that is the end
             terminated = terminated or bool(truths([beyond], TERMINATED, table)[0])
         elif _has_rewards([beyond], table):
-            left_out = float(numbers([beyond], (REWARD,), table)[0, 0])
+            left_out = float(_rewards([beyond], table)[0])
     vectors = _vectors(rows, frames, table, options)
     actions = numbers(kept, columns, table)
-    found = _Steps(
-        path, frames, actions, rewards.astype(np.float32), terminated, truncated or not terminated, vectors, left_out
-    )
-    return found
+    return _Steps(path, frames, actions, rewards, terminated, truncated or not terminated, vectors, left_out)
+
+
+def _rewards(rows: Sequence[dict[str, Any]], table: Path) -> np.ndarray:
+    """(T,) float32."""
+    found = numbers(rows, (REWARD,), table)
+    if found.shape[1] != 1:
+        raise ValueError(f"{REWARD!r} of {table} is {found.shape[1]} numbers in a row; write one.")
+    return float32(found[:, 0])
 
 
 def _has_rewards(rows: Sequence[dict[str, Any]], table: Path) -> bool:
@@ -188,7 +198,7 @@ def _vectors(rows: Sequence[dict[str, Any]], frames: int, table: Path, options: 
         raise ValueError(
             f"{table} has {len(rows)} rows for {frames} frames, and vectors need a row for each; add the last one."
         )
-    return numbers(rows, options.vector, table).astype(np.float32)
+    return float32(numbers(rows, options.vector, table))
 
 
 def _vector_sizes(table: Path, options: ImportOptions) -> dict[str, int]:
@@ -202,6 +212,11 @@ def _frame_count(path: Path, rows: int, table: Path) -> int:
     count = packet_count(path) if path.is_file() else len(image_files(path))
     if count not in fitting and path.is_file():
         count = sum(1 for _ in video_frames(path))
+        if count not in fitting and (announced := announced_count(path)) > count:
+            raise ValueError(
+                f"{path} is cut off: it announces {announced} frames, and {count} can be decoded, while {table} has "
+                f"{rows} rows; record or copy that file again."
+            )
     if count < 2:
         raise ValueError(f"{path} has {count} frame{'' if count == 1 else 's'}; an episode has at least two.")
     if count not in fitting:
@@ -228,6 +243,7 @@ def _episodes(steps: Sequence[_Steps], header: StoreHeader, rule: FrameRule, fir
                 "file again."
             )
         actions = stored_actions(each.actions, space)
-        episode = Episode(frames, actions, each.rewards, each.terminated, each.truncated, each.vectors)
+        rewards = np.zeros(len(actions), np.float32) if each.rewards is None else each.rewards
+        episode = Episode(frames, actions, rewards, each.terminated, each.truncated, each.vectors)
         check_numbers(episode, header, str(each.path))
         yield episode

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lssvwm_rl.cli import main
 from lssvwm_rl.data.importers.formats import open_recording
 from lssvwm_rl.data.importers.options import ImportOptions
 from lssvwm_rl.data.importers.recording import write_recording
-from support.recordings import coded, write_episode, write_frames, write_lerobot, write_table
+from support.recordings import coded, refused, write_episode, write_frames, write_table
 
 
 def cut(folder):
@@ -55,6 +54,18 @@ def text(content, name="ep0.csv"):
     return make
 
 
+def cut_in_its_middle(folder):
+    noise = np.random.default_rng(0).integers(0, 256, (41, 32, 48, 3), np.uint8)
+    path = write_frames(folder / "ep0.mp4", noise, movflags="faststart")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    write_table(folder / "ep0.csv", {"action": [0, 1] * 20})
+
+
+def no_archive(folder):
+    folder.mkdir()
+    (folder / "ep0.npz").write_bytes(b"PK nothing")
+
+
 def another_size(folder):
     write_episode(folder, "ep0", 3)
     write_frames(folder / "ep1.mp4", coded(3, (48, 48)))
@@ -77,6 +88,46 @@ def other_width(folder):
     write_episode(folder, "ep0", 3)
     write_frames(folder / "ep1.mp4", coded(2))
     write_table(folder / "ep1.jsonl", {"action": [[0, 1], [1, 1]]})
+
+
+def only_sound(folder):
+    import av
+
+    folder.mkdir()
+    write_table(folder / "ep0.csv", {"action": [0, 1]})
+    with av.open(str(folder / "ep0.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        for packet in stream.encode(silent_frame()):
+            container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+
+
+def silent_frame():
+    import av
+
+    frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+    frame.sample_rate = 44100
+    return frame
+
+
+def rewards_in_one_table(folder):
+    write_episode(folder, "ep0", 3)
+    write_episode(folder, "ep1", 3, reward=[0, 0, 1])
+
+
+def a_link_to_nothing(folder):
+    images_of_two_sizes(folder)
+    (folder / "ep0/2.png").unlink()
+    (folder / "ep0/2.png").symlink_to(folder / "gone.png")
+
+
+def bytes_of(content, name="ep0.csv"):
+    def make(folder):
+        write_frames(folder / "ep0.mp4", coded(2))
+        (folder / name).write_bytes(content)
+
+    return make
 
 
 def sound(folder):
@@ -121,6 +172,24 @@ BAD = {
     "sizes of images": (images_of_two_sizes, "Frame 2 of"),
     "a broken image": (broken_image, "1.png cannot be read as an image"),
     "another width": (other_width, "are 2 numbers, those of"),
+    "only sound": (only_sound, "ep0.mp4 has no pictures; remove it, or give the video."),
+    "cut in its middle": (cut_in_its_middle, "is cut off: it announces 41 frames, and "),
+    "no UTF-8": (bytes_of("action\n1\n2\n".encode("utf-16")), "ep0.csv is no text in UTF-8 (byte 0); save it as such."),
+    "an empty list": (text('{"action": []}\n' * 2, "ep0.jsonl"), "'action' of row 0 of"),
+    "lists of rewards": (
+        text('{"action": 1, "reward": [1, 2]}\n' * 2, "ep0.jsonl"),
+        "is 2 numbers in a row; write one.",
+    ),
+    "an empty list of rewards": (text('{"action": 1, "reward": []}\n' * 2, "ep0.jsonl"), "is an empty list"),
+    "depths": (text("[" * 100_000, "ep0.jsonl"), "line 1 is no JSON"),
+    "a line between digits": (text("action\n1_0\n1\n"), "is '1_0'; write a number."),
+    "too many actions": (table(action=[0, 2**62, 0, 1]), "number them from 0"),
+    "a whole range": (table(action=[-(2**63), 2**63 - 1, 0, 1]), "18,446,744,073,709,551,616 different actions"),
+    "beyond float32": (table(reward=[0, 1e300, 0, 0]), "The reward of step 1 of"),
+    "an action beyond float32": (table(action=[0.5, 1e300, 0.5, 1]), "The action of step 1 of"),
+    "rewards in some tables": (rewards_in_one_table, "ep0.csv has none; write it into all or none."),
+    "a link to nothing": (a_link_to_nothing, "2.png cannot be read (No such file or directory)"),
+    "no archive": (no_archive, "it is no NPZ archive, or was cut off"),
     "nothing known": (sound, "holds nothing that can be imported"),
     "empty": (lambda f: f.mkdir(), "holds nothing that can be imported"),
     "missing": (lambda f: None, "There is nothing at"),
@@ -132,17 +201,6 @@ def test_one_sentence_and_nothing_left_behind(name, tmp_path, capsys):
     make, said = BAD[name]
     make(tmp_path / "source")
     refused(tmp_path, capsys, said)
-
-
-def refused(tmp_path, capsys, said, *words):
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(SystemExit) as stop:
-        main(["data", "import", str(tmp_path / "source"), "--out", str(tmp_path / "out/store"), *words])
-    error = capsys.readouterr().err
-    assert stop.value.code == 2 and said in error
-    assert error.count("\n") == 1 and "Traceback" not in error and error.startswith("lssvwm data import: ")
-    left = [path for path in tmp_path.rglob("*") if path not in before and path.name != "out"]
-    assert not left, "nothing is half-written"
 
 
 @pytest.mark.parametrize(
@@ -186,44 +244,28 @@ def test_what_is_there_stays(tmp_path, capsys):
     assert (tmp_path / "out/store/mine").read_text() == "mine"
 
 
-def lerobot_without(root, name):
-    write_lerobot(root, [4, 3])
-    next(root.rglob(name)).unlink()
+def test_copies_of_one_recording_are_named(tmp_path):
+    """As one may be held out while the other is trained on."""
+    for k, number in enumerate((0, 1, 0)):
+        write_episode(tmp_path / "source", f"ep{k}", 4, number=number)
+    recording = open_recording(tmp_path / "source", "video", ImportOptions())
+    with pytest.warns(RuntimeWarning, match="Episodes 0 and 2 are the same, frame by frame, and 1 in all"):
+        assert len(write_recording(recording, tmp_path / "store")) == 3
 
 
-def lerobot_lengths(root):
-    """Episode tables that claim a frame more than there are rows."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    write_lerobot(root, [4, 3])
-    path = next((root / "meta/episodes").rglob("*.parquet"))
-    found = pq.read_table(path).to_pylist()
-    found[1]["length"] += 1
-    pq.write_table(pa.Table.from_pylist(found), path)
+def test_what_other_systems_leave_beside_recordings_is_passed_over(tmp_path):
+    write_episode(tmp_path / "source", "ep0", 4)
+    (tmp_path / "source/._ep0.mp4").write_bytes(b"no video")
+    (tmp_path / "source/.ipynb_checkpoints").mkdir()
+    (tmp_path / "source/.ipynb_checkpoints/ep0-checkpoint.csv").write_text("action\n0\n")
+    assert open_recording(tmp_path / "source", "video", ImportOptions()).count == 1
 
 
-def lerobot_short_video(root):
-    write_lerobot(root, [4, 3])
-    write_frames(next(root.rglob("*.mp4")), coded(5), fps=10)
-
-
-def lerobot_broken(root):
-    write_lerobot(root, [4])
-    (root / "meta/info.json").write_text("{")
-
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (lambda root: write_lerobot(root, [3], version="v2.1"), "is a LeRobot data set of version v2.1, and v3.0"),
-        (lambda root: lerobot_without(root, "*.mp4"), "file-000.mp4, where episode 0 should be; copy it there."),
-        (lerobot_lengths, "has 3 rows of episode 1, which has 4 frames"),
-        (lerobot_short_video, "has 2 frames of episode 1 of"),
-        (lambda root: write_lerobot(root, [3, 1]), "has no two frames"),
-        (lerobot_broken, "info.json cannot be read"),
-    ],
-)
-def test_lerobot_data_sets_that_cannot_be_read(make, said, tmp_path, capsys):
-    make(tmp_path / "source")
-    refused(tmp_path, capsys, said)
+@pytest.mark.parametrize("line", ["\n", "\r\n", "\r"])
+def test_tables_as_spreadsheets_write_them(line, tmp_path):
+    """With a byte order mark, lines of any system, and cells with breaks in them."""
+    write_frames(tmp_path / "source/ep0.mp4", coded(2))
+    rows = ["action,note,reward", f'0,"two{line}lines",1.5', "2,\x0bfeed,0"]
+    (tmp_path / "source/ep0.csv").write_bytes(b"\xef\xbb\xbf" + line.join(rows).encode())
+    (episode,) = open_recording(tmp_path / "source", "video", ImportOptions()).episodes(0)
+    assert episode.actions.tolist() == [0, 2] and episode.rewards.tolist() == [1.5, 0.0]

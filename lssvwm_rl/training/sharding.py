@@ -48,14 +48,14 @@ def is_sharded(fabric: Fabric) -> bool:
 
 def set_up_shards(
     fabric: Fabric, losses: nn.Module, optimizers: Sequence[Optimizer], average: nn.Module
-) -> tuple[nn.Module, Any]:
+) -> tuple[Any, Any]:
     """Spread a module over the devices; whole optimizers over its parameters, and an average of the module's model,
     follow with all that they have learnt.
 
     Returns:
         The module and the first optimizer, as Fabric runs them.
     """
-    whole = list(losses.parameters())
+    whole: list[Tensor] = list(losses.parameters())
     module = fabric.setup_module(losses)
     shards = dict(zip(whole, losses.parameters(), strict=True))
     for optimizer in optimizers:
@@ -96,7 +96,8 @@ def _sharded(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
             fully_shard(part, mesh=mesh)
         if isinstance(part, (RewardHead, ContinuationHead)):
             register_fsdp_forward_method(part, "loss")
-    return fully_shard(module, mesh=mesh)
+    fully_shard(module, mesh=mesh)
+    return module
 
 
 def _shard_like(parameter: Tensor, value: Any) -> Any:

@@ -89,6 +89,9 @@ DISK_ERRORS = {
     errno.EPERM: "choose a folder that you may read and write",
     errno.EISDIR: "name a file",
     errno.ENOTDIR: "choose another folder",
+    errno.ENOTEMPTY: "choose another folder",
+    errno.EEXIST: "choose another folder",
+    errno.ENOENT: "correct the path",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 """What to do about an OSError; one without a number has its own sentence."""
@@ -166,10 +169,8 @@ def run(command: Command, words: Sequence[str]) -> None:
     except KeyboardInterrupt as error:
         stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
         _stop(f"{program}: {stopped}.", stopped.code, cause=error)
-    except USER_ERRORS as error:
-        _stop(f"{program}: {' '.join(str(error).split())}", cause=error)
-    except OSError as error:
-        if error.errno is None:
+    except (*USER_ERRORS, OSError) as error:
+        if not isinstance(error, OSError) or error.errno is None:  # those of our own have a sentence
             _stop(f"{program}: {' '.join(str(error).split())}", cause=error)
         if error.errno not in DISK_ERRORS:
             raise

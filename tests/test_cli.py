@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import warnings
@@ -45,6 +46,16 @@ BAD = [
     (["dream", "--checkpoint", "{tmp}/none"], "no checkpoint"),
     (["export", "--checkpoint", "{checkpoint}", "--out", "{tmp}/o", "--batch-size", "2"], "add --format onnx"),
     (["export", "--checkpoint", "{tmp}/none", "--out", "{tmp}/o", "--format", "onnx"], "no checkpoint"),
+    (["export", "--checkpoint", "{checkpoint}", "--out", "{checkpoint}", "--format", "onnx"], "exists already"),
+    (
+        ["export", "--checkpoint", "{checkpoint}", "--out", "{checkpoint}/config.json/o", "--format", "onnx"],
+        "File exists ({checkpoint}/config.json); choose another folder.",
+    ),
+    (["export", "--checkpoint", "{checkpoint}", "--out", "s3://bucket/o"], "s3://bucket/o is a URL"),
+    (["dream", "--checkpoint", "{checkpoint}", "--out", "{checkpoint}/model.safetensors"], "exists already"),
+    (["report", "{tmp}"], "is no run; give a folder made by `lssvwm train`"),
+    (["report", "{checkpoint}/contexts"], "contexts is no run; give a folder made by `lssvwm train`"),
+    (["report", "{checkpoint}", "--out", "{checkpoint}"], "ends in .html"),
     (["hub", "pull", "maze", "--out", "{tmp}/m"], "'maze' names no model of the hub"),
     (["hub", "push", "{checkpoint}", "maze", "--dry-run", "{tmp}/m"], "'maze' names no model of the hub"),
     (["hub", "push", "{tmp}/none", "me/maze", "--dry-run", "{tmp}/m"], "no checkpoint"),
@@ -76,9 +87,19 @@ def test_bad_input_is_one_sentence(words, text, tmp_path, checkpoint, capsys):
         main([w.format(tmp=tmp_path, checkpoint=checkpoint) for w in words])
     error = capsys.readouterr().err
     assert stop.value.code == 2
-    assert text in error and "Traceback" not in error
+    assert text.format(checkpoint=checkpoint) in error and "Traceback" not in error
     assert words == ["fly"] or error.count("\n") == 1
     assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+def test_a_checkpoint_without_episodes_is_exported_without(tmp_path, checkpoint, capsys):
+    shutil.copytree(checkpoint, tmp_path / "alone", ignore=shutil.ignore_patterns("contexts"))
+    main(["export", "--checkpoint", str(tmp_path / "alone"), "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out/contexts").exists() and (tmp_path / "out/model.safetensors").is_file()
+    with pytest.raises(SystemExit):
+        main(["dream", "--checkpoint", str(tmp_path / "out"), "--out", str(tmp_path / "dream.mp4")])
+    assert "out has no episodes to start dreams from; give real frames with" in capsys.readouterr().err
+    assert not (tmp_path / "dream.mp4").exists()
 
 
 def test_help_and_import_stay_light():

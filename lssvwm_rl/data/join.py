@@ -93,6 +93,9 @@ def split_store(
     folder, outs = local_folder(store, "split"), (local_folder(out_train), local_folder(out_test))
     if outs[0].resolve() == outs[1].resolve():
         raise ValueError(f"Both parts would be {outs[0]}; choose two folders.")
+    for inner, outer in ((0, outs[1]), (1, outs[0]), (0, folder), (1, folder)):
+        if outer.resolve() in outs[inner].resolve().parents:
+            raise ValueError(f"{outs[inner]} is inside of {outer}; choose a folder beside it.")
     header = _headers([folder], outs[0])[0]
     check_new(outs[1])
     keys = [(seed, -1) if seed >= 0 else (-1, i) for i, seed in enumerate(EpisodeStore(folder).seeds.tolist())]

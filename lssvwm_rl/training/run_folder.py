@@ -248,7 +248,9 @@ def export(run: Path, out: Path) -> None:
     except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(f"Checkpoint {run} cannot be exported with weights in half precision: {error}.") from error
     with written_whole(out) as partial:
-        shutil.copytree(run / CONTEXTS, partial / CONTEXTS, ignore=shutil.ignore_patterns(LOCK))
+        partial.mkdir()
+        if (run / CONTEXTS).is_dir():
+            shutil.copytree(run / CONTEXTS, partial / CONTEXTS, ignore=shutil.ignore_patterns(LOCK))
         for name in (CONFIG_FILE, CURVE_FILE):
             if (run / name).is_file():
                 shutil.copyfile(run / name, partial / name)

@@ -136,6 +136,9 @@ def test_splits_that_cannot_be_made_leave_nothing(tmp_path, capsys):
     for store, share, outs, said in (
         (source, 1.0, names, "A share of 1 leaves one part empty"),
         (source, 0.5, {**names, "test": tmp_path / "a"}, "Both parts would be"),
+        (source, 0.5, {**names, "test": tmp_path / "a/in"}, "a/in is inside of"),
+        (source, 0.5, {**names, "train": tmp_path / "b/in"}, "b/in is inside of"),
+        (source, 0.5, {**names, "test": source / "in"}, "s/in is inside of"),
         (source, 0.5, {**names, "test": one}, "exists already"),
         (source, 0.5, {**names, "train": one}, "exists already"),
         (one, 0.5, names, "has 1 world, which cannot be split"),

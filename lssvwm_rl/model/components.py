@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-LARGE = 4096  # pixels, from which on the covariance of all of them takes minutes and gigabytes
+LARGE = 4096  # pixels, from which on eigenvectors of their covariance take too much time and memory
 SAMPLE = 2048  # patches that are looked at then, whose products with each other say the same
 
 

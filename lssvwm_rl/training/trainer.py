@@ -143,8 +143,7 @@ def _go_on(
     while not (stopped := run.agree(signals)) and run.done < 1:
         step = run.step
         if callbacks and config.measure_every and (step % config.measure_every == 0 or not sums.measured):
-            average = run.average()
-            sums.measured = {k: float(v) for call in callbacks for k, v in call(average, step).items()}
+            sums.measured = _measured(run.average(), step, callbacks)
         batches = [
             each.batch(step) if isinstance(each, StreamSampler) else each.batch(step, config.span_at(step))
             for each in clips
@@ -157,6 +156,11 @@ def _go_on(
             log.updated(run.step, run.seconds, run.done, frames, flops, update, shown)
         run.checkpoint_if_due()
     return stopped
+
+
+def _measured(model: WorldModel, step: int, callbacks: Sequence[Callback]) -> dict[str, float]:
+    """What all callbacks say. Only here is the model held, which may be one that was put together for it."""
+    return {k: float(v) for call in callbacks for k, v in call(model, step).items()}
 
 
 def _data_of(store: EpisodeStore, weights: str | Path | None, seen: int | None) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def main(store: EpisodeStore, out: Path) -> None:
             (run / "losses.json").write_text(json.dumps(losses))
 
 
-def part(store: EpisodeStore, out: Path, strategy: Literal["ddp", "fsdp"]) -> None:
+def train_shards(store: EpisodeStore, out: Path, strategy: Literal["ddp", "fsdp"]) -> None:
     """The first part of "shards", or the rest."""
     steps = CONFIG.steps if (out / "shards").exists() else BROKEN
     config = dataclasses.replace(TRAININGS["shards"], strategy=strategy, steps=steps)
@@ -58,6 +58,6 @@ if __name__ == "__main__":
     trainer.gemm_rate = lambda device: 1e9
     folders = EpisodeStore(sys.argv[1]), Path(sys.argv[2])
     if sys.argv[3:]:
-        part(*folders, strategy=cast(Any, sys.argv[3]))
+        train_shards(*folders, strategy=cast(Any, sys.argv[3]))
     else:
         main(*folders)

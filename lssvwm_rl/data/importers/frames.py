@@ -6,6 +6,7 @@ import io
 import math
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ def timed_frames(path: Path) -> Iterator[tuple[float | None, np.ndarray]]:
     number = 0
     try:
         with av.open(str(path)) as container:
-            stream = _pictures(container, path)
+            stream = _first_pictures(container, path)
             stream.thread_type = "AUTO"
             # Some containers do not begin at 0.
             begin = float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
@@ -145,14 +146,8 @@ def packet_count(path: Path) -> int:
     Raises:
         ValueError: if it cannot be read.
     """
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            return sum(1 for packet in container.demux(_pictures(container, path)) if packet.size)
-    except (av.FFmpegError, OSError) as error:
-        said = getattr(error, "strerror", None) or str(error)
-        raise ValueError(f"{path} cannot be read as a video ({said}); record or copy that file again.") from error
+    with _pictures(path) as (container, stream):
+        return sum(1 for packet in container.demux(stream) if packet.size)
 
 
 def announced_count(path: Path) -> int:
@@ -161,18 +156,24 @@ def announced_count(path: Path) -> int:
     Raises:
         ValueError: if it cannot be read.
     """
+    with _pictures(path) as (_, stream):
+        return int(stream.frames)
+
+
+@contextmanager
+def _pictures(path: Path) -> Iterator[tuple[Any, Any]]:
+    """An open video and its first stream of pictures."""
     import av
 
     try:
         with av.open(str(path)) as container:
-            return int(_pictures(container, path).frames)
+            yield container, _first_pictures(container, path)
     except (av.FFmpegError, OSError) as error:
         said = getattr(error, "strerror", None) or str(error)
         raise ValueError(f"{path} cannot be read as a video ({said}); record or copy that file again.") from error
 
 
-def _pictures(container: Any, path: Path) -> Any:
-    """The first stream of pictures of an open video."""
+def _first_pictures(container: Any, path: Path) -> Any:
     if not container.streams.video:
         raise ValueError(f"{path} has no pictures; remove it, or give the video.")
     return container.streams.video[0]

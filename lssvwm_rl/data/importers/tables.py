@@ -49,10 +49,8 @@ def _csv(text: str) -> list[dict[str, Any]]:
 
 def _json_lines(text: str) -> list[dict[str, Any]]:
     rows = []
-    for number, line in enumerate(
-        re.split(r"\r\n|\n|\r", text)
-        # Texts in JSON may hold other characters at which `splitlines` splits.
-    ):
+    # Not `splitlines`, which also splits at characters that texts in JSON may hold.
+    for number, line in enumerate(re.split(r"\r\n|\n|\r", text)):
         if not line.strip():
             continue
         try:

@@ -14,6 +14,8 @@ import tyro
 
 from lssvwm_rl.cli import COMMANDS, main, run
 from lssvwm_rl.command import Command
+from lssvwm_rl.model.checkpoints import load_contexts
+from support.small_checkpoints import save_checkpoint
 
 AGENT = ["bench", "agent", "--out", "{tmp}/agent"]
 BAD = [
@@ -113,6 +115,19 @@ def test_dream_writes_a_video_once(checkpoint, tmp_path):
     assert (tmp_path / "d.mp4").stat().st_size > 500
     with pytest.raises(SystemExit):
         main(words)
+
+
+def test_dreams_of_short_episodes_begin_before_their_end(tmp_path, capsys):
+    """No episode has the eight frames that dreams begin after by themselves."""
+    checkpoint = save_checkpoint(tmp_path / "short", "discrete")
+    episodes = load_contexts(checkpoint)
+    longest = max(len(episode) for episode in episodes)
+    assert longest < 8
+    main(["dream", "--checkpoint", checkpoint, "--steps", "3", "--out", str(tmp_path / "d.mp4")])
+    assert f"{longest} real frames, then 3 dreamt ones" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["dream", "--checkpoint", checkpoint, "--context-length", "9", "--out", str(tmp_path / "e.mp4")])
+    assert f"choose 1 to {longest + 1}." in capsys.readouterr().err
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ class Dream:
     """Video file, .mp4 or .gif; must not exist."""
     steps: int = 64
     """Dreamt frames."""
-    context_length: int = 8
-    """Real frames observed before."""
+    context_length: int | None = None
+    """Real frames observed before; by itself 8, or all but the last one of a shorter episode."""
     denoise_steps: int = 4
     """Network passes per dreamt frame."""
     seed: int = 0
@@ -56,9 +56,10 @@ def main(args: Dream) -> None:
     # The longest episodes show the most of the real continuation.
     order = np.argsort(-contexts.lengths, kind="stable")[: max(1, len(contexts) // 4)]
     episode = contexts[int(np.random.default_rng(args.seed).choice(order))]
+    context = args.context_length if args.context_length is not None else min(8, len(episode))
     with progress_bar("dream", "frames") as bar:
-        frames = dream_video(engine, episode, args.context_length, args.steps, args.seed, args.denoise_steps, bar)
+        frames = dream_video(engine, episode, context, args.steps, args.seed, args.denoise_steps, bar)
     write_video(args.out, frames)
-    shown = f"{args.context_length} real frames, then {args.steps} dreamt ones beside the real ones on the left"
+    shown = f"{context} real frames, then {args.steps} dreamt ones beside the real ones on the left"
     agent = ["lssvwm", "agent", "train", "--checkpoint", args.checkpoint, "--out", "runs/agent"]
     finish(f"{shown}, written to {args.out}.", agent)

@@ -54,7 +54,8 @@ def verify_store(path: str | Path | RemotePath, progress: Update | None = None) 
     except ValueError as error:
         if not numbers and not (path / HEADER).exists():
             raise
-        damaged.append(str(error) if (path / HEADER).exists() else f"{path / HEADER} is missing: {error}")
+        what = "cannot be used" if (path / HEADER).exists() else "is missing"
+        damaged.append(f"{path / HEADER} {what}: {error.__cause__ or error}")
     notes = list(_beside(path, numbers))
     episodes = whole = 0
     for done, number in enumerate(numbers, 1):

@@ -15,7 +15,7 @@ from lssvwm_rl.model.attention.local import FrameLocalAttention
 from lssvwm_rl.model.backends import native_kernels
 from lssvwm_rl.model.config import KINDS, BackboneConfig
 from lssvwm_rl.model.memory import LayerMemory
-from lssvwm_rl.model.precision import at_least_fp32
+from lssvwm_rl.model.precision import at_least_fp32, state_zeros
 from lssvwm_rl.model.scan.block import BlockScan
 from lssvwm_rl.native.ada_norm import ada_norm, gated_sum
 from lssvwm_rl.native.gelu import bias_gelu
@@ -87,7 +87,7 @@ class Layer(nn.Module):
 
     def initial_memory(self, batch_size: int) -> LayerMemory:
         """An empty memory for B rows."""
-        nothing = at_least_fp32(self.modulation.weight).new_zeros((batch_size, 0, 1, 1, 1))
+        nothing = state_zeros(self.modulation.weight, batch_size, 0, 1, 1, 1)
         state = nothing if self.scan is None else self.scan.initial_state(batch_size)
         cache = (nothing, nothing) if self.attention is None else self.attention.initial_cache(batch_size)
         return LayerMemory(state, *cache)

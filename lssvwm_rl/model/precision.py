@@ -13,3 +13,9 @@ def at_least_fp32(t: Tensor) -> Tensor:
     that is `model.double()`.
     """
     return t.to(torch.promote_types(t.dtype, torch.float32))
+
+
+def state_zeros(weight: Tensor, *shape: int) -> Tensor:
+    """Zeros where a weight is, with at least the precision of fp32: a plain tensor also where the weight is spread over
+    devices, whose own `new_zeros` would be, too."""
+    return torch.zeros(shape, dtype=torch.promote_types(weight.dtype, torch.float32), device=weight.device)

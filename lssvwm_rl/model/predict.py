@@ -210,7 +210,8 @@ def dream(
     """
     if not 1 <= context_length <= len(episode.frames):
         raise ValueError(
-            f"A context of {context_length} frames does not fit an episode of {len(episode.frames)}; choose less."
+            f"A context of {context_length} frames does not fit an episode of {len(episode.frames)} frames; "
+            f"choose 1 to {len(episode.frames)}."
         )
     batch = clip_batch([episode], len(episode.frames))
     memory, _ = observe_batch(model, batch, context_length)

@@ -20,7 +20,7 @@ from lssvwm_rl.model.heads import ContinuationHead, RewardHead, vector_head
 from lssvwm_rl.model.memory import LayerMemory, Memory
 from lssvwm_rl.model.outputs import Imagined, Prediction
 from lssvwm_rl.model.patches import Patches
-from lssvwm_rl.model.precision import at_least_fp32
+from lssvwm_rl.model.precision import at_least_fp32, state_zeros
 from lssvwm_rl.model.recall import EpisodicRecall
 from lssvwm_rl.model.recollection import Recollection
 from lssvwm_rl.model.sketch import SKETCH_SIZE
@@ -84,7 +84,7 @@ class WorldModel(nn.Module):
 
     def initial_memory(self, batch_size: int) -> Memory:
         """The memory of B rows that have seen nothing."""
-        features = at_least_fp32(self.position).new_zeros(batch_size, self.config.features)
+        features = state_zeros(self.position, batch_size, self.config.features)
         frames = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
         layers = self.backbone.initial_memory(batch_size)
         return Memory(layers, features, frames, **self.recollection.initial_state(batch_size))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from lssvwm_rl.training.optimizer import OptimizerConfig
 
@@ -41,6 +42,9 @@ class TrainConfig(OptimizerConfig):
     devices: int = 1
     """How many of them, each with a batch of its own; under `torchrun` and `fabric run` on all machines together, where
     1 means as many as there are processes. Fewer processes share the batches of more devices, with the same losses."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """What several devices share: batches alone (ddp), or also weights, moments and average (fsdp), where these do not
+    fit on each. Losses, checkpoints and files are the same, and a run may go on with the other."""
     precision: str = "32-true"
     """Lightning Fabric's precision. bf16-mixed is faster where the machine has units for it; the scan stays in fp32.
     "auto" takes it where it is faster, else 32-true, in every session anew: a run that goes on elsewhere may change."""
@@ -58,6 +62,8 @@ class TrainConfig(OptimizerConfig):
     def __post_init__(self) -> None:
         if min(self.batch_size, self.steps, self.devices, self.log_every) < 1 or self.span < 2:
             raise ValueError(f"batch_size, steps, devices and log_every must be at least 1 and span 2, got {self}.")
+        if self.strategy not in ("ddp", "fsdp"):
+            raise ValueError(f"strategy must be ddp or fsdp, got {self.strategy!r}.")
         if self.history < 0:
             raise ValueError(f"history must be at least 0 frames, got {self.history}.")
         if not 0 <= self.newest <= 1 or (self.newest and self.stream):

@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel as _DDP
 
 from lssvwm_rl.training.config import TrainConfig
 from lssvwm_rl.training.precision import resolve_precision
+from lssvwm_rl.training.sharding import sharding
 
 
 def make_fabric(config: TrainConfig, all_weights: bool) -> Fabric:
@@ -30,7 +31,7 @@ def make_fabric(config: TrainConfig, all_weights: bool) -> Fabric:
         all_weights: whether every weight has a part in every loss; if not, processes have to look for those that have.
 
     Raises:
-        ValueError: if the processes that were started cannot share the batches evenly.
+        ValueError: if the processes that were started cannot share the batches evenly, or not in this precision.
     """
     precision: Any = resolve_precision(config.precision, config.device)  # Fabric checks the name
     devices: Any = config.devices
@@ -46,7 +47,12 @@ def make_fabric(config: TrainConfig, all_weights: bool) -> Fabric:
         nodes = world // devices
     by_fabric = "LT_CLI_USED" in os.environ  # it asks for the same numbers in its own way, and launches by itself
     strategy: Any = "auto"
-    if devices * nodes > 1 and "LT_STRATEGY" not in os.environ:
+    how: dict[str, Any] = {"precision": precision}
+    if devices * nodes > 1 and config.strategy == "fsdp":
+        if "LT_STRATEGY" in os.environ:
+            raise ValueError("`fabric run --strategy` is another one than --strategy fsdp; leave one of them out.")
+        strategy, how = sharding(precision)
+    elif devices * nodes > 1 and "LT_STRATEGY" not in os.environ:
         # Buffers are computed by every process from the same numbers.
         name = next(n for n in ("forward_sync_buffers", "broadcast_buffers") if n in signature(_DDP).parameters)
         options: dict[str, Any] = {"find_unused_parameters": not all_weights, name: False}
@@ -56,7 +62,7 @@ def make_fabric(config: TrainConfig, all_weights: bool) -> Fabric:
         strategy=strategy,
         devices="auto" if by_fabric else devices,
         num_nodes=1 if by_fabric else nodes,
-        precision=precision,
+        **how,
     )
     if not by_fabric:
         fabric.launch()

@@ -113,7 +113,7 @@ class Log:
         frames: int,
         flops: float,
         update: Update,
-        model: WorldModel,
+        shown: WorldModel | None,
     ) -> None:
         """Tell of an update.
 
@@ -124,7 +124,7 @@ class Log:
             frames: in the update's batch, on all devices.
             flops: that the update took on this one, see `work.update_flops`.
             update: what came of it.
-            model: whose dreams are shown.
+            shown: model whose dreams are shown, None where that is not due.
         """
         config, sums, now = self.config, self.sums, time.monotonic()
         self._frames, self._flops = self._frames + frames, self._flops + flops
@@ -150,8 +150,8 @@ class Log:
             write_scalars(self.events, {f"train/{name}": v for name, v in row.items() if name != "step"}, step)
             sums.losses, sums.since, sums.missed = {}, step, 0
             self._frames, self._flops, self._logged, self._logged_at = 0, 0.0, step, now
-        if config.preview_every and step % config.preview_every == 0:
-            self._show(model, step)
+        if shown is not None:
+            self._show(shown, step)
 
     def close(self, outcome: Mapping[str, Any] | None = None) -> None:
         """Write what is not written yet.

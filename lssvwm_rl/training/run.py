@@ -27,6 +27,7 @@ from lssvwm_rl.training.log import Sums, Update
 from lssvwm_rl.training.objective import Objective, ObjectiveConfig
 from lssvwm_rl.training.optimizer import learning_rate, load_optimizer, make_average, make_optimizer
 from lssvwm_rl.training.rehearsal import KEPT, Reading, Rehearsal
+from lssvwm_rl.training.sharding import gathered, is_sharded, set_up_shards, whole_model
 
 
 class Losses(nn.Module):
@@ -85,10 +86,14 @@ class Run:
         self.skipped = 0  # updates in a row, until now
         if state is not None:
             self._go_on_from(state, optimizer)
-        self.ema.to(fabric.device)
-        self.averaged = cast(WorldModel, self.ema.module).eval()
+        self.ema.eval()
         losses = Losses(Objective(self.model, objective, config.activation_checkpointing))
-        self.losses, self.optimizer = fabric.setup(losses, optimizer)
+        if is_sharded(fabric):
+            parts = [optimizer, self.rehearsal.optimizer]
+            self.losses, self.optimizer = set_up_shards(fabric, losses, parts, self.ema)
+        else:
+            self.losses, self.optimizer = fabric.setup(losses, optimizer)
+        self.ema.to(fabric.device)
         self.generator = torch.Generator(fabric.device)
         self._before, self._began = self.seconds, time.monotonic()
         self._saved = self._began
@@ -111,6 +116,11 @@ class Run:
                     "with as many devices as before."
                 )
             self.memory = memory.select(rows).to(self.fabric.device)
+
+    def average(self) -> WorldModel:
+        """The averaged weights; where processes share them, put together anew, so that all have to ask."""
+        model = cast(WorldModel, self.ema.module)
+        return whole_model(model) if is_sharded(self.fabric) else model
 
     @property
     def done(self) -> float:
@@ -184,7 +194,7 @@ class Run:
             self.losses, self.optimizer, max_norm=self.config.grad_clip, error_if_nonfinite=False
         )
         assert norm is not None  # as for every max_norm
-        return norm
+        return gathered(norm)
 
     def _takes(self, loss: float, norm: float) -> bool:
         """Whether the weights follow the gradient, which all devices have to say alike."""
@@ -235,10 +245,9 @@ class Run:
         Args:
             settle: improves the weights for inference; a training that goes on later knows nothing of it.
         """
-        state = self._state()
+        state, averaged = self._state(), self.average()
         if not self.fabric.is_global_zero:
             return
-        averaged = self.averaged
         if settle is not None:
             averaged, self.settled = copy.deepcopy(averaged), self.step
             settle(averaged)
@@ -248,10 +257,12 @@ class Run:
     def _state(self) -> dict[str, Any]:
         modules = {"model": self.model, "ema": self.ema, "optimizer": self.optimizer}
         state: dict[str, Any] = {name: module.state_dict() for name, module in modules.items()}
+        if is_sharded(self.fabric):
+            state = gathered(state, self.fabric.is_global_zero)
         if self.memory is not None:
             state["memory"] = joined(self.fabric, self.memory.tensors())
         if self.model.config.reservoir.blocks:
-            state["rehearsal"] = self.rehearsal.state_dict()
+            state["rehearsal"] = gathered(self.rehearsal.state_dict(), self.fabric.is_global_zero)
         state |= {"step": self.step, "seconds": self.seconds, "settled": self.settled, "skipped": self.skipped}
         return {**state, "sums": dataclasses.asdict(self.sums)}
 

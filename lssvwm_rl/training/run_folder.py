@@ -38,6 +38,7 @@ RESUMABLE = (
     "minutes",
     "device",
     "devices",
+    "strategy",
     "backend",
     "activation_checkpointing",
     "log_every",

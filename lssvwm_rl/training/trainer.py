@@ -122,10 +122,11 @@ def _train(
             run.checkpoint()
         elif run.settled != run.step:
             run.checkpoint(lambda m: settle_heads(m, store, train_episodes, config.seed, held_out))
+        average = run.average()
         if log is not None:
             settings = _settings(model, run.objective, config)
             log.close(flat_settings(settings) if run.done >= 1 else None)
-            write_scale(run.out, run.averaged)
+            write_scale(run.out, average)
         if run.done < 1:
             raise Stopped(stopped, f"stopped at step {run.step}; repeat the command to go on from there")
 
@@ -142,16 +143,18 @@ def _go_on(
     while not (stopped := run.agree(signals)) and run.done < 1:
         step = run.step
         if callbacks and config.measure_every and (step % config.measure_every == 0 or not sums.measured):
-            sums.measured = {k: float(v) for call in callbacks for k, v in call(run.averaged, step).items()}
+            average = run.average()
+            sums.measured = {k: float(v) for call in callbacks for k, v in call(average, step).items()}
         batches = [
             each.batch(step) if isinstance(each, StreamSampler) else each.batch(step, config.span_at(step))
             for each in clips
         ]
         update = run.update([batch.to(device) for batch in batches])
+        shown = run.average() if config.preview_every and run.step % config.preview_every == 0 else None
         if log is not None:
             frames = sum(int(batch.mask.sum()) for batch in batches) * run.fabric.world_size
             flops = sum(update_flops(run.model, run.objective, *batch.mask.shape) for batch in batches)
-            log.updated(run.step, run.seconds, run.done, frames, flops, update, run.averaged)
+            log.updated(run.step, run.seconds, run.done, frames, flops, update, shown)
         run.checkpoint_if_due()
     return stopped
 

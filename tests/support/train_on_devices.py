@@ -1,6 +1,7 @@
-"""Trains small models as one of the processes that `torchrun` starts: python ... STORE OUT.
+"""Trains small models as one of the processes that `torchrun` starts: python ... STORE OUT [STRATEGY].
 
-Writes OUT/NAME/losses.json for each of `TRAININGS`, with the loss of every update.
+Writes OUT/NAME/losses.json for each of `TRAININGS`, with the loss of every update. With a strategy only "shards" is
+trained: until `BROKEN`, or on from there with the strategy if it has been.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any, Literal, cast
 
 import torch
 
@@ -25,18 +27,18 @@ CONFIG = TrainConfig(
 TRAININGS = {
     "clips": CONFIG,
     "stream": dataclasses.replace(CONFIG, stream=True, span=3),
+    "shards": dataclasses.replace(CONFIG, strategy="fsdp", activation_checkpointing=True, preview_every=4),
+    "shards-stream": dataclasses.replace(CONFIG, strategy="fsdp", stream=True, span=3),
 }
 BROKEN = 4
-"""Updates of "stream" before it is stopped and goes on."""
+"""Updates before a training is stopped and goes on."""
 
 
 def main(store: EpisodeStore, out: Path) -> None:
     """All trainings, one after the other; each in a run of its own."""
-    torch.set_num_threads(1)
-    trainer.gemm_rate = lambda device: 1e9
     for name, config in TRAININGS.items():
         losses: list[float] = []
-        model = small_config(reservoir=SMALL_RESERVOIR) if name == "clips" else small_config()
+        model = small_config(reservoir=SMALL_RESERVOIR) if "stream" not in name else small_config()
         for steps in (BROKEN, config.steps) if config.stream else (config.steps,):
             part = dataclasses.replace(config, steps=steps)
             run = train(store, out / name, model, None, part, on_progress=lambda at, to=losses: to.append(at.loss))
@@ -44,5 +46,18 @@ def main(store: EpisodeStore, out: Path) -> None:
             (run / "losses.json").write_text(json.dumps(losses))
 
 
+def part(store: EpisodeStore, out: Path, strategy: Literal["ddp", "fsdp"]) -> None:
+    """The first part of "shards", or the rest."""
+    steps = CONFIG.steps if (out / "shards").exists() else BROKEN
+    config = dataclasses.replace(TRAININGS["shards"], strategy=strategy, steps=steps)
+    train(store, out / "shards", small_config(reservoir=SMALL_RESERVOIR), None, config)
+
+
 if __name__ == "__main__":
-    main(EpisodeStore(sys.argv[1]), Path(sys.argv[2]))
+    torch.set_num_threads(1)
+    trainer.gemm_rate = lambda device: 1e9
+    folders = EpisodeStore(sys.argv[1]), Path(sys.argv[2])
+    if sys.argv[3:]:
+        part(*folders, strategy=cast(Any, sys.argv[3]))
+    else:
+        main(*folders)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,8 @@ def store(tmp_path_factory) -> EpisodeStore:
     return EpisodeStore(folder)
 
 
-def trained(processes: int, store: EpisodeStore, out: Path) -> None:
-    words = [f"--nproc-per-node={processes}", "--standalone", str(SCRIPT), str(store.path), str(out)]
+def trained(processes: int, store: EpisodeStore, out: Path, *strategy: str) -> None:
+    words = [f"--nproc-per-node={processes}", "--standalone", str(SCRIPT), str(store.path), str(out), *strategy]
     paths = os.pathsep.join(str(ROOT / part) for part in (".", "envs", "agents", "benchmarks", "tests"))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     command = [sys.executable, "-m", "torch.distributed.run", *words]
@@ -52,6 +53,20 @@ def runs(store, tmp_path_factory) -> tuple[Path, Path]:
     return folders
 
 
+def assert_same_state(ours: dict, theirs: dict) -> None:
+    """Weights, their average, the optimizers' moments and a streamed memory."""
+    parts = {part: ours[part] for part in ("model", "ema", "memory") if part in ours}
+    moments = ours["optimizer"]["state"]
+    assert moments and moments.keys() == theirs["optimizer"]["state"].keys()
+    for part, tensors in parts.items():
+        assert tensors.keys() == theirs[part].keys()
+        for key, tensor in tensors.items():
+            torch.testing.assert_close(theirs[part][key], tensor, **CLOSE)
+    for number, state in moments.items():
+        for key in ("exp_avg", "exp_avg_sq"):
+            torch.testing.assert_close(theirs["optimizer"]["state"][number][key], state[key], **CLOSE)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", train_on_devices.TRAININGS)
 def test_two_processes_train_as_one(store, runs, name):
@@ -59,15 +74,34 @@ def test_two_processes_train_as_one(store, runs, name):
     assert len(one) == len(set(one)) == train_on_devices.CONFIG.steps
     np.testing.assert_allclose(two, one, rtol=1e-10)
     states = [torch.load(run / name / "trainer" / "state.pt", weights_only=True) for run in runs]
-    for part in ("model", "ema", "memory"):
-        for key, ours in states[0].get(part, {}).items():
-            torch.testing.assert_close(states[1][part][key], ours, **CLOSE)
-    if name == "stream":  # of both processes, and it was needed where the run had been stopped
+    assert_same_state(*states)
+    if train_on_devices.TRAININGS[name].stream:  # of both processes, and it was needed where the run had been stopped
         assert len(states[1]["memory"]["frames"]) == 4
         clips = [StreamSampler(store, 3, 2, seed, hold_out(store)[0]).batch(train_on_devices.BROKEN) for seed in (0, 1)]
         assert not any(bool(batch.first[:, 0].any()) for batch in clips)
     else:
         assert states[0]["rehearsal"]["kept"]["rewards"].equal(states[1]["rehearsal"]["kept"]["rewards"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first, then", [((2, "fsdp"), (1, "ddp")), ((1, "ddp"), (2, "fsdp"))])
+def test_a_training_goes_on_with_another_strategy_and_number_of_processes(store, runs, tmp_path, first, then):
+    for processes, strategy in (first, then):
+        trained(processes, store, tmp_path, strategy)
+    whole, broken = (torch.load(run / "shards/trainer/state.pt", weights_only=True) for run in (runs[0], tmp_path))
+    assert broken["step"] == whole["step"] == train_on_devices.CONFIG.steps
+    assert_same_state(whole, broken)
+
+
+def test_what_shards_cannot_do_is_refused(monkeypatch):
+    config = TrainConfig(devices=2, device="cpu", strategy="fsdp", precision="16-mixed")
+    with pytest.raises(ValueError, match="strategy fsdp trains in .*, not 16-mixed; use one of them or ddp"):
+        make_fabric(config, True)
+    monkeypatch.setenv("LT_STRATEGY", "ddp")
+    with pytest.raises(ValueError, match="another one than --strategy fsdp; leave one of them out"):
+        make_fabric(replace(config, precision="32-true"), True)
+    with pytest.raises(ValueError, match="strategy must be ddp or fsdp, got 'zero'"):
+        TrainConfig(strategy="zero")  # type: ignore[arg-type]
 
 
 def test_processes_that_cannot_share_evenly_are_refused(monkeypatch):

@@ -59,7 +59,8 @@ class Dreams:
 
     Attributes:
         shared: the engine, and what else all dreams of the checkpoint have in common.
-        memory: N rows, held here alone: rows that begin anew are written into it.
+        memory: N rows. One row is a value, which states share; several are held here alone, and rows that begin anew
+            are written into them.
         frames: (N, H, W, C) uint8 on the model's device, the last ones; held here alone, too.
         readout: (N, R') of the memory, held here alone; None if nobody observes it.
         steps: (N,) int64, dreamt since the reset.
@@ -219,7 +220,7 @@ class Dreams:
         if self.empty[row]:
             raise gym.error.ResetNeeded("There is no dream yet; call reset() before get_state().")
         return DreamState(
-            memory=self.memory.select(torch.tensor([row])),
+            memory=self.memory if len(self.ended) == 1 else self.memory.select(torch.tensor([row])),
             model=self.shared.fingerprint,
             frame=self.frames[row].cpu().numpy().copy(),
             steps=int(self.steps[row]),
@@ -291,8 +292,9 @@ class Dreams:
         return None if self.config.observation == "image" else self.memory.readout()
 
     def _put(self, row: int, beginning: Beginning, steps: int, ended: bool) -> None:
-        # In place: memory and frames are never handed out, but for copies.
-        self.memory = self.memory.overwrite(row, beginning.memory)
+        # In place: frames and memories of several rows are never handed out, but for copies.
+        alone = len(self.ended) == 1
+        self.memory = beginning.memory if alone else self.memory.overwrite(row, beginning.memory)
         self.frames[row].copy_(beginning.frame[0])
         if self.readout is not None:
             self.readout[row].copy_(beginning.readout[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -14,6 +15,7 @@ from lssvwm_rl.model.memory import Memory
 
 Source = Literal["real", "dream", "given"]
 KEPT_BYTES = 128 * 2**20
+NEAR = 0.03  # seconds, which nobody notices when going back
 MOST_DOUBLINGS = 14  # no line has more places than 2**13
 
 
@@ -104,31 +106,44 @@ class Panel:
     """At the moment that is looked at."""
 
 
+@dataclass(frozen=True)
+class _Kept:
+    state: DreamState
+    place: int
+    """Of the moment in its line."""
+    seconds: float
+    """That computing it again takes, from the last one before it that stays; infinite if it is to stay."""
+
+
 @dataclass
 class KeptStates:
-    """The states of moments, as many as fit; those that were let go can be computed again.
+    """The states of moments, as many as fit and are worth it; those that were let go can be computed again.
+
+    Between two that stay lie as many steps as are computed again in `near` seconds. To keep every one would cost small
+    models nearly as much as to dream it: memory that was never written before is slow to write.
 
     Where there are too many, those stay whose places in their lines are multiples of a number, which doubles until half
     of them are gone: so they are evenly spread, and what is between two is soon computed.
     """
 
     limit: int = KEPT_BYTES
-    _states: WeakKeyDictionary[Moment, DreamState] = field(default_factory=WeakKeyDictionary)
-    _places: WeakKeyDictionary[Moment, int] = field(default_factory=WeakKeyDictionary)
+    near: float = NEAR
+    _kept: WeakKeyDictionary[Moment, _Kept] = field(default_factory=WeakKeyDictionary)
     _each: int = 0
     _apart: int = 1
 
     @property
     def nbytes(self) -> int:
         """Bytes of their memories, or a little more: as many for each as for the largest."""
-        return len(self._states) * self._each
+        return len(self._kept) * self._each
 
     def __len__(self) -> int:
-        return len(self._states)
+        return len(self._kept)
 
     def get(self, moment: Moment) -> DreamState | None:
         """The state at a moment, if it is kept."""
-        return self._states.get(moment)
+        found = self._kept.get(moment)
+        return None if found is None else found.state
 
     def put(self, moment: Moment, place: int, state: DreamState) -> None:
         """Keep a state; it is let go when the moment is in no line any more.
@@ -136,14 +151,31 @@ class KeptStates:
         Args:
             place: of the moment in its line.
         """
-        self._states[moment], self._places[moment] = state, place
-        self._each = max(self._each, state.memory.nbytes)
+        self._put(moment, _Kept(state, place, math.inf))
+
+    def follow(self, before: Moment, moment: Moment, place: int, state: DreamState, seconds: float) -> None:
+        """Keep the state at a moment that was dreamt from another one, whose state is let go if it is near one that
+        stays.
+
+        Args:
+            place: of the moment in its line.
+            seconds: that dreaming it took.
+        """
+        found = self._kept.get(before)
+        if found is not None and found.seconds < self.near:
+            self.let_go([before])
+            seconds += found.seconds
+        self._put(moment, _Kept(state, place, seconds))
+
+    def _put(self, moment: Moment, kept: _Kept) -> None:
+        self._kept[moment] = kept
+        self._each = max(self._each, kept.state.memory.nbytes)
         if self.nbytes > self.limit:
-            self._thin_out([each for each in self._states if each is not moment])
+            self._thin_out([each for each in self._kept if each is not moment])
 
     def _thin_out(self, moments: list[Moment]) -> None:
         for self._apart in (self._apart * 2**k for k in range(MOST_DOUBLINGS)):
-            gone = [each for each in moments if self._places[each] % self._apart]
+            gone = [each for each in moments if self._kept[each].place % self._apart]
             if 2 * len(gone) >= len(moments):
                 break
         else:
@@ -153,4 +185,4 @@ class KeptStates:
     def let_go(self, moments: Iterable[Moment]) -> None:
         """Keep these states no longer."""
         for moment in moments:
-            self._states.pop(moment, None)
+            self._kept.pop(moment, None)

@@ -57,11 +57,11 @@ class Outbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop):
         self._loop, self._ready = loop, asyncio.Event()
-        self._view: wire.View | None = None
+        self._view: bytes | None = None
         self._others: deque[bytes] = deque()
         self._overflown = False
 
-    def show(self, view: wire.View) -> None:
+    def show(self, view: bytes) -> None:
         """Replace the view that is to be sent."""
         self._view = view
         self._wake()
@@ -81,7 +81,7 @@ class Outbox:
                 await websocket.send_bytes(self._others.popleft())
             view, self._view = self._view, None
             if view is not None:
-                await websocket.send_bytes(view.encode())
+                await websocket.send_bytes(view)
         return "The page did not read what it was sent, so this session has ended; load it again."
 
     def _wake(self) -> None:

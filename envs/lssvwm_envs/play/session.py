@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
@@ -278,9 +279,9 @@ class Session:
         line = self.futures[number]
         if line.now.ended or self.is_cut(line.now) or line.at >= MOST_STEPS:
             return False
-        before = self._state(line)
+        before, began = self._state(line), time.perf_counter()
         moment, after = self.dreamer.step(before, line.now, action, self.settings.denoise_steps)
-        self.kept.put(moment, line.at + 1, after)
+        self.kept.follow(line.now, moment, line.at + 1, after, time.perf_counter() - began)
         self.futures = (*self.futures[:number], line.then(moment), *self.futures[number + 1 :])
         return True
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -65,44 +64,29 @@ def read_json(text: str | bytes) -> dict[str, Any]:
     return found
 
 
-@dataclass(frozen=True)
-class View:
-    """All that a page shows of a session at one time, as values: what is played on does not change it."""
+def view(session: Session, done: int) -> bytes:
+    """All that a page shows of a session now.
 
-    header: dict[str, Any]
-    panels: list[Panel]
-    cut: list[bool]
-    model: WorldModel
-
-    @classmethod
-    def of(cls, session: Session, done: int) -> View:
-        """The view of a session now.
-
-        Args:
-            done: requests that have been done; a page that waits for them does not send more than can be followed.
-        """
-        shown, settings, panels = session.shown, session.settings, session.panels()
-        last = 0 if shown is None else len(shown.moments) - 1
-        header = {
-            "type": "view",
-            "done": done,
-            "mode": session.mode,
-            "at": 0 if shown is None else shown.at,
-            "last": last,
-            "dreamt_from": 0 if shown is None else max(0, last - shown.moments[-1].steps),
-            "together": session.together,
-            "recording": session.recording,
-            "notice": session.notice,
-            "settings": {name: getattr(settings, name) for name in RANGES},
-        }
-        cut = [session.is_cut(panel.line.now) for panel in panels]
-        return cls(header, panels, cut, session.dreamer.model)
-
-    def encode(self) -> bytes:
-        """The message."""
-        parts = [_panel(panel, cut, self.model) for panel, cut in zip(self.panels, self.cut, strict=True)]
-        header = {**self.header, "panels": [header for header, _ in parts]}
-        return encode(header, b"".join(payload for _, payload in parts))
+    Args:
+        done: requests that have been done; a page that waits for them does not send more than can be followed.
+    """
+    shown, settings, model = session.shown, session.settings, session.dreamer.model
+    last = 0 if shown is None else len(shown.moments) - 1
+    parts = [_panel(panel, session.is_cut(panel.line.now), model) for panel in session.panels()]
+    header = {
+        "type": "view",
+        "done": done,
+        "mode": session.mode,
+        "at": 0 if shown is None else shown.at,
+        "last": last,
+        "dreamt_from": 0 if shown is None else max(0, last - shown.moments[-1].steps),
+        "together": session.together,
+        "recording": session.recording,
+        "notice": session.notice,
+        "settings": {name: getattr(settings, name) for name in RANGES},
+        "panels": [header for header, _ in parts],
+    }
+    return encode(header, b"".join(payload for _, payload in parts))
 
 
 def _panel(panel: Panel, cut: bool, model: WorldModel) -> tuple[dict[str, Any], bytes]:

@@ -29,7 +29,7 @@ class Worker:
         stage: what can be played.
         settings: to begin with.
         recorder: see `Session`.
-        show: called in the thread with every view, of which only the newest counts, and which is encoded elsewhere.
+        show: called in the thread with every view, of which only the newest counts.
         send: called in the thread with every other message, none of which may be lost.
         ended: called in the thread when it ends.
     """
@@ -39,7 +39,7 @@ class Worker:
         stage: Stage,
         settings: Settings,
         recorder: Recorder | None,
-        show: Callable[[wire.View], None],
+        show: Callable[[bytes], None],
         send: Callable[[bytes], None],
         ended: Callable[[], None],
     ):
@@ -102,7 +102,7 @@ class Worker:
                 self._send(answer)
         self._done += 1
         if self._session is not None:
-            self._show(wire.View.of(self._session, self._done))
+            self._show(wire.view(self._session, self._done))
 
     def _open(self, name: str) -> None:
         """Load a checkpoint; the one that was played stays if it cannot be."""
@@ -120,7 +120,7 @@ class Worker:
         if answer is not None:
             self._send(answer)
             if self._session is not None:
-                self._show(wire.View.of(self._session, self._done))
+                self._show(wire.view(self._session, self._done))
 
     def _close(self) -> None:
         if self._session is not None:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lssvwm_rl.model.attention.local import KeysValues, project
-from lssvwm_rl.model.precision import at_least_fp32
+from lssvwm_rl.model.precision import at_least_fp32, state_zeros
 
 ROTARY_BASE = 10_000.0
 
@@ -46,7 +46,7 @@ class CausalAttention(nn.Module):
     def initial_cache(self, batch_size: int) -> KeysValues:
         """Keys and values of no frames, (B, 0, h*w, heads, P)."""
         shape = (batch_size, 0, self.tokens, self.heads, self.head_size)
-        keys = at_least_fp32(self.qkv.weight).new_zeros(shape)
+        keys = state_zeros(self.qkv.weight, *shape)
         return keys, keys.clone()
 
     def mask(self, frames: Tensor, T: int, S: int) -> Tensor:

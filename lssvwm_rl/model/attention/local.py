@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lssvwm_rl.model.backends import native_kernels
-from lssvwm_rl.model.precision import at_least_fp32
+from lssvwm_rl.model.precision import at_least_fp32, state_zeros
 from lssvwm_rl.native.attention import Window, window_attention
 from lssvwm_rl.native.library import Kernels
 
@@ -53,7 +53,7 @@ class FrameLocalAttention(nn.Module):
     def initial_cache(self, batch_size: int) -> KeysValues:
         """Zero keys and values of k - 1 frames; what lies before an episode is masked by the frame counter."""
         shape = (batch_size, self.window - 1, self.tokens, self.heads, self.head_size)
-        keys = at_least_fp32(self.bias).new_zeros(shape)
+        keys = state_zeros(self.bias, *shape)
         return keys, keys.clone()
 
     def mask(self, frames: Tensor, T: int, S: int) -> Tensor:

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from lssvwm_rl.model.backends import resolve_backend
-from lssvwm_rl.model.precision import at_least_fp32
+from lssvwm_rl.model.precision import at_least_fp32, state_zeros
 from lssvwm_rl.model.scan import mamba, ssd
 from lssvwm_rl.native.library import Kernels, kernels_for
 from lssvwm_rl.native.scan_functions import mix
@@ -79,7 +79,7 @@ class BlockScan(nn.Module):
     def initial_state(self, batch_size: int) -> Tensor:
         """Zeros (B, n_blocks, heads, P, N), of the parameters' dtype but at least fp32."""
         shape = (batch_size, self.n_blocks, self.heads, self.head_size, self.state_size)
-        return at_least_fp32(self.A_log).new_zeros(shape)
+        return state_zeros(self.A_log, *shape)
 
     def forward(
         self, tokens: Tensor, state: Tensor, write: bool = True, address: Tensor | None = None

@@ -18,6 +18,7 @@ from lssvwm_envs.dream.env import DreamEnv
 from lssvwm_envs.dream.state import DreamState
 from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.model.world_model import WorldModel
+from support.programs import bits
 
 ACTIONS = [2, 0, 2, 1, 2, 2, 0]
 
@@ -72,6 +73,23 @@ def test_a_restored_state_goes_on_bit_for_bit(checkpoint, tmp_path):
     other = DreamEnv(checkpoint)
     other.reset(options={"state": DreamState.load(tmp_path / "state.safetensors")})
     assert_same(play(other, ACTIONS), first)
+
+
+def test_states_share_the_memory_and_nothing_writes_into_it(checkpoint):
+    env = DreamEnv(checkpoint)
+    env.reset(seed=1)
+    env.step(2)
+    given, later = env.get_state(), env.get_state()
+    assert given.memory is later.memory, "no copy"
+    before = bits([given.memory.tensors(), given.frame, given.noise])
+    play(env, ACTIONS)
+    other = env.get_state()
+    env.reset(seed=2)
+    env.set_state(given)
+    play(env, ACTIONS[1:])
+    env.set_state(other)
+    env.reset(seed=3)
+    assert bits([given.memory.tensors(), given.frame, given.noise]) == before
 
 
 def test_the_horizon_survives_a_restore(checkpoint):

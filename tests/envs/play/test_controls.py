@@ -62,7 +62,7 @@ def test_kept_states_stay_within_their_limit(tmp_path):
     checkpoint = save_checkpoint(tmp_path, "discrete")
     session = session_of(checkpoint, passes=1)
     each = session.shown and session.kept.nbytes
-    session.kept.limit = 8 * each
+    session.kept.limit, session.kept.near = 8 * each, 0.0
     for _ in range(40):
         session.act(0)
         assert session.kept.nbytes <= 8 * each

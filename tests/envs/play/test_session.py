@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from gymnasium.error import InvalidAction
 
 from lssvwm_envs.dream.env import DreamEnv
-from lssvwm_envs.play.moments import KeptStates
+from lssvwm_envs.play.moments import KeptStates, Moment
 from lssvwm_envs.play.session import ALONE, FUTURES, Session
 from support.fp64 import fp64_models
 from support.played import REAL, session_of
@@ -31,11 +33,11 @@ def same(ours: list[np.ndarray], theirs: list[np.ndarray]) -> bool:
     return len(ours) == len(theirs) and all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
-@pytest.mark.parametrize("limit", [0, 10**9])
-def test_rewound_dreams_go_on_with_the_same_bits(endless, limit):
-    """Also where states were let go and are computed again, over a fork and a change of passes."""
+@pytest.mark.parametrize(("limit", "near", "left"), [(0, 0.0, 1), (10**9, 0.0, 8), (10**9, math.inf, 5)])
+def test_rewound_dreams_go_on_with_the_same_bits(endless, limit, near, left):
+    """Also where states were let go, or never stayed, and are computed again, over a fork and a change of passes."""
     session = session_of(endless)
-    session.kept = KeptStates(limit)
+    session.kept = KeptStates(limit, near)
     for action in ACTIONS[:3]:
         session.act(action)
     session.fork()
@@ -53,7 +55,19 @@ def test_rewound_dreams_go_on_with_the_same_bits(endless, limit):
     again = session.dreamer.state_at(session.shown, session.kept)
     assert bits(again.memory.tensors()) == bits(state.memory.tensors())
     assert bits(again.noise) == bits(state.noise) and again.np_random == state.np_random
-    assert len(session.kept) == (1 if limit == 0 else 8)
+    assert len(session.kept) == left
+
+
+def test_states_stay_where_it_takes_long_to_compute_them_again(endless):
+    """Of steps of 0.4 s each, with states that stay at least 1 s apart, every third; and the last one."""
+    session = session_of(endless)
+    kept, moments = KeptStates(near=1.0), [session.shown.now]
+    state = session.dreamer.state_at(session.shown, session.kept)
+    kept.put(moments[0], 0, state)
+    for place in range(1, 9):
+        moments.append(Moment(state.frame, "dream"))
+        kept.follow(*moments[-2:], place, state, 0.4)
+    assert [place for place, moment in enumerate(moments) if kept.get(moment) is not None] == [0, 3, 6, 8]
 
 
 def test_acting_after_rewinding_replaces_what_came_after(endless):

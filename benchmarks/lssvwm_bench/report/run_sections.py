@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 from collections.abc import Mapping
@@ -37,12 +38,9 @@ def head(run: Run, found: Measured | str) -> Markup:
         rows.append((f"{best['real_return']:.3f}", "real return of the best agent", f"success {best['success']:.2f}"))
     elif run.agent_curve:
         last = run.agent_curve[-1]
-        for name, label, steps in (
-            ("return", "real return", "real steps"),
-            ("dreamt_return", "dreamt return", "steps"),
-        ):
-            if name in last:
-                rows.append((f"{last[name]:.3f}", label, f"after {last['step']:,.0f} {steps}"))
+        for name, label, steps in (("return", "real", "real steps"), ("dreamt_return", "dreamt", "steps")):
+            if math.isfinite(last.get(name, math.nan)):
+                rows.append((f"{last[name]:.3f}", f"{label} return", f"after {last['step']:,.0f} {steps}"))
     if run.curve:
         last = run.curve[-1]
         rows.append((f"{last['step']:,.0f}", "updates", f"{last['minutes']:.1f} minutes" if "minutes" in last else ""))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,12 @@ from lssvwm_envs.make import EnvSetup
 from lssvwm_envs.sb3 import DreamVecEnv, GymVecEnv, JoinedVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.data.store import EpisodeStore
-from lssvwm_rl.files import check_new
+from lssvwm_rl.files import check_new, write_text
 from lssvwm_rl.model.checkpoints import load_contexts, load_world_model
 from lssvwm_rl.progress import Update
 from lssvwm_rl.training.cpu import tune_process
+
+SETTINGS_FILE = "training.json"  # beside a policy: how it was trained
 
 
 @dataclass(frozen=True)
@@ -164,8 +168,9 @@ def train_in_dream(
     Args:
         checkpoint: name or folder of the world model.
         config: `DreamTrainConfig()` if None.
-        out: new folder for the trained policy (`save_policy`), with what it cost. Of one that goes on with another,
-            only who trained both knows that (`policies.set_cost`).
+        out: new folder for the trained policy (`save_policy`), with what it cost, its settings (`SETTINGS_FILE`), its
+            learning_curve.csv and its events. Of one that goes on with another, only who trained both knows what it
+            cost (`policies.set_cost`).
         progress: called with (steps, all of them, mean returns of recent episodes).
         start: folder of a policy that reads a memory of the same size, to go on with.
         real_env: the environment of `config.real_share` of the rows, beside which the world model runs.
@@ -206,10 +211,22 @@ def train_in_dream(
         real_steps = None if data is None else data + returns.real_steps
         cost = TrainingCost(real_steps, model.num_timesteps - returns.real_steps, seconds)
         save_policy(model, out, checkpoint=checkpoint, cost=cost if start is None else None)
+        settings = {"checkpoint": checkpoint, **asdict(config)}
+        write_text(Path(out) / SETTINGS_FILE, _settings_json(settings, start, real_env))
         if heard.rows:
             write_rows(Path(out), heard.rows)
-            write_settings(Path(out), {"checkpoint": checkpoint, **asdict(config)}, heard.rows[-1])
+            write_settings(Path(out), settings, heard.rows[-1])
     return model
+
+
+def _settings_json(settings: Mapping[str, Any], begun_with: str | Path | None, env: EnvSetup | None) -> str:
+    """All that made a policy, by the names of the options; `begun_with` is the policy that it went on with."""
+    real: dict[str, Any] = {"env": None}
+    if env is not None:
+        given = {"image": env.image, "resize": env.resize, "seeds": env.seeds}
+        real = {"env": env.env_id, "env_kwargs": dict(env.kwargs), **given}
+    went_on = {"begun_with": None if begun_with is None else str(begun_with)}
+    return json.dumps({**settings, **real, **went_on}, indent=2, default=str) + "\n"
 
 
 def _dreams(checkpoint: str, config: DreamTrainConfig, num_envs: int) -> DreamVecEnv:

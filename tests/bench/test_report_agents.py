@@ -14,6 +14,7 @@ import torch
 import tyro
 
 from lssvwm_agents.baselines import BaselineConfig, train_baseline
+from lssvwm_agents.commands.agent import AgentTrain
 from lssvwm_agents.commands.baseline import AgentBaseline
 from lssvwm_agents.commands.loop import AgentLoop
 from lssvwm_agents.loop import LoopConfig
@@ -23,6 +24,7 @@ from lssvwm_bench.report.runs import find_run
 from lssvwm_rl.cli import main
 from lssvwm_rl.model.checkpoint_files import ASSETS
 from lssvwm_rl.phases import claim, run_phase
+from lssvwm_rl.training.run_folder import read_curve
 from support.pages import Page
 
 ENV_ID = "MiniGrid-MemoryS7-v0"
@@ -75,6 +77,46 @@ def test_a_policy_says_what_it_took(tmp_path):
     assert f"Dreamt steps {about['dreamt_steps']:,}" in page.sections["agent"]
     assert "lssvwm agent train --checkpoint" in page.sections["reproduce"]
     assert {"dreams", "learning"} <= page.empty
+
+
+@pytest.fixture(scope="module")
+def dreamer(tmp_path_factory) -> tuple[Path, list[str]]:
+    """An agent of `agent train` with real rows, and the words that made it."""
+    folder = tmp_path_factory.mktemp("dreamer")
+    words = ["--checkpoint", "minigrid-memory", "--out", str(folder / "agent"), "--env", ENV_ID, "--total-steps", "60"]
+    words += ["--num-envs", "4", "--rollout-steps", "5", "--batch-size", "10", "--epochs", "1", "--hidden", "8"]
+    words += ["--denoise-steps", "1", "--horizon", "4", "--real-share", "0.5", "--max-episode-steps", "3"]
+    main(["agent", "train", *words, "--offline.updates", "2"])
+    return folder / "agent", words
+
+
+def test_an_agent_in_dreams_shows_its_curves_and_settings(dreamer, tmp_path):
+    page = report_of(dreamer[0], tmp_path)
+    curve = read_curve(dreamer[0])
+    assert [row["step"] for row in curve] == [20, 40, 60]
+    last = curve[-1]
+    said = f"60 steps; dreamt return {last['dreamt_return']:.3f}; real return {last['real_return']:.3f}."
+    assert said in page.sections["agent"] and "Value loss" in page.sections["agent"]
+    assert "real_share 0.5" in page.sections["settings"] and "offline.updates 2" in page.sections["settings"]
+    assert ENV_ID in page.texts["h1"][0] and "settings" not in page.empty
+
+
+def test_the_command_of_an_agent_in_dreams_makes_the_same(dreamer):
+    made = recipe(find_run(str(dreamer[0])))
+    program, *words = shlex.split(made.lines[0])
+    assert (program, *words[:2]) == ("lssvwm", "agent", "train") and not made.unnamed
+    ours = tyro.cli(AgentTrain, args=words[2:])
+    theirs = tyro.cli(AgentTrain, args=[*dreamer[1], "--offline.updates", "2"])
+    # The length of real episodes is an argument like others once it is known.
+    assert dataclasses.replace(ours, env_kwargs={}) == dataclasses.replace(theirs, max_episode_steps=None)
+    assert ours.env_kwargs["max_episode_steps"] == "3"
+
+
+def test_an_agent_that_went_on_with_another_names_it(dreamer, tmp_path):
+    shutil.copytree(dreamer[0], tmp_path / "next")
+    settings = json.loads((tmp_path / "next/training.json").read_text())
+    (tmp_path / "next/training.json").write_text(json.dumps({**settings, "begun_with": "loop/agents/3"}))
+    assert "went on with the policy loop/agents/3" in report_of(tmp_path / "next", tmp_path).sections["reproduce"]
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from markupsafe import Markup
 from lssvwm_bench.figures import NONE, with_error
 from lssvwm_bench.quickstart_report import NAMES
 from lssvwm_bench.report.charts import Axes, Line, line_chart, video_file
-from lssvwm_bench.report.html import Section, grid, joined, note, pairs, paragraph, table, titled
+from lssvwm_bench.report.html import Section, folded, grid, joined, note, pairs, paragraph, table, titled
 from lssvwm_bench.report.runs import Run
 
 
@@ -21,7 +22,7 @@ def agent(run: Run) -> Section:
         parts.append(_pieces(run.pieces))
     parts += _checks(run.phases)
     if run.agent_curve:
-        parts.append(_baseline(run.agent_curve))
+        parts.append(_dreamt(run.agent_curve) if run.kind == "policy" else _baseline(run.agent_curve))
     if run.results:
         parts.append(_played(run))
     if run.policy:
@@ -108,6 +109,37 @@ def _baseline(curve: Sequence[Mapping[str, float]]) -> Markup:
     text += f"; return {last['return']:.3f}" if "return" in last else ""
     text += f", success {last['success']:.2f}" if "success" in last else ""
     return joined([paragraph(f"{text}."), grid(charts)])
+
+
+def _dreamt(curve: Sequence[Mapping[str, float]]) -> Markup:
+    """Of an agent that learnt in dreams, perhaps with some real rows."""
+    returns = [
+        Line(label, points, dashed=name == "dreamt_return")
+        for name, label in (("real_return", "real"), ("dreamt_return", "dream"))
+        if (points := _points(curve, name))
+    ]
+    charts = [titled("Return of the last 100 episodes", line_chart(returns, Axes("steps", "mean return")))]
+    others = sorted(set(curve[0]) - {"step", "dreamt_return", "real_return"})
+    small = [
+        titled(name.replace("_", " ").capitalize(), line_chart([Line(name, points)], Axes("steps", name)))
+        for name in others
+        if (points := _points(curve, name))
+    ]
+    last = curve[-1]
+    told = [
+        f"{name.replace('_', ' ')} {last[name]:.3f}" for name in ("dreamt_return", "real_return") if _is(last, name)
+    ]
+    text = "; ".join([f"{last['step']:,.0f} steps", *told])
+    parts = [paragraph(f"{text}."), grid(charts if returns else [])]
+    return joined([*parts, *([folded("What PPO says of its updates", grid(small))] if small else [])])
+
+
+def _points(curve: Sequence[Mapping[str, float]], name: str) -> list[tuple[float, float]]:
+    return [(row["step"], row[name]) for row in curve if _is(row, name)]
+
+
+def _is(row: Mapping[str, float], name: str) -> bool:
+    return math.isfinite(row.get(name, math.nan))
 
 
 def _played(run: Run) -> Markup:

@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium as gym
 
 from lssvwm_agents.baselines import BaselineConfig
+from lssvwm_agents.imagination import DreamTrainConfig
 from lssvwm_agents.loop import LoopConfig
 from lssvwm_bench.report.runs import Run
 from lssvwm_envs.options import is_registered, setup_of_header
@@ -23,7 +24,8 @@ from lssvwm_rl.training.objective import ObjectiveConfig
 from lssvwm_rl.training.presets import PRESETS
 from lssvwm_rl.training.run_folder import MOVED
 
-_NOTHING: dict[str, Any] = {"image": None, "resize": None, "seeds": (), "vector": ()}
+_NO_ENV: dict[str, Any] = {"image": None, "resize": None, "seeds": ()}
+_NOTHING: dict[str, Any] = {**_NO_ENV, "vector": ()}
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,7 @@ def recipe(run: Run) -> Recipe:
         words = ["quickstart", "--out", out, *(["--smoke"] if settings.get("smoke") else [])]
         return Recipe(_lines([[*words, "--checkpoint", str(settings.get("checkpoint", "minigrid-memory"))]]))
     if run.kind == "policy":
-        checkpoint = run.policy.get("checkpoint")
-        words = ["agent", "train", "--checkpoint", str(checkpoint), "--out", out]
-        return Recipe(_lines([words])) if checkpoint else Recipe()
+        return _of_policy(run, out)
     if run.kind == "loop" and settings:
         begun = [
             word for name in ("checkpoint", "data") if settings.get(name) for word in (f"--{name}", settings[name])
@@ -62,6 +62,19 @@ def recipe(run: Run) -> Recipe:
         trained = train_recipe(run.world_settings, out, run.header)
         return Recipe([*_lines(_collecting(run)), *trained.lines], trained.unnamed)
     return Recipe()
+
+
+def _of_policy(run: Run, out: str) -> Recipe:
+    """`lssvwm agent train`, with real rows if there were some."""
+    checkpoint, settings = run.policy.get("checkpoint"), run.settings
+    if not checkpoint or settings.get("begun_with"):
+        return Recipe()
+    words = ["agent", "train", "--checkpoint", str(checkpoint), "--out", out]
+    if "total_steps" not in settings:  # of an earlier version
+        return Recipe(_lines([words]))
+    words += ["--env", settings["env"]] if settings.get("real_share") else []
+    own = _without(settings, "env", "checkpoint", "begun_with")
+    return _recipe(words, {**_NO_ENV, **own}, {**_NO_ENV, **dataclasses.asdict(DreamTrainConfig())})
 
 
 def train_recipe(settings: Mapping[str, Any], out: str, header: StoreHeader | None) -> Recipe:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 from collections.abc import Mapping
@@ -35,9 +36,11 @@ def head(run: Run, found: Measured | str) -> Markup:
     if run.pieces:
         best = best_piece(run.pieces)
         rows.append((f"{best['real_return']:.3f}", "real return of the best agent", f"success {best['success']:.2f}"))
-    elif run.agent_curve and "return" in run.agent_curve[-1]:
+    elif run.agent_curve:
         last = run.agent_curve[-1]
-        rows.append((f"{last['return']:.3f}", "real return", f"after {last['step']:,.0f} real steps"))
+        for name, label, steps in (("return", "real", "real steps"), ("dreamt_return", "dreamt", "steps")):
+            if math.isfinite(last.get(name, math.nan)):
+                rows.append((f"{last[name]:.3f}", f"{label} return", f"after {last['step']:,.0f} {steps}"))
     if run.curve:
         last = run.curve[-1]
         rows.append((f"{last['step']:,.0f}", "updates", f"{last['minutes']:.1f} minutes" if "minutes" in last else ""))
@@ -102,7 +105,7 @@ def settings(run: Run) -> Section:
         for name, mapping in found.items()
         if (flat := flat_settings(dict(mapping)))
     ]
-    missing = "No settings are kept with it: an exported model or a policy has none of its training."
+    missing = "No settings are kept with it: an exported model and a policy of an earlier version have none."
     return Section("settings", "Settings", joined(parts), "" if parts else missing)
 
 
@@ -110,8 +113,12 @@ def reproduce(run: Run) -> Section:
     """Commands, data and versions."""
     made = recipe(run)
     parts = [code(made.lines)] if made.lines else [paragraph("The folder does not say by which command it was made.")]
-    if run.kind == "policy":
-        parts.append(note("The settings of PPO are not kept with a policy; add those that were given."))
+    if run.settings.get("begun_with"):
+        parts.append(
+            note(f"It went on with the policy {run.settings['begun_with']}, as agents of a loop do; see there.")
+        )
+    elif run.kind == "policy" and "total_steps" not in run.settings:
+        parts.append(note("Earlier versions kept no settings of PPO with a policy; add those that were given."))
     if made.unnamed:
         names = ", ".join(made.unnamed)
         parts.append(note(f"The run is of another version, and does not name: {names}. Today's defaults would hold."))

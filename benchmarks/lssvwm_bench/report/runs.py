@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from lssvwm_agents.baselines import SETTINGS_FILE as BASELINE
+from lssvwm_agents.imagination import SETTINGS_FILE as TRAINING
 from lssvwm_agents.policies import CONFIG_FILE as POLICY
 from lssvwm_rl.checked_text import check_texts
 from lssvwm_rl.data.episode import HEADER, StoreHeader
@@ -38,7 +39,7 @@ class Run:
     curve: list[dict[str, float]] = field(default_factory=list)
     """Of the world model."""
     agent_curve: list[dict[str, float]] = field(default_factory=list)
-    """Of a baseline."""
+    """Of a baseline, or of an agent in dreams."""
     pieces: list[dict[str, Any]] = field(default_factory=list)
     """Of a loop."""
     phases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -174,9 +175,22 @@ def _baseline(folder: Path, reader: _Reader) -> Run:
 
 
 def _policy(folder: Path, reader: _Reader) -> Run:
-    policy = reader.mapping(folder / POLICY)
-    env = {"env": _env_of(folder, reader)} if (folder / ENV_FILE).is_file() else {}
-    return Run(folder, "policy", env, policy=policy, broken=tuple(reader.broken))
+    policy, settings = reader.mapping(folder / POLICY), reader.mapping(folder / TRAINING)
+    if (folder / ENV_FILE).is_file():
+        settings["env"] = _env_of(folder, reader)
+    curve = _with_steps(read_curve(folder))
+    header = _header_of(policy.get("checkpoint"), reader)
+    return Run(folder, "policy", settings, agent_curve=curve, policy=policy, header=header, broken=tuple(reader.broken))
+
+
+def _header_of(checkpoint: Any, reader: _Reader) -> StoreHeader | None:
+    """Of the episodes of a policy's world model, if that is on this machine still."""
+    if not isinstance(checkpoint, str) or checkpoint.startswith(PREFIX):
+        return None
+    try:
+        return reader.header(resolve_checkpoint(checkpoint), {})
+    except FileNotFoundError:
+        return None
 
 
 def _phases(folder: Path, reader: _Reader) -> Run:

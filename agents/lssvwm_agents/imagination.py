@@ -26,8 +26,9 @@ from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.make import EnvSetup
 from lssvwm_envs.sb3 import DreamVecEnv, GymVecEnv, JoinedVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
+from lssvwm_rl.checked_text import write_checked
 from lssvwm_rl.data.store import EpisodeStore
-from lssvwm_rl.files import check_new, write_text
+from lssvwm_rl.files import check_new
 from lssvwm_rl.model.checkpoints import load_contexts, load_world_model
 from lssvwm_rl.progress import Update
 from lssvwm_rl.training.cpu import tune_process
@@ -212,7 +213,7 @@ def train_in_dream(
         cost = TrainingCost(real_steps, model.num_timesteps - returns.real_steps, seconds)
         save_policy(model, out, checkpoint=checkpoint, cost=cost if start is None else None)
         settings = {"checkpoint": checkpoint, **asdict(config)}
-        write_text(Path(out) / SETTINGS_FILE, _settings_json(settings, start, real_env))
+        write_checked(Path(out) / SETTINGS_FILE, _settings_json(settings, start, real_env))
         if heard.rows:
             write_rows(Path(out), heard.rows)
             write_settings(Path(out), settings, heard.rows[-1])

@@ -17,7 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from lssvwm_agents.extractors import Standardised
-from lssvwm_agents.learning_log import Row, figures_of, write_rows, write_settings
+from lssvwm_agents.learning_log import Row, figures_of, keep_no_log, write_rows, write_settings
 from lssvwm_agents.offline import OfflineConfig, learn_offline, real_steps
 from lssvwm_agents.policies import SavedPolicy, TrainingCost, check_reads, data_steps, load_policy, save_policy
 from lssvwm_agents.remembering import standardise
@@ -203,6 +203,7 @@ def train_in_dream(
         watched = VecMonitor(envs)
         model = _reader(watched, checkpoint, config, progress) if saved is None else _goes_on(watched, saved, config)
         if config.total_steps:
+            keep_no_log(model)
             model.learn(config.total_steps, heard)
     finally:
         envs.close()
@@ -211,13 +212,15 @@ def train_in_dream(
         real_steps = None if data is None else data + returns.real_steps
         cost = TrainingCost(real_steps, model.num_timesteps - returns.real_steps, seconds)
         save_policy(model, out, checkpoint=checkpoint, cost=cost if start is None else None)
-        settings = {"checkpoint": checkpoint, **asdict(config)}
-        _write_training(Path(out), settings, _beyond_options(start, real_env), heard.rows)
+        _write_training(Path(out), {"checkpoint": checkpoint, **asdict(config)}, start, real_env, heard.rows)
     return model
 
 
-def _write_training(out: Path, settings: Mapping[str, Any], beyond: Mapping[str, Any], rows: Sequence[Row]) -> None:
+def _write_training(
+    out: Path, settings: Mapping[str, Any], begun_with: str | Path | None, env: EnvSetup | None, rows: Sequence[Row]
+) -> None:
     """How a policy was trained, and what was measured meanwhile."""
+    beyond = _beyond_options(begun_with, env)
     write_text(out / SETTINGS_FILE, json.dumps({**settings, **beyond}, indent=2, default=str) + "\n")
     if rows:
         write_rows(out, rows)

@@ -18,6 +18,7 @@ from lssvwm_rl.measures.memory_check import FRAMES, MemoryCheck, window_of
 from lssvwm_rl.measures.memory_formed import memory_note
 from lssvwm_rl.measures.rollouts import FreeRunning
 from lssvwm_rl.model.backends import resolve_backend
+from lssvwm_rl.model.checkpoints import shown_by
 from lssvwm_rl.model.config import KINDS, BackboneConfig, ModelConfig, attention_reach
 from lssvwm_rl.model.engine import engine_of
 from lssvwm_rl.model.world_model import WorldModel
@@ -129,7 +130,7 @@ def main(args: Train) -> None:
         trained = WorldModel.from_pretrained(out, model.backbone.backend).to(device_of(config.device))
         remembers = check.measure(trained).sentence()
     say(remembers)
-    finish(f"World model written to {out}.", ["lssvwm", "dream", "--checkpoint", out])
+    finish(f"World model written to {out}.", shown_by(out))
 
 
 def memory_check(store: EpisodeStore, backbone: BackboneConfig, span: int) -> MemoryCheck:

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 LOCK = ".lock"  # in a folder that one process writes to; free as soon as that process ends, however it ends
 TEMPORARY = ".tmp-"
+CHECKSUMS = "checksums.json"  # of the texts of a folder, see `checked_text`
 URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,3}(?=[^/])")  # two letters or more, so that C:/ is a folder
 
 
@@ -102,7 +103,9 @@ def is_unused(folder: Path) -> bool:
     """Whether a folder is missing, or holds nothing but what a writer leaves that was killed before its first file."""
     if not folder.exists():
         return True
-    return folder.is_dir() and all(p.name == LOCK or p.name.startswith(TEMPORARY) for p in folder.iterdir())
+    return folder.is_dir() and all(
+        p.name in (LOCK, CHECKSUMS) or p.name.startswith(TEMPORARY) for p in folder.iterdir()
+    )
 
 
 def check_new(path: str | Path) -> None:

@@ -35,14 +35,15 @@ from lssvwm_envs.make import EnvSetup
 from lssvwm_envs.options import EnvOptions, known_setup, setup_of_checkpoint
 from lssvwm_envs.sb3 import GymVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
-from lssvwm_rl.checked_text import write_checked
+from lssvwm_rl.checked_text import read_checked, write_checked
 from lssvwm_rl.data.splits import SPLITS, split_seed
 from lssvwm_rl.events import write_scalars
-from lssvwm_rl.files import remove, write_text
+from lssvwm_rl.files import is_unused, remove
 from lssvwm_rl.model.checkpoint_files import ENV_FILE
 from lssvwm_rl.progress import Update
 from lssvwm_rl.training.cpu import tune_process
-from lssvwm_rl.training.run_folder import Curve, load_state, save_state
+from lssvwm_rl.training.curve import Curve
+from lssvwm_rl.training.run_folder import load_state, save_state
 
 KINDS = ("images", "frame-stack", "recurrent", "memory", "both")
 ON_MEMORY = ("memory", "both")
@@ -126,7 +127,7 @@ def train_baseline(
         spent = 0.0 if state is None else _restore(model, state, config.seed)
         keep = _Keep(None if out is None else Path(out), model, spent, progress, config.total_steps)
         if out is not None:
-            write_text(Path(out) / SETTINGS_FILE, json.dumps(asdict(config), indent=2) + "\n")
+            write_checked(Path(out) / SETTINGS_FILE, json.dumps(asdict(config), indent=2) + "\n")
         if model.num_timesteps < config.total_steps:
             model.learn(config.total_steps - model.num_timesteps, keep, reset_num_timesteps=False)
         if out is not None:
@@ -202,11 +203,11 @@ def _previous(out: Path, config: BaselineConfig) -> dict[str, Any] | None:
     """The state in a folder, None if it holds nothing yet; ValueError if it is not of this training."""
     path = out / SETTINGS_FILE
     if not path.is_file():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if not is_unused(out):
             raise ValueError(f"{out} is not empty and no baseline; choose another --out.")
         return None
     try:
-        found = dict(json.loads(path.read_text()))
+        found = dict(json.loads(read_checked(path)))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is broken ({error}); choose another --out.") from error
     for name, ours in _as_json(asdict(config)).items():
@@ -290,6 +291,7 @@ class _Keep(BaseCallback):
         # First the row: those that come after the state are dropped when it is resumed.
         row: dict[str, float] = {"return": float(returns.mean()), "success": success, "seconds": self.seconds}
         self._curve.add({"step": steps, **row})
+        self._curve.keep()
         self.last = steps, figures_of(self.model, **{n: v for n, v in row.items() if np.isfinite(v)})
         if self._events is None:
             self._events = FileWriter(str(self._out))

@@ -26,8 +26,9 @@ from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.make import EnvSetup
 from lssvwm_envs.sb3 import DreamVecEnv, GymVecEnv, JoinedVecEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
+from lssvwm_rl.checked_text import write_checked
 from lssvwm_rl.data.store import EpisodeStore
-from lssvwm_rl.files import check_new, write_text
+from lssvwm_rl.files import check_new
 from lssvwm_rl.model.checkpoints import load_contexts, load_world_model
 from lssvwm_rl.progress import Update
 from lssvwm_rl.training.cpu import tune_process
@@ -221,7 +222,7 @@ def _write_training(
 ) -> None:
     """How a policy was trained, and what was measured meanwhile."""
     beyond = _beyond_options(begun_with, env)
-    write_text(out / SETTINGS_FILE, json.dumps({**settings, **beyond}, indent=2, default=str) + "\n")
+    write_checked(out / SETTINGS_FILE, json.dumps({**settings, **beyond}, indent=2, default=str) + "\n")
     if rows:
         write_rows(out, rows)
         write_settings(out, settings, rows[-1])

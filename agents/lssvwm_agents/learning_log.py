@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,8 @@ from stable_baselines3.common.logger import Logger
 from torch.utils.tensorboard import FileWriter
 
 from lssvwm_rl.events import write_outcome, write_scalars
-from lssvwm_rl.files import written_whole
 from lssvwm_rl.phases import flat_settings
-from lssvwm_rl.training.run_folder import CURVE_FILE
+from lssvwm_rl.training.curve import write_curve
 
 Row = tuple[int, Mapping[str, float | None]]
 """Steps, and figures by their tags."""
@@ -36,10 +34,8 @@ def keep_no_log(model: BaseAlgorithm) -> None:
 def write_rows(out: Path, rows: Sequence[Row]) -> None:
     """Write rows into a folder, as learning_curve.csv and as a new file of events."""
     names = list(dict.fromkeys(name for _, figures in rows for name in figures))
-    with written_whole(out / CURVE_FILE) as temporary, temporary.open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["step", *(name.rpartition("/")[2] for name in names)])
-        table.writerows([step, *(figures.get(name) for name in names)] for step, figures in rows)
+    columns = ["step", *(name.rpartition("/")[2] for name in names)]
+    write_curve(out, columns, ([step, *(figures.get(name) for name in names)] for step, figures in rows))
     events = FileWriter(str(out))
     for step, figures in rows:
         write_scalars(events, figures, step)

@@ -28,7 +28,7 @@ from lssvwm_envs.options import setup_of_checkpoint, setup_of_spec
 from lssvwm_rl.checked_text import check_texts, write_checked
 from lssvwm_rl.files import check_new, written_whole
 from lssvwm_rl.model.checkpoint_files import ENV_FILE
-from lssvwm_rl.model.checkpoint_tensors import check_finite, load_tensors, save_tensors
+from lssvwm_rl.model.checkpoint_tensors import check_finite, has_checksum, load_tensors, save_tensors
 from lssvwm_rl.model.checkpoints import fingerprint, load_world_model
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.spaces import space_from_json, space_to_json
@@ -195,7 +195,7 @@ def load_policy(folder: str | Path, device: str = "cpu") -> SavedPolicy:
         if not (folder / name).is_file():
             raise FileNotFoundError(f"No policy at {folder} ({name} is missing); make one with `lssvwm agent train`.")
     try:
-        check_texts(folder)
+        check_policy_texts(folder)
         config = json.loads((folder / CONFIG_FILE).read_text())
         if config["format_version"] != FORMAT_VERSION:
             raise ValueError(f"format version {config['format_version']} is not {FORMAT_VERSION}")
@@ -219,6 +219,16 @@ def load_policy(folder: str | Path, device: str = "cpu") -> SavedPolicy:
         raise ValueError(f"The policy at {folder} cannot be read ({_first_line(error)}); train it again.") from error
     policy.set_training_mode(False)
     return loaded
+
+
+def check_policy_texts(folder: Path) -> None:
+    """`check_texts` of a policy: where its weights have a checksum, policy.json has.
+
+    Raises:
+        ValueError: as `check_texts`.
+        SafetensorError, OSError: if the weights are no whole safetensors file.
+    """
+    check_texts(folder, (CONFIG_FILE,) if has_checksum(folder / WEIGHTS_FILE) else ())
 
 
 def check_reads(saved: SavedPolicy, model: WorldModel, same_model: bool = True, with_image: bool = False) -> None:

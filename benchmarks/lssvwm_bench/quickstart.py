@@ -25,6 +25,7 @@ from lssvwm_bench.stopwatch import measure
 from lssvwm_envs.explorers import make_explorer
 from lssvwm_envs.make import env_spec_json, image_envs, make_image_env
 from lssvwm_envs.wrappers import VectorMemoryObservation
+from lssvwm_rl.checked_text import read_checked
 from lssvwm_rl.data.collect import collect
 from lssvwm_rl.data.store import Episode, EpisodeStore
 from lssvwm_rl.measures.memory_reward import memory_reward_accuracy
@@ -278,7 +279,7 @@ def _play(out: Path, config: QuickstartConfig) -> dict[str, Any]:
         "random": _evaluate(random, config, episodes, "random").to_json(),
         "taught_agent": _evaluate(load_policy(out / "agent"), config, episodes, "agent", wrap).to_json(),
         "loop_agent": _evaluate(load_policy(loop / "agent"), config, episodes, "loop agent", inside).to_json(),
-        "loop_pieces": json.loads((loop / "pieces.json").read_text()),
+        "loop_pieces": json.loads(read_checked(loop / "pieces.json")),
         "ppo_images_no_memory": _evaluate(load_policy(out / "image-agent"), config, episodes, "image agent").to_json(),
     }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lssvwm_bench.figures import markdown_table, new_figure, with_error, write_figure
+from lssvwm_rl.checked_text import write_checked
 from lssvwm_rl.files import write_text
 
 LIBRARIES = ("lssvwm-rl", "torch", "gymnasium", "minigrid", "stable-baselines3")
@@ -67,7 +68,7 @@ def write_report(out: Path, config: Mapping[str, Any], phases: Mapping[str, Mapp
     memory = {name: report["memory_reward_accuracy"][name] for name in NAMES if name in results["memory"]}
     _bars(out / "memory.png", memory, "accuracy of the last reward (chance 0.5)", chance=0.5)
     _bars(out / "success.png", {n: s["success_rate"] for n, s in scores.items()}, "success in the real environment")
-    write_text(out / "report.json", json.dumps(report, indent=2) + "\n")
+    write_checked(out / "report.json", json.dumps(report, indent=2) + "\n")
     sections = [_memory(report, memory), _dreams(report), _acting(report, scores), _cost(report)]
     write_text(out / "report.md", "\n\n".join([_opening(report), *sections]) + "\n")
     return out / "report.md"

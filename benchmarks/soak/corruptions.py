@@ -13,7 +13,10 @@ import numpy as np
 import torch
 from stable_baselines3 import PPO
 
+from lssvwm_agents.loop.outcome import Piece
+from lssvwm_agents.loop.run import write_pieces
 from lssvwm_agents.policies import load_policy, save_policy, setup_of_policy
+from lssvwm_bench.report.runs import find_run
 from lssvwm_envs.dream.env import DreamEnv
 from lssvwm_envs.dream.state import DreamState
 from lssvwm_envs.options import setup_of_checkpoint
@@ -23,15 +26,18 @@ from lssvwm_rl.files import LOCK
 from lssvwm_rl.model.checkpoint_files import CONTEXTS, ENV_FILE
 from lssvwm_rl.model.checkpoints import load_world_model
 from lssvwm_rl.model.doubt import load_scale
+from lssvwm_rl.phases import claim, find_phase, run_phase
+from lssvwm_rl.training.curve import read_curve
 from lssvwm_rl.training.run_folder import load_state, steps_of_data
 from soak.outcome import Outcome
 from support.programs import bits
 from support.small_stores import PLAIN, ones
 
 KINDS = ("a bit changed", "cut", "deleted")
+LOOP = {"env": "CartPole-v1", "checkpoint": None, "data": None, "rounds": 1}
 NAMED = (ValueError, FileNotFoundError)
-READ = ("", ".json", ".yaml", ".safetensors", ".pt")
-"""Suffixes of files that something is computed from; chunks of arrays have none."""
+READ = ("", ".json", ".yaml", ".csv", ".safetensors", ".pt")
+"""Suffixes of files that a command reads; chunks of arrays have none."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Artefact:
 
 
 def _is_read(path: Path) -> bool:
-    """Whether something is computed from a file: from locks, curves, logs and previews nothing is."""
+    """Whether a command reads a file: locks, logs and previews none does."""
     if path.is_dir():
         return any(_is_read(each) for each in path.iterdir())
     return path.name != LOCK and path.suffix in READ and path.stat().st_size > 0
@@ -138,6 +144,7 @@ def checkpoint_contents(run: Path) -> Any:
         store_contents(run / CONTEXTS),
         setup_of_checkpoint(run),
         steps_of_data(run),
+        repr(read_curve(run)),
     )
 
 
@@ -145,6 +152,15 @@ def policy_contents(folder: Path) -> Any:
     """Everything that is used of a policy."""
     saved = load_policy(folder)
     return bits(saved.policy.state_dict()), repr(replace(saved, policy=None)), setup_of_policy(folder)  # type: ignore[arg-type]
+
+
+def loop_contents(folder: Path) -> Any:
+    """Everything that a loop goes on with, and that a report shows of it."""
+    claim(folder, LOOP, "loop")
+    run = find_run(str(folder))
+    if run.broken:
+        raise ValueError(f"{folder}: {run.broken[0]}")
+    return run, find_phase(folder, "explore")
 
 
 def state_contents(path: Path) -> Any:
@@ -171,11 +187,17 @@ def make_artefacts(run: Path, folder: Path) -> list[Artefact]:
         env.reset(seed=3)
         env.step(1)
         env.save_state(folder / "dream")
+    loop = folder / "loop"
+    claim(loop, LOOP, "loop")
+    run_phase(loop, "explore", lambda: {"episodes": 4, "seconds": 1.5})
+    run_phase(loop, "random", lambda: {"real_return": 0.25})
+    write_pieces(loop, [Piece(1, 1, 0.5, 0.4, 0.05, 0.4, 50, 100, 100, 1.0)])
     store, policy, dream, state = folder / "store", folder / "policy", folder / "dream", run / "trainer" / "state.pt"
     return [
         Artefact("store", store, lambda: store_contents(store)),
         Artefact("checkpoint", run, lambda: checkpoint_contents(run)),
         Artefact("policy", policy, lambda: policy_contents(policy)),
+        Artefact("loop", loop, lambda: loop_contents(loop)),
         Artefact("dream state", dream, lambda: state_contents(dream)),
         Artefact("state of a training", state, lambda: bits(load_state(run)), lambda found: found == bits(None)),
     ]

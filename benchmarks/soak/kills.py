@@ -19,7 +19,7 @@ from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.data.verify import verify_store
 from lssvwm_rl.files import TEMPORARY
 from lssvwm_rl.model.world_model import WorldModel
-from lssvwm_rl.training.run_folder import CURVE_FILE
+from lssvwm_rl.training.curve import CURVE_FILE
 from soak.outcome import Outcome
 from soak.processes import begin
 

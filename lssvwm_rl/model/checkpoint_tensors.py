@@ -47,6 +47,16 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
+def has_checksum(path: str | Path) -> bool:
+    """Whether a file is of a version that writes checksums: of this one and of the texts beside it.
+
+    Raises:
+        SafetensorError, OSError: if it is no whole safetensors file.
+    """
+    with safe_open(path, "pt") as file:
+        return CHECKSUM in (file.metadata() or {})
+
+
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
     """Raise ValueError naming a tensor that holds NaN or infinity."""
     for name, tensor in tensors.items():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lssvwm_rl.checked_text import check_texts, remove_checked, write_checked
 from lssvwm_rl.files import written_whole
 from lssvwm_rl.model.checkpoint_files import DOUBT, MODEL_CONFIG, WEIGHTS
-from lssvwm_rl.model.checkpoint_tensors import check_finite, load_tensors, save_tensors
+from lssvwm_rl.model.checkpoint_tensors import check_finite, has_checksum, load_tensors, save_tensors
 from lssvwm_rl.model.config import WorldModelConfig
 from lssvwm_rl.model.shapes import check_shapes, shapes_in
 
@@ -31,7 +31,7 @@ def read_checkpoint(
         ValueError: if it is broken, or a file of it has changed since.
     """
     try:
-        check_texts(folder)
+        check_checkpoint_texts(folder)
         config = WorldModelConfig.from_json((folder / MODEL_CONFIG).read_text())
         shapes = weights_as_now(shapes_in(folder / WEIGHTS))
     except (OSError, ValueError, SafetensorError) as error:
@@ -48,6 +48,17 @@ def read_checkpoint(
         return config, weights_as_now(load_tensors(folder / WEIGHTS)[0])
     except (OSError, ValueError, SafetensorError) as error:
         raise _not_whole(folder, error) from error
+
+
+def check_checkpoint_texts(folder: Path) -> None:
+    """`check_texts` of a checkpoint, or of a run that has none yet: where the weights have a checksum, config.json has.
+
+    Raises:
+        ValueError: as `check_texts`.
+        SafetensorError, OSError: if the weights are no whole safetensors file.
+    """
+    both = (folder / MODEL_CONFIG).is_file() and (folder / WEIGHTS).is_file()
+    check_texts(folder, (MODEL_CONFIG,) if both and has_checksum(folder / WEIGHTS) else ())
 
 
 def _not_whole(folder: Path, error: Exception) -> ValueError:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lssvwm_rl.checked_text import check_texts, write_checked
+from lssvwm_rl.checked_text import read_checked, write_checked
 from lssvwm_rl.data.clips import clip_batch
 from lssvwm_rl.data.store import Episode, EpisodeStore
 from lssvwm_rl.model.checkpoint_files import DOUBT, resolve_checkpoint
@@ -174,8 +174,7 @@ def _scale_of(doubts: np.ndarray, denoise_steps: int) -> DoubtScale:
 
 def _read(path: Path) -> DoubtScale:
     try:
-        check_texts(path.parent)
-        kept = json.loads(path.read_text())
+        kept = json.loads(read_checked(path))
         if kept["format_version"] != FORMAT_VERSION:
             raise ValueError(f"its format is not version {FORMAT_VERSION}")
         steps, quantiles = int(kept["denoise_steps"]), torch.tensor(kept["quantiles"], dtype=torch.float64)

@@ -17,8 +17,8 @@ from gymnasium.error import DependencyNotInstalled
 
 PREFIX = "hub:"
 # Weights and texts, and the numbers of the episodes that dreams begin in; nothing that a program would run.
-PATTERNS = ("*.safetensors", "*.json", "*.yaml", "contexts/*.zarr/*/c/*")
-CARD_PATTERNS = ("README.md", "*.png", "*.csv")  # besides, for people
+PATTERNS = ("*.safetensors", "*.json", "*.yaml", "*.csv", "contexts/*.zarr/*/c/*")
+CARD_PATTERNS = ("README.md", "*.png")  # besides, for people
 _OWNER_AND_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
 _FILE = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")

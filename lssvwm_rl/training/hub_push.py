@@ -7,7 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from lssvwm_rl.files import check_new, write_text, written_whole
+from lssvwm_rl.checked_text import read_checked, write_checked
+from lssvwm_rl.files import check_new, written_whole
 from lssvwm_rl.model.checkpoint_files import resolve_checkpoint
 from lssvwm_rl.model.hub import client, hub_errors, is_shared, split_name
 from lssvwm_rl.model.hub_pull import check_names_no_code
@@ -100,9 +101,9 @@ def _forget_places(path: Path) -> None:
     """Say nothing of where folders are on the machine that a run was trained on."""
     if not path.is_file():
         return
-    settings = yaml.safe_load(path.read_text())
+    settings = yaml.safe_load(read_checked(path))
     for name in ("data", "weights"):
         value = settings.get(name)
         if isinstance(value, str) and Path(value).is_absolute():
             settings[name] = Path(value).name
-    write_text(path, yaml.safe_dump(settings, sort_keys=False))
+    write_checked(path, yaml.safe_dump(settings, sort_keys=False))

@@ -20,7 +20,7 @@ from lssvwm_rl.model.predict import dream_video, memories_of
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.pictures import FPS, enlarge, frame_strip, gif, png, write_video
 from lssvwm_rl.training.config import TrainConfig
-from lssvwm_rl.training.run_folder import Curve
+from lssvwm_rl.training.curve import Curve
 
 MOMENTS = 5  # of an episode, at which the memory is shown
 
@@ -153,6 +153,10 @@ class Log:
         if shown is not None:
             self._show(shown, step)
 
+    def keep(self) -> None:
+        """Have a checksum cover the learning curve so far."""
+        self.curve.keep()
+
     def close(self, outcome: Mapping[str, Any] | None = None) -> None:
         """Write what is not written yet.
 
@@ -160,6 +164,7 @@ class Log:
             outcome: flat settings of a run that is done, which are written with its last row as results.
         """
         self.events.close()
+        self.keep()
         if outcome is not None and self.row is not None:
             results = {name: value for name, value in self.row.items() if name != "step"}
             write_outcome(self.out, outcome, results, int(self.row["step"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from pathlib import Path
@@ -21,7 +20,8 @@ from lssvwm_rl.model.checkpoints import fingerprint
 from lssvwm_rl.model.predict import dream
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.pictures import frame_strip, write_image
-from lssvwm_rl.training.run_folder import CONFIG_FILE, CURVE_FILE
+from lssvwm_rl.training.curve import read_curve
+from lssvwm_rl.training.run_folder import CONFIG_FILE
 
 CARD = "README.md"
 CURVE_PICTURE, DREAM_PICTURE = "curve.png", "dream.png"
@@ -41,7 +41,7 @@ def write_card(folder: Path, model_id: str, license: str, notes: str = "") -> No
     """
     model = WorldModel.from_pretrained(folder)
     contexts = EpisodeStore(folder / CONTEXTS) if (folder / CONTEXTS).is_dir() else None
-    about, curve, env = _settings(folder), _curve(folder), _environment(folder, contexts)
+    about, curve, env = _settings(folder), read_curve(folder), _environment(folder, contexts)
     pictures = []
     if contexts is not None and len(contexts):
         write_image(folder / DREAM_PICTURE, _dream_picture(model, contexts[int(np.argmax(contexts.lengths))]))
@@ -146,21 +146,6 @@ def _data(about: dict[str, Any], contexts: EpisodeStore | None) -> dict[str, str
     if contexts is not None:
         rows |= {"played by": contexts.header.policy, "held-out episodes in `contexts/`": len(contexts)}
     return {name: f"{value:,}" if isinstance(value, int) else str(value) for name, value in rows.items() if value}
-
-
-def _curve(folder: Path) -> list[dict[str, float]]:
-    path = folder / CURVE_FILE
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return [{name: _number(value) for name, value in row.items()} for row in csv.DictReader(file)]
-
-
-def _number(text: str | None) -> float:
-    try:
-        return float(text or "nan")
-    except ValueError:
-        return math.nan
 
 
 def _measured(row: dict[str, float]) -> dict[str, float]:

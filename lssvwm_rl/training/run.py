@@ -227,12 +227,14 @@ class Run:
             run_folder.write_state(not_finite.study_folder(self.out) / "state.pt", state)
         raise FloatingPointError(not_finite.sentence(self.out, self.step, loss, norm))
 
-    def checkpoint_if_due(self) -> None:
-        """`checkpoint`, unless the last one is recent."""
+    def checkpoint_if_due(self) -> bool:
+        """`checkpoint`, unless the last one is recent; whether it was due."""
         due = time.monotonic() - self._saved > 60 * self.config.checkpoint_minutes
-        if agreed(self.fabric, float(due))[0]:
+        due = bool(agreed(self.fabric, float(due))[0])
+        if due:
             self.checkpoint()
             self._saved = time.monotonic()
+        return due
 
     def agree(self, signals: Sequence[int]) -> int:
         """Have all devices be as far as the slowest; the number of a signal that one of them got, or 0."""

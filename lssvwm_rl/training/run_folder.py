@@ -1,8 +1,7 @@
-"""The run folder: config.yaml, checkpoint, contexts, trainer state and learning curve, each written atomically."""
+"""The run folder: config.yaml, checkpoint, contexts and trainer state, each written atomically."""
 
 from __future__ import annotations
 
-import csv
 import shutil
 import warnings
 import zipfile
@@ -15,16 +14,18 @@ import torch
 import yaml
 from safetensors import SafetensorError
 
-from lssvwm_rl.checked_text import check_texts, is_checked, write_checked
+from lssvwm_rl.checked_text import is_checked, read_checked, write_checked
 from lssvwm_rl.data.store import EpisodeStore, EpisodeWriter
-from lssvwm_rl.files import LOCK, check_new, is_unused, only_writer, write_text, written_whole
+from lssvwm_rl.files import LOCK, check_new, is_unused, only_writer, written_whole
 from lssvwm_rl.model.checkpoint_files import CONTEXTS, DOUBT, ENV_FILE, MODEL_CONFIG, WEIGHTS, resolve_checkpoint
 from lssvwm_rl.model.checkpoint_tensors import check_finite, load_tensors, save_tensors
+from lssvwm_rl.model.checkpoint_weights import check_checkpoint_texts
 from lssvwm_rl.model.config import TRAINING_FIELDS
 from lssvwm_rl.phases import flat_settings
+from lssvwm_rl.training.curve import CURVE_FILE
 
 CONFIG_FILE = "config.yaml"
-CURVE_FILE = "learning_curve.csv"
+TEXTS = (MODEL_CONFIG, DOUBT, ENV_FILE, CONFIG_FILE, CURVE_FILE)  # that an exported checkpoint has, if the run has them
 MAX_CONTEXTS = 64
 # Settings by the names that they had in the config.yaml of version 0.1.
 MOVED = {
@@ -56,7 +57,7 @@ def only_trainer(out: Path) -> Iterator[None]:
         ValueError: if `out` holds other things, or another process trains there.
     """
     if not (is_unused(out) or (out / CONFIG_FILE).is_file()):
-        raise ValueError(f"{out} is not empty and not a run; choose another --out.")
+        raise ValueError(f"{out} is not empty and not a run ({CONFIG_FILE} is missing); choose another --out.")
     with only_writer(out, "run"):
         yield
 
@@ -107,15 +108,16 @@ def prepare(
         defaults: of settings that a run of an older version does not name.
 
     Raises:
-        ValueError: if it holds other things or another run.
+        ValueError: if it holds other things or another run, or a text in it has changed since it was written.
     """
     path = out / CONFIG_FILE
     if path.is_file():
+        _check_unchanged(out)
         _check_same(path, config, defaults)
     elif not is_unused(out):
         raise ValueError(f"{out} is not empty and not a run; choose another --out.")
     # First of all, so that what is interrupted after it is known as this run.
-    write_text(path, yaml.safe_dump(_plain(config), sort_keys=False))
+    write_checked(path, yaml.safe_dump(_plain(config), sort_keys=False))
     (out / "trainer").mkdir(exist_ok=True)
     if not (out / CONTEXTS).exists():
         with written_whole(out / CONTEXTS) as partial:
@@ -124,8 +126,15 @@ def prepare(
                     writer.add(store[i])
             (partial / LOCK).unlink(missing_ok=True)  # they are never added to
     env = out / ENV_FILE
-    if store.header.env_spec is not None and not (env.exists() and is_checked(env)):
+    if store.header.env_spec is not None:
         write_checked(env, env.read_text() if env.exists() else store.header.env_spec)
+
+
+def _check_unchanged(out: Path) -> None:
+    try:
+        check_checkpoint_texts(out)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ValueError(f"Run {out} cannot go on ({error}); put that file back or choose another --out.") from error
 
 
 def _check_same(path: Path, config: Mapping[str, Any], defaults: Mapping[str, Any] | None) -> None:
@@ -179,57 +188,6 @@ def load_state(out: Path) -> dict[str, Any] | None:
         raise ValueError(f"{path} is broken ({reason}); remove the trainer folder to train anew.") from error
 
 
-class Curve:
-    """learning_curve.csv: one row per log, appended; rows after the resumed step are dropped, and what is no row, such
-    as half of one where the disk was full."""
-
-    def __init__(self, out: Path, step: int):
-        self.path = out / CURVE_FILE
-        self.names: list[str] = []
-        if self.path.is_file():
-            kept = [row for row in _whole_rows(self.path) if int(row["step"]) <= step]
-            if kept:
-                self.names = list(kept[0])
-            with written_whole(self.path) as temporary, temporary.open("w", newline="") as file:
-                if self.names:
-                    writer = csv.DictWriter(file, self.names)
-                    writer.writeheader()
-                    writer.writerows(kept)
-
-    def add(self, row: Mapping[str, float]) -> None:
-        """Append a row; the first one decides the columns."""
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, self.names or list(row), extrasaction="ignore")
-            if not self.names:
-                self.names = list(row)
-                writer.writeheader()
-            writer.writerow({k: v if isinstance(v, int) else f"{v:.6g}" for k, v in row.items()})
-
-
-def read_curve(run: Path) -> list[dict[str, float]]:
-    """The rows of a run's learning_curve.csv, what is no number as NaN; none if there is no such file."""
-    path = run / CURVE_FILE
-    return [{name: _number(text) for name, text in row.items()} for row in _whole_rows(path)] if path.is_file() else []
-
-
-def _whole_rows(path: Path) -> list[dict[str, str]]:
-    text = path.read_text(errors="replace").replace("\0", "")
-    lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
-    return [row for row in csv.DictReader(lines) if _is_whole(row)]
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
-
-
-def _is_whole(row: Mapping[Any, Any]) -> bool:
-    """Whether a row that was read has a step and as many values as there are columns."""
-    return (row.get("step") or "").isdigit() and None not in row and None not in row.values()
-
-
 def export(run: Path, out: Path) -> None:
     """Copy what a checkpoint needs (not the trainer's state) to a new folder, weights in half precision.
 
@@ -241,7 +199,8 @@ def export(run: Path, out: Path) -> None:
     check_new(out)
     run = resolve_checkpoint(run)
     try:
-        check_texts(run)
+        check_checkpoint_texts(run)
+        texts = {name: read_checked(run / name) for name in TEXTS if (run / name).is_file()}
         full, _ = load_tensors(run / WEIGHTS)
         weights = {name: t.half() if t.is_floating_point() else t for name, t in full.items()}
         check_finite(weights)
@@ -251,12 +210,8 @@ def export(run: Path, out: Path) -> None:
         partial.mkdir()
         if (run / CONTEXTS).is_dir():
             shutil.copytree(run / CONTEXTS, partial / CONTEXTS, ignore=shutil.ignore_patterns(LOCK))
-        for name in (CONFIG_FILE, CURVE_FILE):
-            if (run / name).is_file():
-                shutil.copyfile(run / name, partial / name)
-        for name in (MODEL_CONFIG, DOUBT, ENV_FILE):
-            if (run / name).is_file():
-                write_checked(partial / name, (run / name).read_text())
+        for name, text in texts.items():
+            write_checked(partial / name, text)
         save_tensors(weights, partial / WEIGHTS)
 
 
@@ -264,9 +219,11 @@ def steps_of_data(checkpoint: str | Path) -> int:
     """Real steps that a checkpoint was trained on, those of the weights that it started from included.
 
     Raises:
-        ValueError: if its config.yaml does not say so.
+        ValueError: if its config.yaml does not say so, or has changed since it was written.
     """
     path = resolve_checkpoint(checkpoint) / CONFIG_FILE
+    if is_checked(path):
+        read_checked(path)
     try:
         return int(yaml.safe_load(path.read_text())["steps_of_data"])
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:

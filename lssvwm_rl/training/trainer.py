@@ -154,7 +154,8 @@ def _go_on(
             frames = sum(int(batch.mask.sum()) for batch in batches) * run.fabric.world_size
             flops = sum(update_flops(run.model, run.objective, *batch.mask.shape) for batch in batches)
             log.updated(run.step, run.seconds, run.done, frames, flops, update, shown)
-        run.checkpoint_if_due()
+        if run.checkpoint_if_due() and log is not None:
+            log.keep()
     return stopped
 
 

@@ -31,9 +31,9 @@ from lssvwm_agents.stacking import stacked
 from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.make import make_image_env
 from lssvwm_envs.wrappers import VectorMemoryObservation
-from lssvwm_rl.checked_text import CHECKSUMS
 from lssvwm_rl.cli import main
 from lssvwm_rl.data.store import EpisodeStore
+from support.earlier import as_earlier_versions
 
 ENV_ID = "MiniGrid-MemoryS7-v0"
 TINY = {
@@ -236,7 +236,7 @@ def test_a_folder_of_an_older_version_says_nothing_of_costs(tmp_path):
     for name in ("stack", "real_steps", "dreamt_steps", "seconds"):
         del config[name]
     path.write_text(json.dumps(config))
-    (tmp_path / "new" / CHECKSUMS).unlink()
+    as_earlier_versions(tmp_path / "new", "policy.safetensors")
     assert load_policy(tmp_path / "new").cost == TrainingCost() and load_policy(tmp_path / "new").stack == 1
 
 

@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from stable_baselines3 import PPO
 
-from lssvwm_agents.policies import WEIGHTS_FILE, TrainingCost, load_policy, save_policy, set_cost
-from lssvwm_rl.checked_text import CHECKSUMS
+from lssvwm_agents.policies import CONFIG_FILE, WEIGHTS_FILE, TrainingCost, load_policy, save_policy, set_cost
+from lssvwm_rl.checked_text import CHECKSUMS, is_checked
 from support.changed_bytes import one_bit_changed
+from support.earlier import as_earlier_versions
 
 
 @pytest.fixture
@@ -67,9 +68,18 @@ def test_what_a_policy_took_is_written_with_its_checksum(saved):
     _, folder = saved
     set_cost(folder, TrainingCost(real_steps=5))
     assert load_policy(folder).cost.real_steps == 5
-    (folder / CHECKSUMS).unlink()  # as earlier versions wrote it
+    as_earlier_versions(folder, WEIGHTS_FILE)
     set_cost(folder, TrainingCost(real_steps=6))
     assert load_policy(folder).cost.real_steps == 6
+    assert is_checked(folder / CONFIG_FILE)
+
+
+@pytest.mark.parametrize("text", [None, "", "{}\n"])
+def test_a_policy_whose_checksums_are_gone_is_named(saved, text):
+    _, folder = saved
+    (folder / CHECKSUMS).unlink() if text is None else (folder / CHECKSUMS).write_text(text)
+    with pytest.raises(ValueError, match=rf"{folder} cannot be read \({CHECKSUMS} (is missing|has changed|does not)"):
+        load_policy(folder)
 
 
 def test_policies_of_before_are_read_if_they_are_finite(saved):

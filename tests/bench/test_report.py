@@ -25,6 +25,7 @@ from lssvwm_bench.report import report_path, write_report
 from lssvwm_bench.report.commands import recipe
 from lssvwm_bench.report.run_sections import store_digest
 from lssvwm_bench.report.runs import find_run
+from lssvwm_rl.checked_text import write_checked
 from lssvwm_rl.cli import main
 from lssvwm_rl.commands.train import Train, defaults
 from lssvwm_rl.data.store import EpisodeStore, EpisodeWriter, StoreHeader
@@ -249,7 +250,7 @@ def test_an_export_has_what_its_files_say(run, tmp_path):
 def test_settings_that_are_none_cost_their_section_alone(run, tmp_path, value):
     folder = copied(run, tmp_path, measurable=False)
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    (folder / "config.yaml").write_text(yaml.safe_dump({**config, "steps_of_data": value, "data": value}))
+    write_checked(folder / "config.yaml", yaml.safe_dump({**config, "steps_of_data": value, "data": value}))
     page = report_of(folder, tmp_path)
     assert page.empty == {"agent", "reproduce", *MEASURED} and "not expected" in page.sections["reproduce"]
     assert_alone(page)

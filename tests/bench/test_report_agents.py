@@ -21,10 +21,11 @@ from lssvwm_agents.loop import LoopConfig
 from lssvwm_bench.report import report_path, write_report
 from lssvwm_bench.report.commands import recipe
 from lssvwm_bench.report.runs import find_run
+from lssvwm_rl.checked_text import write_checked
 from lssvwm_rl.cli import main
 from lssvwm_rl.model.checkpoint_files import ASSETS
 from lssvwm_rl.phases import claim, run_phase
-from lssvwm_rl.training.run_folder import read_curve
+from lssvwm_rl.training.curve import read_curve
 from support.pages import Page
 
 ENV_ID = "MiniGrid-MemoryS7-v0"
@@ -115,7 +116,7 @@ def test_the_command_of_an_agent_in_dreams_makes_the_same(dreamer):
 def test_an_agent_that_went_on_with_another_names_it(dreamer, tmp_path):
     shutil.copytree(dreamer[0], tmp_path / "next")
     settings = json.loads((tmp_path / "next/training.json").read_text())
-    (tmp_path / "next/training.json").write_text(json.dumps({**settings, "begun_with": "loop/agents/3"}))
+    write_checked(tmp_path / "next/training.json", json.dumps({**settings, "begun_with": "loop/agents/3"}))
     assert "went on with the policy loop/agents/3" in report_of(tmp_path / "next", tmp_path).sections["reproduce"]
 
 
@@ -155,7 +156,7 @@ def test_the_command_of_a_loop_makes_the_same(loop):
 def test_settings_that_a_run_does_not_name_are_said(loop, tmp_path):
     settings = json.loads((loop[0] / "config.json").read_text())
     del settings["rare_episodes"]
-    (loop[0] / "config.json").write_text(json.dumps(settings))
+    write_checked(loop[0] / "config.json", json.dumps(settings))
     assert "does not name: rare_episodes." in report_of(loop[0], tmp_path).sections["reproduce"]
 
 

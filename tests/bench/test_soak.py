@@ -22,9 +22,9 @@ from support.small_stores import PLAIN, ones
 
 @pytest.mark.slow
 def test_a_short_soak_finds_nothing_wrong(tmp_path, capsys):
-    assert main(Args(kills=1, stores=1, calls=320, corruptions=30, out=tmp_path / "soak.json")) == 0
+    assert main(Args(kills=1, stores=1, calls=320, corruptions=36, out=tmp_path / "soak.json")) == 0
     table = (tmp_path / "soak.md").read_text()
-    assert table in capsys.readouterr().out and len(table.splitlines()) == 2 + 3 + 1 + 4 + 5
+    assert table in capsys.readouterr().out and len(table.splitlines()) == 2 + 3 + 1 + 4 + 6
     for row in table.splitlines()[2:]:
         assert row.endswith("| 0 |") and "| 0 |" not in row[:-5]
 

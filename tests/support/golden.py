@@ -27,9 +27,9 @@ from lssvwm_rl.model.config import BackboneConfig
 from lssvwm_rl.model.fast_weights import FastWeightsConfig
 from lssvwm_rl.model.reservoir import ReservoirConfig
 from lssvwm_rl.training.config import TrainConfig
+from lssvwm_rl.training.curve import CURVE_FILE
 from lssvwm_rl.training.objective import ObjectiveConfig
 from lssvwm_rl.training.presets import model_config
-from lssvwm_rl.training.run_folder import CURVE_FILE
 from lssvwm_rl.training.trainer import train
 
 CHECKPOINT = "minigrid-memory"

@@ -13,7 +13,8 @@ import torch
 
 from lssvwm_rl.checked_text import CHECKSUMS, check_texts
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
-from lssvwm_rl.training.run_folder import Curve, load_state, only_trainer, prepare, read_curve, save_state
+from lssvwm_rl.training.curve import Curve, read_curve
+from lssvwm_rl.training.run_folder import load_state, only_trainer, prepare, save_state
 from support.changed_bytes import one_bit_changed
 
 STATE = {"model": {"w": torch.arange(40.0), "n": torch.tensor(3)}, "step": 5, "seconds": 0.25, "memory": {}}

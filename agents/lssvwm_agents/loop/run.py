@@ -19,9 +19,10 @@ from lssvwm_agents.loop.phases import Place
 from lssvwm_agents.policies import TrainingCost, set_cost
 from lssvwm_envs.make import EnvSetup
 from lssvwm_envs.options import known_setup, setup_of_checkpoint, setup_of_store
+from lssvwm_rl.checked_text import write_checked
 from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.events import write_outcome, write_scalars
-from lssvwm_rl.files import remove, write_text, written_whole
+from lssvwm_rl.files import remove, written_whole
 from lssvwm_rl.model.checkpoints import check_fits, load_world_model
 from lssvwm_rl.phases import claim, find_phase, flat_settings, run_phase
 from lssvwm_rl.progress import Say, say
@@ -29,6 +30,7 @@ from lssvwm_rl.spaces import image_shape, space_to_json
 from lssvwm_rl.training.cpu import tune_process
 from lssvwm_rl.training.run_folder import steps_of_data
 
+PIECES = "pieces.json"
 MAY_CHANGE = ("rounds", "enough")
 
 
@@ -186,7 +188,12 @@ def _tell(place: Place, pieces: list[Piece], say: Say) -> None:
     )
     figures = {name: getattr(last, name) for name in ("dreamt_return", "real_return", "success", "real_steps", "gap")}
     _write_events(place, {**figures, "minutes": last.minutes, "round": last.round}, last.dreamt_steps)
-    write_text(place.out / "pieces.json", json.dumps([dataclasses.asdict(piece) for piece in pieces], indent=2) + "\n")
+    write_pieces(place.out, pieces)
+
+
+def write_pieces(out: Path, pieces: list[Piece]) -> None:
+    """Write what all pieces of a loop came to, `PIECES`."""
+    write_checked(out / PIECES, json.dumps([dataclasses.asdict(piece) for piece in pieces], indent=2) + "\n")
 
 
 def _tell_check(place: Place, number: int, checked: dict[str, Any], last: Piece, say: Say) -> None:

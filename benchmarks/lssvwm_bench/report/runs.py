@@ -10,17 +10,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from safetensors import SafetensorError
 
 from lssvwm_agents.baselines import SETTINGS_FILE as BASELINE
 from lssvwm_agents.imagination import SETTINGS_FILE as TRAINING
 from lssvwm_agents.policies import CONFIG_FILE as POLICY
-from lssvwm_rl.checked_text import check_texts
+from lssvwm_agents.policies import check_policy_texts
+from lssvwm_rl.checked_text import read_checked
 from lssvwm_rl.data.episode import HEADER, StoreHeader
 from lssvwm_rl.events import RESULT
 from lssvwm_rl.model.checkpoint_files import CONTEXTS, ENV_FILE, MODEL_CONFIG, WEIGHTS, resolve_checkpoint
 from lssvwm_rl.model.hub import PREFIX
 from lssvwm_rl.phases import FOLDER as PHASES
-from lssvwm_rl.training.run_folder import CONFIG_FILE, read_curve
+from lssvwm_rl.phases import check_unchanged, settings_in
+from lssvwm_rl.training.curve import read_curve
+from lssvwm_rl.training.run_folder import CONFIG_FILE
 
 Kind = Literal["world model", "loop", "baseline", "policy", "quickstart"]
 
@@ -113,19 +117,32 @@ class _Reader:
     def __init__(self) -> None:
         self.broken: list[str] = []
 
-    def mapping(self, path: Path, load: Callable[[str], Any] = json.loads) -> dict[str, Any]:
-        """Empty if there is no such file, or it holds something else."""
-        found = self.value(path, load, {})
+    def check(self, unchanged: Callable[[], None]) -> None:
+        """Call what raises for a folder that is not whole."""
+        try:
+            unchanged()
+        except (ValueError, OSError, SafetensorError) as error:
+            self.broken.append(" ".join(str(error).split()))
+
+    def mapping(
+        self, path: Path, load: Callable[[str], Any] = json.loads, folder: Path | None = None
+    ) -> dict[str, Any]:
+        """Empty if there never was such a file, or it holds something else.
+
+        Args:
+            folder: that has its checksum, see `read_checked`.
+        """
+        found = self.value(path, load, {}, folder)
         if isinstance(found, dict):
             return found
         self.broken.append(f"{path.name} holds no settings.")
         return {}
 
-    def value(self, path: Path, load: Callable[[str], Any], default: Any) -> Any:
-        if not path.is_file():
-            return default
+    def value(self, path: Path, load: Callable[[str], Any], default: Any, folder: Path | None = None) -> Any:
         try:
-            return load(path.read_text())
+            return load(read_checked(path, folder))
+        except FileNotFoundError:
+            return default
         except (ValueError, OSError, yaml.YAMLError) as error:
             self.broken.append(f"{path.name} cannot be read ({' '.join(str(error).split())[:200]}).")
             return default
@@ -148,9 +165,17 @@ class _Reader:
         return {
             "world": world,
             "world_settings": settings,
-            "curve": _with_steps(read_curve(world)) or curve_of_events(world),
+            "curve": self.curve(world) or curve_of_events(world),
             "header": self.header(world, settings),
         }
+
+    def curve(self, run: Path) -> list[dict[str, float]]:
+        """Rows of its learning_curve.csv."""
+        try:
+            return [row for row in read_curve(run) if "step" in row]
+        except ValueError as error:
+            self.broken.append(str(error))
+            return []
 
     def pieces(self, folder: Path) -> list[dict[str, Any]]:
         found = self.value(folder / "pieces.json", json.loads, [])
@@ -170,15 +195,16 @@ def _world_model(folder: Path, reader: _Reader) -> Run:
 
 def _baseline(folder: Path, reader: _Reader) -> Run:
     settings, policy = reader.mapping(folder / BASELINE), reader.mapping(folder / POLICY)
-    curve = _with_steps(read_curve(folder))
+    curve = reader.curve(folder)
     return Run(folder, "baseline", settings, agent_curve=curve, policy=policy, broken=tuple(reader.broken))
 
 
 def _policy(folder: Path, reader: _Reader) -> Run:
     policy, settings = reader.mapping(folder / POLICY), reader.mapping(folder / TRAINING)
-    if (folder / ENV_FILE).is_file():
-        settings["env"] = _env_of(folder, reader)
-    curve = _with_steps(read_curve(folder))
+    reader.check(lambda: check_policy_texts(folder))
+    env = reader.mapping(folder / ENV_FILE)
+    settings |= {"env": env.get("id")} if env else {}
+    curve = reader.curve(folder)
     header = _header_of(policy.get("checkpoint"), reader)
     return Run(folder, "policy", settings, agent_curve=curve, policy=policy, header=header, broken=tuple(reader.broken))
 
@@ -194,8 +220,9 @@ def _header_of(checkpoint: Any, reader: _Reader) -> StoreHeader | None:
 
 
 def _phases(folder: Path, reader: _Reader) -> Run:
-    settings = reader.mapping(folder / MODEL_CONFIG)
-    phases = {path.stem: reader.mapping(path) for path in sorted((folder / PHASES).glob("*.json"))}
+    reader.check(lambda: check_unchanged(folder, "run"))
+    settings = reader.mapping(folder / MODEL_CONFIG, settings_in)
+    phases = {path.stem: reader.mapping(path, folder=folder) for path in sorted((folder / PHASES).glob("*.json"))}
     if "rounds" not in settings:
         world = folder / "world-model"
         about = reader.world(world if world.is_dir() else None)
@@ -208,14 +235,6 @@ def _phases(folder: Path, reader: _Reader) -> Run:
     return Run(
         folder, "loop", settings, **about, pieces=pieces, phases=phases, policy=policy, broken=tuple(reader.broken)
     )
-
-
-def _env_of(folder: Path, reader: _Reader) -> str | None:
-    try:
-        check_texts(folder)
-    except ValueError as error:
-        reader.broken.append(str(error))
-    return reader.mapping(folder / ENV_FILE).get("id")
 
 
 def curve_of_events(run: Path) -> list[dict[str, float]]:
@@ -235,7 +254,3 @@ def curve_of_events(run: Path) -> list[dict[str, float]]:
     return [
         {name: rows[step].get(name, math.nan) for name in ("step", *sorted(names - {"step"}))} for step in sorted(rows)
     ]
-
-
-def _with_steps(rows: list[dict[str, float]]) -> list[dict[str, float]]:
-    return [row for row in rows if "step" in row]

@@ -23,6 +23,7 @@ from lssvwm_agents.loop.phases import Place
 from lssvwm_agents.offline import OfflineConfig
 from lssvwm_agents.policies import load_policy
 from lssvwm_envs.make import EnvSetup
+from lssvwm_rl.checked_text import write_checked
 from lssvwm_rl.cli import main
 from lssvwm_rl.data.store import EpisodeStore, EpisodeWriter
 from lssvwm_rl.model.checkpoints import load_contexts
@@ -81,7 +82,7 @@ def test_it_goes_round_and_goes_on_where_it_was_interrupted(tmp_path, monkeypatc
         loop(ENV_ID, out, replace(SMALL, dreams=replace(DREAMS, horizon=7)))
     settings = json.loads((out / "config.json").read_text())
     del settings["dreams"]["doubt_penalty"]  # as a version wrote it that did not know of it
-    (out / "config.json").write_text(json.dumps(settings))
+    write_checked(out / "config.json", json.dumps(settings))
     assert loop(ENV_ID, out, SMALL, say=said.append) == pieces
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -18,6 +18,24 @@ class Policy(Protocol):
     def predict(
         self, observation: Any, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = False
     ) -> tuple[np.ndarray, Any]: ...
+
+
+Row = TypeVar("Row")
+Kept = TypeVar("Kept")
+
+
+def kept_by(
+    rows: Sequence[Row], state: Sequence[Kept] | None, episode_start: np.ndarray | None, begin: Callable[[Row], Kept]
+) -> list[Kept]:
+    """What a policy keeps of every row's episode: begun where an episode starts, and everywhere without a state.
+
+    With a state and no `episode_start`, all go on, as Stable-Baselines3's recurrent policies do.
+    """
+    if state is None:
+        return [begin(row) for row in rows]
+    if episode_start is None:
+        return list(state)
+    return [begin(row) if new else kept for row, kept, new in zip(rows, state, episode_start, strict=True)]
 
 
 PolicyFactory = Callable[[VectorEnv, int], Policy]

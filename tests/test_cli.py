@@ -96,6 +96,9 @@ def test_a_checkpoint_without_episodes_is_exported_without(tmp_path, checkpoint,
     shutil.copytree(checkpoint, tmp_path / "alone", ignore=shutil.ignore_patterns("contexts"))
     main(["export", "--checkpoint", str(tmp_path / "alone"), "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out/contexts").exists() and (tmp_path / "out/model.safetensors").is_file()
+    assert capsys.readouterr().out.endswith(f" Next: lssvwm play {tmp_path / 'out'}\n")
+    main(["export", "--checkpoint", checkpoint, "--out", str(tmp_path / "whole")])
+    assert capsys.readouterr().out.endswith(f" Next: lssvwm dream --checkpoint {tmp_path / 'whole'}\n")
     with pytest.raises(SystemExit):
         main(["dream", "--checkpoint", str(tmp_path / "out"), "--out", str(tmp_path / "dream.mp4")])
     assert "out has no episodes to start dreams from; give real frames with" in capsys.readouterr().err

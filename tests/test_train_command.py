@@ -14,6 +14,7 @@ from lssvwm_rl.cli import main
 from lssvwm_rl.commands import train as command
 from lssvwm_rl.commands.train import memory_check
 from lssvwm_rl.data.store import EpisodeStore, EpisodeWriter, StoreHeader
+from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.training import trainer
 from support.cues import cue_episodes
 from support.small_models import BACKBONE, DISCRETE
@@ -60,11 +61,28 @@ def test_memory_is_in_the_sentence_the_curve_the_events_and_the_progress(tmp_pat
     names = {"memory_recall_psnr", "memory_recall_psnr_wiped", "memory_recall_gain_from_8", "memory_reward_accuracy"}
     assert names | {"memory_reward_accuracy_wiped", "memory_reward_reach"} <= set(rows[0]) and len(rows) == 3
     assert rows[0]["memory_recall_psnr"] == rows[1]["memory_recall_psnr"] != rows[2]["memory_recall_psnr"]
+    of_dreams = [row[name] for row in rows for name in ("dream_psnr", "dream_psnr_one_step_copy")]
+    assert of_dreams[:2] == of_dreams[2:4] and of_dreams[4] != of_dreams[0] and of_dreams[5] == of_dreams[1]
     assert "train/memory_recall_psnr" in EventAccumulator(str(tmp_path / "run")).Reload().Tags()["scalars"]
     assert notes.pop() == "measuring memory" and len(notes) == 3
-    assert all(re.search(r"  memory [+-]\d\.\d dB, reward 0\.\d\d / 0\.\d\d$", note) for note in notes)
+    assert all(
+        re.search(r"  dream \d+\.\d dB  memory [+-]\d\.\d dB, reward 0\.\d\d / 0\.\d\d$", note) for note in notes
+    )
     main([*words, "--measure-every", "0"])
     assert capsys.readouterr().out.splitlines() == [sentence, written], "a run that is done says it again"
+
+
+def test_what_is_learnt_does_not_depend_on_what_is_measured(tmp_path):
+    store_of(tmp_path / "data", cue_episodes(8))
+    weights = []
+    for every in ("0", "1"):
+        out = tmp_path / every
+        words = f"train --data {tmp_path / 'data'} --out {out} --steps 2 {SIZES} {SETTINGS} --measure-every {every}"
+        main(words.split())
+        weights.append(WorldModel.from_pretrained(out).state_dict())
+        with (out / "learning_curve.csv").open(newline="") as file:
+            assert ("dream_psnr" in next(csv.reader(file))) == (every == "1")
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_episodes_are_held_out_long_ones_from_all_of_the_collection(tmp_path):

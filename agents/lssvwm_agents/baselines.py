@@ -28,7 +28,7 @@ from torch.utils.tensorboard import FileWriter
 from lssvwm_agents import policies
 from lssvwm_agents.extractors import PatchFeatures
 from lssvwm_agents.imagination import PPOConfig
-from lssvwm_agents.learning_log import Row, figures_of, write_settings
+from lssvwm_agents.learning_log import Row, figures_of, keep_no_log, write_settings
 from lssvwm_agents.policies import TrainingCost, data_steps, save_policy
 from lssvwm_agents.recurrent import recurrent_ppo
 from lssvwm_envs.make import EnvSetup
@@ -45,7 +45,8 @@ from lssvwm_rl.training.cpu import tune_process
 from lssvwm_rl.training.curve import Curve
 from lssvwm_rl.training.run_folder import load_state, save_state
 
-KINDS = ("images", "frame-stack", "recurrent", "memory")
+KINDS = ("images", "frame-stack", "recurrent", "memory", "both")
+ON_MEMORY = ("memory", "both")
 NETWORKS = ("patches", "nature")
 LEAST_NATURE = 36  # pixels per side: its convolutions leave nothing of smaller images
 SETTINGS_FILE = "baseline.json"
@@ -58,9 +59,10 @@ class BaselineConfig(PPOConfig, EnvOptions):
     env: str
     """Gymnasium id of the environment."""
     kind: Annotated[str, tyro.conf.arg(metavar="|".join(KINDS))] = "images"
-    """What the policy reads: one image, the last few, images with an LSTM, or the memory of a world model."""
+    """What the policy reads: one image, the last few, images with an LSTM, the memory of a world model, or that and the
+    image."""
     checkpoint: str | None = None
-    """For the kind memory, the world model: folder, packaged name or hub id."""
+    """For the kinds memory and both, the world model: folder, packaged name or hub id."""
     total_steps: Annotated[int, tyro.conf.arg(name="steps")] = 1_000_000
     """Real steps over all environments; rounded up to whole rollouts."""
     num_envs: int = 16
@@ -86,9 +88,9 @@ class BaselineConfig(PPOConfig, EnvOptions):
             raise ValueError(f"There is no network {self.network!r}; use one of {', '.join(NETWORKS)}.")
         if min(self.frames, self.lstm) < 1:
             raise ValueError(f"Frames and width of the LSTM must be at least 1, not {self.frames} and {self.lstm}.")
-        if (self.kind == "memory") != (self.checkpoint is not None):
+        if (self.kind in ON_MEMORY) != (self.checkpoint is not None):
             raise ValueError(
-                f"The kind {self.kind!r} with the checkpoint {self.checkpoint} does not fit: memory needs the "
+                f"The kind {self.kind!r} with the checkpoint {self.checkpoint} does not fit: memory and both need the "
                 "checkpoint of a world model, and the other kinds read none."
             )
 
@@ -121,6 +123,7 @@ def train_baseline(
     envs = _environments(config, setup)
     try:
         model = _algorithm(config, envs)
+        keep_no_log(model)
         spent = 0.0 if state is None else _restore(model, state, config.seed)
         keep = _Keep(None if out is None else Path(out), model, spent, progress, config.total_steps)
         if out is not None:
@@ -162,7 +165,7 @@ def _environments(config: BaselineConfig, setup: EnvSetup) -> VecEnv:
     envs: VectorEnv = SyncVectorEnv([make] * config.num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
     try:
         if config.checkpoint is not None:
-            envs = VectorMemoryObservation(envs, config.checkpoint)
+            envs = VectorMemoryObservation(envs, config.checkpoint, "both" if config.kind == "both" else "memory")
     except BaseException:
         envs.close()
         raise
@@ -185,7 +188,9 @@ def _algorithm(config: BaselineConfig, envs: VecEnv) -> OnPolicyAlgorithm:
         )
     policy: dict[str, Any] = {}
     if config.network == "patches":
-        policy = {"features_extractor_class": PatchFeatures, "net_arch": [64]}
+        # A memory is not for one layer to read.
+        net = [64, 64] if config.kind == "both" else [64]
+        policy = {"features_extractor_class": PatchFeatures, "net_arch": net}
     if config.kind == "recurrent":
         # One LSTM instead of two; it learns from the actor's gradient alone.
         policy |= {"lstm_hidden_size": config.lstm, "shared_lstm": True, "enable_critic_lstm": False}

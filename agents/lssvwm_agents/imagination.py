@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from lssvwm_agents.extractors import Standardised
-from lssvwm_agents.learning_log import Row, figures_of, write_rows, write_settings
+from lssvwm_agents.learning_log import Row, figures_of, keep_no_log, write_rows, write_settings
 from lssvwm_agents.offline import OfflineConfig, learn_offline, real_steps
 from lssvwm_agents.policies import SavedPolicy, TrainingCost, check_reads, data_steps, load_policy, save_policy
 from lssvwm_agents.remembering import standardise
@@ -204,6 +204,7 @@ def train_in_dream(
         watched = VecMonitor(envs)
         model = _reader(watched, checkpoint, config, progress) if saved is None else _goes_on(watched, saved, config)
         if config.total_steps:
+            keep_no_log(model)
             model.learn(config.total_steps, heard)
     finally:
         envs.close()
@@ -212,22 +213,28 @@ def train_in_dream(
         real_steps = None if data is None else data + returns.real_steps
         cost = TrainingCost(real_steps, model.num_timesteps - returns.real_steps, seconds)
         save_policy(model, out, checkpoint=checkpoint, cost=cost if start is None else None)
-        settings = {"checkpoint": checkpoint, **asdict(config)}
-        write_checked(Path(out) / SETTINGS_FILE, _settings_json(settings, start, real_env))
-        if heard.rows:
-            write_rows(Path(out), heard.rows)
-            write_settings(Path(out), settings, heard.rows[-1])
+        _write_training(Path(out), {"checkpoint": checkpoint, **asdict(config)}, start, real_env, heard.rows)
     return model
 
 
-def _settings_json(settings: Mapping[str, Any], begun_with: str | Path | None, env: EnvSetup | None) -> str:
-    """All that made a policy, by the names of the options; `begun_with` is the policy that it went on with."""
-    real: dict[str, Any] = {"env": None}
+def _write_training(
+    out: Path, settings: Mapping[str, Any], begun_with: str | Path | None, env: EnvSetup | None, rows: Sequence[Row]
+) -> None:
+    """How a policy was trained, and what was measured meanwhile."""
+    beyond = _beyond_options(begun_with, env)
+    write_checked(out / SETTINGS_FILE, json.dumps({**settings, **beyond}, indent=2, default=str) + "\n")
+    if rows:
+        write_rows(out, rows)
+        write_settings(out, settings, rows[-1])
+
+
+def _beyond_options(begun_with: str | Path | None, env: EnvSetup | None) -> dict[str, Any]:
+    """What else made a policy: the one that it went on with, and the environment of its real rows."""
+    made: dict[str, Any] = {"begun_with": None if begun_with is None else str(begun_with), "env": None}
     if env is not None:
         given = {"image": env.image, "resize": env.resize, "seeds": env.seeds}
-        real = {"env": env.env_id, "env_kwargs": dict(env.kwargs), **given}
-    went_on = {"begun_with": None if begun_with is None else str(begun_with)}
-    return json.dumps({**settings, **real, **went_on}, indent=2, default=str) + "\n"
+        made |= {"env": env.env_id, "env_kwargs": dict(env.kwargs), **given}
+    return made
 
 
 def _dreams(checkpoint: str, config: DreamTrainConfig, num_envs: int) -> DreamVecEnv:

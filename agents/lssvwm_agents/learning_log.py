@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import Logger
 from torch.utils.tensorboard import FileWriter
 
 from lssvwm_rl.events import write_outcome, write_scalars
@@ -23,6 +24,11 @@ def figures_of(model: BaseAlgorithm, **agent: float | None) -> dict[str, float |
     on; to be asked for before the next rollout ends."""
     told = {n.removeprefix(OF_SB3): v for n, v in model.logger.name_to_value.items() if n.startswith(OF_SB3)}
     return {**{f"agent/{n}": v for n, v in agent.items()}, **{f"ppo/{n}": float(v) for n, v in told.items()}}
+
+
+def keep_no_log(model: BaseAlgorithm) -> None:
+    """Stable-Baselines3 would make a folder of its own for every training, which stays."""
+    model.set_logger(Logger(None, []))
 
 
 def write_rows(out: Path, rows: Sequence[Row]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -90,6 +90,11 @@ class SavedPolicy:
     def action_space(self) -> gym.Space:
         """Of one action."""
         return self.policy.action_space
+
+    @property
+    def memory_kind(self) -> Literal["memory", "both"]:
+        """What one that reads a memory sees of it: that alone, or the image as well."""
+        return "both" if isinstance(self.observation_space, spaces.Dict) else "memory"
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = False
@@ -226,17 +231,24 @@ def check_policy_texts(folder: Path) -> None:
     check_texts(folder, (CONFIG_FILE,) if has_checksum(folder / WEIGHTS_FILE) else ())
 
 
-def check_reads(saved: SavedPolicy, model: WorldModel, same_model: bool = True) -> None:
+def check_reads(saved: SavedPolicy, model: WorldModel, same_model: bool = True, with_image: bool = False) -> None:
     """Raise ValueError unless the policy's observation is the readout of the model's memory.
 
     Args:
+        with_image: whether it may be a Dict of that and of the model's image.
         same_model: whether it has to be the very model that the policy was trained with, as far as that is known: in
             the memory of another one its numbers mean something else.
     """
-    if saved.observation_space.shape != (model.readout_size,):
+    height, width, channels = model.config.frame_shape
+    memory, image, read = (model.readout_size,), (channels, height, width), saved.observation_space
+    if with_image and isinstance(read, spaces.Dict):
+        fits = {key: part.shape for key, part in read.items()} == {"image": image, "memory": memory}
+    else:
+        fits = read.shape == memory
+    if not fits:
         raise ValueError(
-            f"The policy reads observations of shape {saved.observation_space.shape}, the memory has "
-            f"{model.readout_size} numbers; use the world model it was trained with, or train it again."
+            f"The policy reads {read}, but the memory has {model.readout_size} numbers, beside images {image}; use the "
+            "world model it was trained with, or train it again."
         )
     found = fingerprint(model, exported=True) if same_model and saved.fingerprint is not None else saved.fingerprint
     if found != saved.fingerprint:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 
 from lssvwm_agents.extractors import Standardised
 from lssvwm_agents.planning.mpc import fitting_frames
+from lssvwm_envs.observation import make_observation
 from lssvwm_rl.data.clips import clip_batch
 from lssvwm_rl.data.store import Episode, EpisodeStore
 from lssvwm_rl.model.engine import Engine, engine_of
@@ -40,10 +41,11 @@ class RememberingPolicy:
     Args:
         policy: reads the readout (n, R') float32 of a memory.
         model: whose memory it is, or the engine that runs it.
+        observation: "both" if the policy reads a dict of image and memory.
     """
 
-    def __init__(self, policy: Policy, model: WorldModel | Engine):
-        self.policy, self.engine = policy, engine_of(model)
+    def __init__(self, policy: Policy, model: WorldModel | Engine, observation: Literal["memory", "both"] = "memory"):
+        self.policy, self.engine, self.observation = policy, engine_of(model), observation
         self.action_space = space_from_json(self.engine.model.config.action_space)
         self._shape, self._dtype = action_layout(self.action_space)
 
@@ -65,7 +67,8 @@ class RememberingPolicy:
             ValueError: if the images do not fit the model.
         """
         model = self.engine.model
-        frames = torch.from_numpy(fitting_frames(model, observation)).to(model.device)
+        images = fitting_frames(model, observation)
+        frames = torch.from_numpy(images).to(model.device)
         n = len(frames)
         if state is None:
             state = Remembered(model.initial_memory(n), np.zeros((n, *self._shape), self._dtype))
@@ -74,8 +77,8 @@ class RememberingPolicy:
             state = Remembered(state.memory.put(rows, model.initial_memory(len(rows))), state.actions)
         last = torch.from_numpy(state.actions.astype(self._dtype)).to(model.device)
         memory, _ = self.engine.observe(state.memory, frames[:, None], last[:, None])
-        readout = memory.readout().float().cpu().numpy()
-        actions, _ = self.policy.predict(readout, None, None, deterministic)
+        read = make_observation(images, memory.readout(), self.observation)
+        actions, _ = self.policy.predict(read, None, None, deterministic)
         actions = counted_from(np.asarray(actions), self.policy, self.action_space)
         return actions, Remembered(memory, actions)
 

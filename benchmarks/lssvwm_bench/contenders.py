@@ -131,8 +131,8 @@ def _saved(saved: SavedPolicy, folder: Path, checkpoint: str | None, env: gym.En
         raise ValueError(
             f"The policy at {folder} reads a memory, but does not say of which world model; give --checkpoint."
         )
-    check_reads(saved, _fitting_model(checkpoint, env, device))
-    wrap = partial(VectorMemoryObservation, checkpoint=checkpoint, observation="memory", device=device)
+    check_reads(saved, _fitting_model(checkpoint, env, device), with_image=True)
+    wrap = partial(VectorMemoryObservation, checkpoint=checkpoint, observation=saved.memory_kind, device=device)
     return Contender(saved, wrap, str(folder), saved.cost)
 
 

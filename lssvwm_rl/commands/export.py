@@ -43,10 +43,11 @@ def main(args: Export) -> None:
     for option, value in (("--batch-size", args.batch_size), ("--denoise-steps", args.denoise_steps)):
         if value is not None:
             raise ValueError(f"{option} {value} is of ONNX graphs; leave it out, or add --format onnx.")
+    from lssvwm_rl.model.checkpoints import shown_by
     from lssvwm_rl.training.run_folder import export
 
     export(Path(args.checkpoint), args.out)
-    finish(f"{_megabytes(args.out)} written to {args.out}.", ["lssvwm", "dream", "--checkpoint", args.out])
+    finish(f"{_megabytes(args.out)} written to {args.out}.", shown_by(args.out))
 
 
 def _onnx(args: Export) -> None:

@@ -30,6 +30,7 @@ def main(args: HubPull) -> None:
         ValueError: if a file is not what the hub says that it is, or names code.
         PermissionError, ConnectionError: if the hub refuses, or cannot be reached.
     """
+    from lssvwm_rl.model.checkpoints import shown_by
     from lssvwm_rl.model.hub import client
     from lssvwm_rl.model.hub_pull import HUB_FILE, pull
     from lssvwm_rl.progress import finish, progress_bar
@@ -37,7 +38,4 @@ def main(args: HubPull) -> None:
     client(args.model).utils.disable_progress_bars()
     with progress_bar(f"Pulling {args.model}") as bar:
         commit = pull(args.model, args.out, bar)
-    finish(
-        f"{args.model} as of commit {commit[:8]} ({HUB_FILE}) written to {args.out}.",
-        ["lssvwm", "dream", "--checkpoint", args.out],
-    )
+    finish(f"{args.model} as of commit {commit[:8]} ({HUB_FILE}) written to {args.out}.", shown_by(args.out))

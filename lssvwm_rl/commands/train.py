@@ -16,8 +16,11 @@ from lssvwm_rl.data.clips import hold_out
 from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.measures.memory_check import FRAMES, MemoryCheck, window_of
 from lssvwm_rl.measures.memory_formed import memory_note
+from lssvwm_rl.measures.rollouts import FreeRunning
 from lssvwm_rl.model.backends import resolve_backend
+from lssvwm_rl.model.checkpoints import shown_by
 from lssvwm_rl.model.config import KINDS, BackboneConfig, ModelConfig, attention_reach
+from lssvwm_rl.model.engine import engine_of
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.progress import finish, progress_bar, say
 from lssvwm_rl.training.config import TrainConfig
@@ -102,10 +105,11 @@ def main(args: Train) -> None:
         (height, width), (rows, columns) = model.frame_shape[:2], model.padded_to
         say(f"Frames of {height}x{width} pixels are padded to {rows}x{columns} inside the model.")
     precision = resolve_precision(config.precision, config.device)
-    check = memory_check(store, model.backbone, config.span)
+    check, dreams = memory_check(store, model.backbone, config.span), free_running(store)
 
     def figures(model: WorldModel, step: int) -> dict[str, float]:
-        return check.measure(model).figures()
+        engine = engine_of(model)
+        return {**check.measure(engine).figures(), **dreams.figures(engine)}
 
     with progress_bar(f"train {args.preset}, {precision}", "updates") as bar:
         last = None
@@ -115,7 +119,9 @@ def main(args: Train) -> None:
             last = at
             skipped = f"  {at.skipped} skipped" if at.skipped else ""
             speed = f"{at.frames_per_second:.0f} frames/s  {at.gemm_share:.0%} of GEMM"
-            note = f"loss {at.loss:.3f}{skipped}  {speed}  {memory_note(at.measured)}"
+            psnr = at.measured.get("dream_psnr")
+            dreamt = "" if psnr is None else f"  dream {psnr:.1f} dB"
+            note = f"loss {at.loss:.3f}{skipped}  {speed}{dreamt}  {memory_note(at.measured)}"
             bar(at.step, at.expected, note.rstrip())
 
         out = train(store, args.out, model, args.objective, config, [figures], show, args.weights)
@@ -124,7 +130,7 @@ def main(args: Train) -> None:
         trained = WorldModel.from_pretrained(out, model.backbone.backend).to(device_of(config.device))
         remembers = check.measure(trained).sentence()
     say(remembers)
-    finish(f"World model written to {out}.", ["lssvwm", "dream", "--checkpoint", out])
+    finish(f"World model written to {out}.", shown_by(out))
 
 
 def memory_check(store: EpisodeStore, backbone: BackboneConfig, span: int) -> MemoryCheck:
@@ -141,3 +147,9 @@ def memory_check(store: EpisodeStore, backbone: BackboneConfig, span: int) -> Me
     chosen = [long[k * len(long) // count] for k in range(count)]
     episodes = [store.read(i, 0, int(frames[i])) for i in chosen]
     return MemoryCheck(episodes, window, "held-out" if held_out else "training")
+
+
+def free_running(store: EpisodeStore) -> FreeRunning:
+    """Dreams of the longest held-out episodes, or of those of the training if none is held out."""
+    train_on, held_out = hold_out(store)
+    return FreeRunning.of(store, held_out or train_on)

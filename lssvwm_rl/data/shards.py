@@ -48,6 +48,13 @@ def shard_numbers(store: AnyPath) -> list[int]:
     return sorted(int(name[1]) for name in names if name)
 
 
+def missing_shards(store: PathT) -> list[PathT]:
+    """Where shards should be that are not there: between the others, for whether there were more after the last one
+    nothing says."""
+    numbers = shard_numbers(store)
+    return [shard_path(store, number) for number in sorted(set(range(max(numbers, default=-1) + 1)) - set(numbers))]
+
+
 def write_shard(path: Path, episodes: Sequence[Episode]) -> None:
     """Write episodes of one kind, at least one; the shard appears whole or not at all.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
 from lssvwm_rl.data.remote import relative, size_of
+from lssvwm_rl.data.shards import missing_shards
 from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.spaces import space_from_json
 
@@ -17,7 +18,8 @@ SHOWN = 8  # numbers of a Box that the text shows
 
 
 def summarise(store: EpisodeStore) -> dict[str, Any]:
-    """JSON values: episodes, steps, spaces, lengths, rewards, returns, ends, seeds, environment, actions, bytes.
+    """JSON values: episodes, steps, spaces, lengths, rewards, returns, ends, seeds, environment, actions, bytes, and
+    the names of shards that are missing between others.
 
     No frame is decoded, but all else is read, shard by shard.
 
@@ -52,6 +54,7 @@ def summarise(store: EpisodeStore) -> dict[str, Any]:
         "seeds": {"known": len(seeds), "different": len(set(seeds.tolist())), **_range(seeds)},
         "actions": _actions(actions, space_from_json(header.action_space)),
         "bytes": _bytes(store),
+        "missing_shards": [shard.name for shard in missing_shards(store.path)],
     }
 
 
@@ -75,6 +78,8 @@ def summary_text(found: Mapping[str, Any]) -> str:
         "on disk": f"{size['on_disk'] / 1e6:,.2f} MB in {size['shards']} shard{'s' if size['shards'] != 1 else ''}",
         "in memory": f"{size['frames_decoded'] / 1e6:,.2f} MB of frames",
     }
+    if found["missing_shards"]:
+        lines["missing"] = _missing(found["missing_shards"])
     text = "\n".join(f"{name:<12} {value}" for name, value in lines.items())
     return f"{text}\n{_histogram(found['actions'])}".rstrip()
 
@@ -97,6 +102,11 @@ def _said(spread: Mapping[str, float | None]) -> str:
     if spread["mean"] is None:
         return "none"
     return ", ".join(f"{name} {spread[name]:.4g}" for name in ("mean", "least", "median", "largest"))
+
+
+def _missing(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 1:,} more, which `lssvwm data verify` names," if len(names) > 1 else ""
+    return f"{names[0]}{more} {'are' if more else 'is'} not there; what was not removed on purpose is lost"
 
 
 def _environment(env_spec: str | None) -> str | None:

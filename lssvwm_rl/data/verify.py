@@ -11,7 +11,7 @@ from lssvwm_rl.data.arrays import METADATA, ArrayFile
 from lssvwm_rl.data.checksums import changes, unknown_files
 from lssvwm_rl.data.episode import HEADER, StoreHeader
 from lssvwm_rl.data.remote import AnyPath, RemotePath, place, relative
-from lssvwm_rl.data.shards import ARRAYS, Shard, is_checked, shard_numbers, shard_path
+from lssvwm_rl.data.shards import ARRAYS, Shard, is_checked, missing_shards, shard_numbers, shard_path
 from lssvwm_rl.files import LOCK, TEMPORARY, leftovers
 from lssvwm_rl.progress import Update
 
@@ -114,5 +114,5 @@ def _beside(path: AnyPath, numbers: list[int]) -> Iterator[str]:
             yield f"{entry} is being written."
         elif entry.name not in known:
             yield f"{entry} is not of the store."
-    for number in sorted(set(range(max(numbers, default=-1) + 1)) - set(numbers)):
-        yield f"{shard_path(path, number)} is not there; if it was not removed on purpose, it is lost."
+    for shard in missing_shards(path):
+        yield f"{shard} is not there; if it was not removed on purpose, it is lost."

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lssvwm_rl.data.shards import shard_numbers
 from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.model.checkpoint_files import CONTEXTS, MODEL_CONFIG, WEIGHTS, resolve_checkpoint
 from lssvwm_rl.model.checkpoint_tensors import load_tensors
@@ -78,6 +79,14 @@ def _hash(config: str, weights: Mapping[str, Tensor]) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def shown_by(folder: Path) -> list[object]:
+    """Words of the command that shows a checkpoint: a video of a dream if it has episodes to begin in, else `play`,
+    where a dream can begin in a picture."""
+    if shard_numbers(folder / CONTEXTS):
+        return ["lssvwm", "dream", "--checkpoint", folder]
+    return ["lssvwm", "play", folder]
 
 
 def load_contexts(name: str | Path) -> EpisodeStore:

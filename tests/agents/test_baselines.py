@@ -8,8 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +25,14 @@ from lssvwm_agents import baselines
 from lssvwm_agents.baselines import BaselineConfig, train_baseline
 from lssvwm_agents.evaluate import evaluate_policy
 from lssvwm_agents.extractors import PatchFeatures
-from lssvwm_agents.policies import TrainingCost, load_policy, save_policy, set_cost
+from lssvwm_agents.policies import TrainingCost, check_reads, load_policy, save_policy, set_cost
+from lssvwm_agents.remembering import RememberingPolicy
 from lssvwm_agents.stacking import stacked
 from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.make import make_image_env
+from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.cli import main
+from lssvwm_rl.data.store import EpisodeStore
 from support.earlier import as_earlier_versions
 
 ENV_ID = "MiniGrid-MemoryS7-v0"
@@ -58,8 +63,9 @@ def curve(folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("kind", IMAGE_KINDS)
-def test_a_saved_policy_does_over_an_episode_what_the_trained_one_does(kind, tmp_path):
+def test_a_saved_policy_does_over_an_episode_what_the_trained_one_does(kind, tmp_path, monkeypatch):
     """The trained one sees the environments of Stable-Baselines3, with its own stacks."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     config = BaselineConfig(**TINY, kind=kind)
     model = train_baseline(config, tmp_path / "run")
     loaded = load_policy(tmp_path / "run")
@@ -80,6 +86,7 @@ def test_a_saved_policy_does_over_an_episode_what_the_trained_one_does(kind, tmp
     assert ends >= 4
     results = [evaluate_policy(loaded, make, 3, num_envs=n, deterministic=True) for n in (1, 2)]
     assert np.array_equal(results[0].returns, results[1].returns)
+    assert not (tmp_path / "temporary").exists()  # where Stable-Baselines3 would keep a log of each training
 
 
 def test_a_memory_of_a_world_model_is_read_and_its_data_are_counted(checkpoint, tmp_path):
@@ -97,6 +104,43 @@ def test_a_memory_of_a_world_model_is_read_and_its_data_are_counted(checkpoint, 
     (moved / "config.yaml").unlink()
     train_baseline(replace(config, checkpoint=str(moved), total_steps=40), tmp_path / "run")
     assert load_policy(tmp_path / "run").cost.real_steps is None
+
+
+class Hears:
+    """Does what a policy does, and keeps what that read."""
+
+    def __init__(self, policy):
+        self.policy, self.read = policy, []
+
+    def predict(self, observation, *rest, **named):
+        self.read.append({key: part.copy() for key, part in observation.items()})
+        return self.policy.predict(observation, *rest, **named)
+
+
+def test_image_and_memory_are_read_together(checkpoint, tmp_path):
+    """Whether the memory is kept beside the environment or by what acts."""
+    train_baseline(BaselineConfig(**TINY, kind="both", checkpoint=checkpoint), tmp_path / "run")
+    saved, world = load_policy(tmp_path / "run"), shared_engine(checkpoint).model
+    both = {"image": (3, 56, 56), "memory": (world.readout_size,)}
+    assert {key: space.shape for key, space in saved.observation_space.items()} == both
+    beside, inside = Hears(saved), Hears(saved)
+    wrap = partial(VectorMemoryObservation, checkpoint=checkpoint, observation=saved.memory_kind)
+    for played in ((beside, wrap), (RememberingPolicy(inside, world, saved.memory_kind), None)):
+        torch.manual_seed(3)  # what Stable-Baselines3 draws actions by
+        evaluate_policy(played[0], make, 4, wrap_vector=played[1])
+    assert len(beside.read) == len(inside.read) > 3
+    for ours, theirs in zip(beside.read, inside.read, strict=True):
+        assert np.array_equal(ours["image"], theirs["image"])
+        np.testing.assert_allclose(ours["memory"], theirs["memory"], atol=1e-5)
+    check_reads(saved, world, with_image=True)
+    with pytest.raises(ValueError, match="the memory has"):
+        check_reads(saved, world)  # as what reads a memory alone, for example a planner's critic
+    with pytest.raises(ValueError, match="the memory has"):
+        check_reads(saved, shared_engine("minigrid-memory").model, with_image=True)
+    main(["bench", "agent", "--policy", str(tmp_path / "run"), "--episodes", "2", "--out", str(tmp_path / "bench")])
+    assert "policy" in (tmp_path / "bench" / "agent.md").read_text()
+    main(["collect", ENV_ID, "--policy", str(tmp_path / "run"), "--episodes", "2", "--out", str(tmp_path / "data")])
+    assert len(EpisodeStore(tmp_path / "data")) == 2
 
 
 def test_the_parts_of_a_dict_are_read_as_well(tmp_path):
@@ -198,7 +242,7 @@ def test_a_folder_of_an_older_version_says_nothing_of_costs(tmp_path):
 
 BAD = [
     (["--kind", "dreams"], "no kind of baseline 'dreams'; use one of images, frame-stack, recurrent, memory"),
-    (["--kind", "memory"], "memory needs the checkpoint"),
+    (["--kind", "memory"], "memory and both need the checkpoint"),
     (["--checkpoint", "{checkpoint}"], "the other kinds read none"),
     (["--kind", "memory", "--checkpoint", "{tmp}/none"], "no checkpoint"),
     (["--network", "resnet"], "no network 'resnet'; use one of patches, nature"),

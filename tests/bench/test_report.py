@@ -144,6 +144,9 @@ def test_a_curve_has_a_point_for_each_row(run, page):
     heights = [float(point.split(",")[1]) for point in shapes[0]]
     totals = [float(row["total"]) for row in rows]
     assert np.argsort(heights).tolist() == np.argsort(totals)[::-1].tolist()  # y goes down
+    for name, label in (("dream_psnr", "whole dreams"), ("dream_psnr_one_step", "the first dreamt frame")):
+        assert f"{name}_copy" in rows[0] and f"PSNR of {label} (dB)" in page.sections["learning"]
+    assert page.sections["learning"].count("copy of the last real frame") == 2
     shown = [each for each in rows[0] if f"{each}_wiped" in rows[0]]
     assert page.sections["memory_over_updates"].count("memory wiped") == len(shown) > 0
 

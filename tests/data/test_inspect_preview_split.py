@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import av
@@ -58,6 +59,40 @@ def test_numbers_are_those_of_the_episodes(tmp_path, capsys):
     assert lines["ends"] == "4 terminated, 1 truncated, 2 neither" and lines["seeds"] == "6 known, 4 different, 5 to 10"
     part = summarise(store.first(5))
     assert part["steps"] == 9 and part["actions"] == [{"counts": {"0": 5, "1": 3, "2": 1}}]
+
+
+@pytest.mark.parametrize(
+    ("gone", "line"),
+    [
+        ((), None),
+        ((1,), "shard-00001.zarr is not there; what was not removed on purpose is lost"),
+        ((0, 2), "shard-00000.zarr and 1 more, which `lssvwm data verify` names, are not there; "
+         "what was not removed on purpose is lost"),
+    ],
+)  # fmt: skip
+def test_shards_that_are_missing_are_a_line(tmp_path, capsys, gone, line):
+    store = write(tmp_path / "s", range(4), shard_episodes=1)
+    for number in gone:
+        shutil.rmtree(store / f"shard-{number:05d}.zarr")
+    main(["data", "inspect", str(store)])
+    lines = [each for each in capsys.readouterr().out.splitlines() if each.startswith("missing")]
+    assert lines == ([] if line is None else [f"missing      {line}"])
+    names = [f"shard-{number:05d}.zarr" for number in gone]
+    assert summarise(EpisodeStore(store))["missing_shards"] == names
+    main(["data", "verify", str(store)])
+    notes = [each.split()[1] for each in capsys.readouterr().out.splitlines() if "is not there" in each]
+    assert notes == [str(store / name) for name in names]
+
+
+@pytest.mark.parametrize("file", ["frames/c/0/0/0/0", "rewards/c/0", "lengths/zarr.json", "checksums.json"])
+def test_a_file_that_is_missing_is_named_in_one_line(tmp_path, capsys, file):
+    store = write(tmp_path / "s", range(4))
+    (store / "shard-00000.zarr" / file).unlink()
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "inspect", str(store)])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1
+    assert f"shard-00000.zarr is broken ({file} is missing); remove that folder" in error
 
 
 def test_stores_of_other_kinds_and_empty_ones(tmp_path, capsys):

@@ -15,6 +15,7 @@ from lssvwm_envs.make import image_envs, make_image_env
 from lssvwm_rl.cli import main
 from lssvwm_rl.data.splits import split_seed
 from lssvwm_rl.data.store import EpisodeStore
+from lssvwm_rl.policy import kept_by
 
 MINIGRID, RECALL, MAZE = "MiniGrid-MemoryS7-v0", "lssvwm/MiniGridRecall-v0", "lssvwm/MemoryMaze-5x5-v0"
 MEMORY = ["memory-oracle", "memory-walker"]
@@ -76,6 +77,40 @@ def test_every_environment_has_explorers_that_suit_it(env_id, own):
         actions, _ = explorer_named(name)(envs, 0).predict(observation, None, np.ones(2, bool))
         assert envs.action_space.contains(actions)
     envs.close()
+
+
+@pytest.mark.parametrize(
+    ("env_id", "name"), [*((MINIGRID, name) for name in MEMORY), (RECALL, "out-and-back"), (MAZE, "patrol")]
+)
+def test_without_episode_start_an_explorer_goes_on(env_id, name):
+    """As Stable-Baselines3's recurrent policies: the state alone says that an episode has begun."""
+
+    def actions(*starts: np.ndarray | None) -> np.ndarray:
+        envs = image_envs(env_id)(2)
+        walker, state, taken = explorer_named(name)(envs, 0), None, []
+        observation, _ = envs.reset(seed=3)
+        for start in starts:
+            action, state = walker.predict(observation, state, start)
+            observation, _, terminated, truncated, _ = envs.step(action)
+            taken.append(action)
+            if (terminated | truncated).any():
+                break
+        envs.close()
+        return np.stack(taken)
+
+    begins, goes_on = np.ones(2, bool), np.zeros(2, bool)
+    told = actions(begins, *[goes_on] * 11)
+    assert np.array_equal(actions(*[None] * 12), told) and np.array_equal(actions(*[goes_on] * 12), told)
+    assert len(np.unique(told)) > 1
+
+
+def test_what_is_kept_is_begun_where_an_episode_starts():
+    def kept(state, start):
+        return kept_by("ab", state, None if start is None else np.array(start), str.upper)
+
+    assert kept(None, None) == kept(None, [False, False]) == kept(None, [True, False]) == ["A", "B"]
+    assert kept([1, 2], None) == kept([1, 2], [False, False]) == [1, 2]
+    assert kept([1, 2], [False, True]) == [1, "B"]
 
 
 @pytest.mark.parametrize("env_id", [MINIGRID, "MiniGrid-MemoryS13Random-v0"])

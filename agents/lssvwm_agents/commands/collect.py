@@ -181,14 +181,14 @@ def _trained(folder: str, checkpoint: str | None) -> PolicyFactory:
         )
     engine = None if saved.checkpoint is None else load_engine(checkpoint or saved.checkpoint)
     if engine is not None:
-        check_reads(saved, engine.model)
+        check_reads(saved, engine.model, with_image=True)
 
     def make(envs: VectorEnv, seed: int) -> Policy:
         torch.manual_seed(seed)  # what Stable-Baselines3 draws actions by
         if engine is None:
             return saved
         _check_fits(engine.model, envs)
-        return RememberingPolicy(saved, engine)
+        return RememberingPolicy(saved, engine, saved.memory_kind)
 
     return make
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,18 @@ import numpy as np
 import torch
 
 from lssvwm_rl.data.clips import clip_batch
-from lssvwm_rl.data.store import Episode, EpisodeStore
+from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.measures.calibration import Calibration, calibrate
 from lssvwm_rl.measures.memory_check import FRAMES, MemoryCheck, window_of
 from lssvwm_rl.measures.memory_formed import MemoryFormed
-from lssvwm_rl.measures.psnr import decibels, squared_error
+from lssvwm_rl.measures.rollouts import FreeRunning
 from lssvwm_rl.model.checkpoint_files import WEIGHTS
 from lssvwm_rl.model.checkpoints import check_fits, load_contexts, load_world_model
 from lssvwm_rl.model.config import attention_reach
 from lssvwm_rl.model.engine import Engine, engine_of
-from lssvwm_rl.model.predict import predict_frames
 from lssvwm_rl.progress import Update, progress_bar
 
-CONTEXT, STEPS = 8, 56  # frames observed before dreams at most, and dreamt after them
-DREAMS, SHOWN = 16, 3  # episodes dreamt, and shown
+STEPS, SHOWN = 56, 3  # frames of a dream, and dreams shown
 LEAST = 4  # dreams of a point of a curve
 NORM_FRAMES = 128
 
@@ -122,14 +119,10 @@ def remembered(engine: Engine, contexts: EpisodeStore) -> MemoryFormed:
 
 def dreamt(engine: Engine, contexts: EpisodeStore) -> Dreams:
     """Dreams of the longest held-out episodes, and their errors."""
-    order = np.argsort(-contexts.lengths, kind="stable")[:DREAMS]
-    longest = int(contexts.lengths[order[0]]) + 1
-    context = max(1, min(CONTEXT, longest // 2))
-    usable = [i for i in order.tolist() if contexts.lengths[i] + 1 > context]
-    episodes = [contexts.read(i, 0, min(context + STEPS, int(contexts.lengths[i]) + 1)) for i in usable]
-    frames = predict_frames(engine, episodes, context, free_running=True)
-    told = engine.model.config.vector_size > 0
-    return Dreams(context, _over_time(episodes, frames, context), told, _side_by_side(episodes, frames, context))
+    run = FreeRunning.of(contexts, range(len(contexts)), STEPS)
+    frames = run.dream(engine)
+    over_time = run.over_time(frames, min(LEAST, len(run.episodes)))
+    return Dreams(run.context, over_time, engine.model.config.vector_size > 0, _side_by_side(run, frames))
 
 
 def block_norms(engine: Engine, contexts: EpisodeStore) -> Norms | None:
@@ -155,23 +148,10 @@ def block_norms(engine: Engine, contexts: EpisodeStore) -> Norms | None:
     return Norms(names, values / (1 + values))
 
 
-def _over_time(episodes: Sequence[Episode], frames: np.ndarray, context: int) -> list[tuple[int, float, float]]:
-    rows = []
-    for t in range(frames.shape[1]):
-        there = [i for i, episode in enumerate(episodes) if len(episode.frames) > context + t]
-        if len(there) < min(LEAST, len(episodes)):
-            break
-        real = np.stack([episodes[i].frames[context + t] for i in there])
-        copies = np.stack([episodes[i].frames[context - 1] for i in there])
-        ours, theirs = (decibels(float(squared_error(each, real).mean())) for each in (frames[there, t], copies))
-        rows.append((t + 1, ours, theirs))
-    return rows
-
-
-def _side_by_side(episodes: Sequence[Episode], frames: np.ndarray, context: int) -> list[np.ndarray]:
+def _side_by_side(run: FreeRunning, frames: np.ndarray) -> list[np.ndarray]:
     videos = []
-    for episode, dream in zip(episodes[:SHOWN], frames, strict=False):
-        steps = len(episode.frames) - context
-        shown = np.concatenate([episode.frames[:context], dream[:steps]])
+    for episode, dream in zip(run.episodes[:SHOWN], frames, strict=False):
+        steps = len(episode.frames) - run.context
+        shown = np.concatenate([episode.frames[: run.context], dream[:steps]])
         videos.append(np.concatenate([episode.frames, shown], axis=2))
     return videos

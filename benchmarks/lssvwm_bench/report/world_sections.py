@@ -29,15 +29,20 @@ NAMES = {
     "memory_end_accuracy": "accuracy of ends",
     "memory_accuracy": "accuracy of rewards",
 }
+DREAMT = {
+    "dream_psnr_one_step": "PSNR of the first dreamt frame (dB)",
+    "dream_psnr": "PSNR of whole dreams (dB)",
+}
+COPY = "_copy"
 STRIP = 8  # frames of a strip
 
 
 def learning(run: Run) -> Section:
-    """Losses over updates."""
+    """Losses and PSNR of dreams over updates."""
     if not run.curve:
         return Section("learning", "Learning", missing="No learning curve; `lssvwm train` writes one as it goes.")
     rows = run.curve
-    measured = [name for name in rows[0] if name.startswith("memory_")]
+    measured = [name for name in rows[0] if name.startswith(("memory_", "dream_"))]
     names = [name for name in rows[0] if name not in (*RATES, *measured)]
     names.sort(key=lambda name: name != "total")
     charts = [
@@ -47,9 +52,10 @@ def learning(run: Run) -> Section:
         )
         for name in names
     ]
+    charts += [_against_copies(rows, name, label) for name, label in DREAMT.items() if name in rows[0]]
     last = rows[-1]
     skipped = f", {last['skipped']:.0f} of them skipped since they were not finite" if last.get("skipped") else ""
-    text = f"{last['step']:,.0f} updates{skipped}. The rows are means over the updates since the row before."
+    text = f"{last['step']:,.0f} updates{skipped}. Losses are means over the updates since the row before."
     return Section("learning", "Learning", joined([paragraph(text), grid(charts, narrow=len(charts) > 2)]))
 
 
@@ -200,6 +206,14 @@ def holds(found: Measured | str) -> Section:
         "block's state, while the longest held-out episode is observed from an empty memory."
     )
     return Section("holds", title, joined([chart, note(text)]))
+
+
+def _against_copies(rows: Sequence[dict[str, float]], name: str, label: str) -> Markup:
+    lines = [
+        Line("dream", _points(rows, name)),
+        Line("copy of the last real frame", _points(rows, f"{name}{COPY}"), dashed=True),
+    ]
+    return titled(label, line_chart(lines, Axes("updates", "")))
 
 
 def _strip(seen: Dreams) -> Markup:

@@ -11,6 +11,7 @@ from gymnasium.vector import VectorEnv
 
 from lssvwm_envs.explorers.maze_view import MazeView, are_mazes, maze_views
 from lssvwm_envs.explorers.registry import explorer
+from lssvwm_rl.policy import kept_by
 
 Walk = Callable[[MazeView, np.random.Generator], Iterator[int]]
 """A generator of the actions of one episode."""
@@ -49,9 +50,7 @@ class MazeExplorer:
         self, observation: Any, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = False
     ) -> tuple[np.ndarray, Any]:
         """Actions (n,) int64; the state is what is left of every walk."""
-        start = np.ones(len(self.views), bool) if state is None or episode_start is None else episode_start
-        walks: list[Any] = [None] * len(self.views) if state is None else state
-        walks = [self._begin(view) if new else walk for view, new, walk in zip(self.views, start, walks, strict=True)]
+        walks = kept_by(self.views, state, episode_start, self._begin)
         return np.array([next(walk) for walk in walks], np.int64), walks
 
     def _begin(self, view: MazeView) -> Iterator[int]:

@@ -13,6 +13,7 @@ from minigrid.envs import MemoryEnv
 from lssvwm_envs.explorers.memory_view import LEFT, Pose, Sights, ends, moved, pose_of, way
 from lssvwm_envs.explorers.registry import explorer, made_of
 from lssvwm_envs.make import single_envs
+from lssvwm_rl.policy import kept_by
 
 
 @dataclass
@@ -51,9 +52,7 @@ class MemoryWalker:
         self, observation: Any, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = False
     ) -> tuple[np.ndarray, Any]:
         """Actions (n,) int64; the state is every sub-environment's walk."""
-        start = np.ones(len(self.envs), bool) if state is None or episode_start is None else episode_start
-        previous: list[Any] = [None] * len(self.envs) if state is None else state
-        walks = [self._begin(env) if new else walk for env, new, walk in zip(self.envs, start, previous, strict=True)]
+        walks = kept_by(self.envs, state, episode_start, self._begin)
         return np.array([_next_action(env, walk) for env, walk in zip(self.envs, walks, strict=True)]), walks
 
     def _begin(self, env: Any) -> _Walk:
@@ -101,8 +100,7 @@ class MemoryOracle:
         self, observation: Any, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = False
     ) -> tuple[np.ndarray, Any]:
         """Actions (n,) int64; the state is (n,) bool, who has seen the object in this episode."""
-        forgets = True if state is None or episode_start is None else episode_start
-        seen = np.zeros(len(self.envs), bool) if state is None else state & ~forgets
+        seen = np.array(kept_by(self.envs, state, episode_start, lambda env: False))
         seen = seen | [pose_of(env) in self.sights.of(env) for env in self.envs]
         return np.array([self._towards(env, saw) for env, saw in zip(self.envs, seen, strict=True)]), seen
 

@@ -11,6 +11,7 @@ from gymnasium.vector import VectorEnv
 from lssvwm_envs.explorers.registry import explorer, made_of
 from lssvwm_envs.make import single_envs
 from lssvwm_envs.minigrid.recall import MiniGridRecall
+from lssvwm_rl.policy import kept_by
 
 LEFT, RIGHT, FORWARD = 0, 1, 2
 are_recall_rooms = made_of(MiniGridRecall)
@@ -38,9 +39,7 @@ class OutAndBack:
         self, observation: Any, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = False
     ) -> tuple[np.ndarray, Any]:
         """Actions (n,) int64; the state is what is left of every sub-environment's plan."""
-        start = np.ones(len(self.envs), bool) if state is None or episode_start is None else episode_start
-        plans: list[Any] = [None] * len(self.envs) if state is None else state
-        plans = [self._plans(env) if new else plan for env, new, plan in zip(self.envs, start, plans, strict=True)]
+        plans = kept_by(self.envs, state, episode_start, self._plans)
         return np.array([next(plan) for plan in plans]), plans
 
     def _plans(self, env: Any) -> Iterator[int]:

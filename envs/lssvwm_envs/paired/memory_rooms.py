@@ -16,6 +16,7 @@ from lssvwm_envs.make import image_envs, partial_view, single_envs
 from lssvwm_envs.paired.twins import TwinConfig, in_order, replay
 from lssvwm_rl.data.episode import Episode
 from lssvwm_rl.data.play import play
+from lssvwm_rl.policy import kept_by
 
 
 class OtherFirstObject(gym.Wrapper):
@@ -52,9 +53,7 @@ class LongAbsence:
         self, observation: Any, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = False
     ) -> tuple[np.ndarray, Any]:
         """Actions (n,) int64; the state is what is left of every sub-environment's walk."""
-        start = np.ones(len(self.envs), bool) if state is None or episode_start is None else episode_start
-        walks: list[Any] = [None] * len(self.envs) if state is None else state
-        walks = [self._walk(env) if new else walk for env, new, walk in zip(self.envs, start, walks, strict=True)]
+        walks = kept_by(self.envs, state, episode_start, self._walk)
         return np.array([next(walk) for walk in walks], np.int64), walks
 
     def _walk(self, env: Any) -> Iterator[int]:

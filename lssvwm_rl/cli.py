@@ -24,6 +24,8 @@ from typing import Any, NoReturn
 import gymnasium as gym
 
 from lssvwm_rl.command import QUIET, Command
+from lssvwm_rl.named_paths import is_of
+from lssvwm_rl.pipes import ends_where_nobody_reads
 from lssvwm_rl.progress import silence
 from lssvwm_rl.stopping import Stopped, stopped_by_signals
 
@@ -99,7 +101,11 @@ DISK_ERRORS = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command; bad input ends with one sentence on stderr and exit code 2."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    with ends_where_nobody_reads():
+        _main(list(sys.argv[1:] if argv is None else argv))
+
+
+def _main(words: list[str]) -> None:
     if words[:1] == ["--version"]:
         from lssvwm_rl import __version__
 
@@ -126,9 +132,11 @@ def find(words: Sequence[str]) -> tuple[Command, list[str]]:
         _stop(f"lssvwm: `{old}` is now `{RENAMED_COMMANDS[old]}`.")
     name = _begins(words, COMMANDS)
     if name is None:
-        wanted = bool(words) and words[0] in ("-h", "--help")
-        unknown = f"lssvwm: there is no command {' '.join(words[:2])!r}.\n" if words and not wanted else ""
-        _stop(f"{unknown}{_usage()}", 0 if wanted else 2)
+        if words[:1] in (["-h"], ["--help"]):
+            print(_usage())
+            raise SystemExit(0)
+        unknown = f"lssvwm: there is no command {' '.join(words[:2])!r}.\n" if words else ""
+        _stop(f"{unknown}{_usage()}")
     rest = list(words[len(name.split()) :])
     if ":" in COMMANDS[name][0]:
         return _command(name), rest
@@ -172,7 +180,7 @@ def run(command: Command, words: Sequence[str]) -> None:
     except (*USER_ERRORS, OSError) as error:
         if not isinstance(error, OSError) or error.errno is None:  # those of our own have a sentence
             _stop(f"{program}: {' '.join(str(error).split())}", cause=error)
-        if error.errno not in DISK_ERRORS:
+        if error.errno not in DISK_ERRORS or (error.errno == errno.ENOENT and not is_of(error, words)):
             raise
         file = f" ({error.filename})" if error.filename else ""
         _stop(f"{program}: {error.strerror}{file}; {DISK_ERRORS[error.errno]}.", cause=error)

@@ -21,7 +21,19 @@ FLOORS = {
     "lssvwm_bench": ROOT / "benchmarks",
 }
 GROUND = (
-    *("checked_text", "spaces", "policy", "files", "phases", "progress", "pictures", "stopping", "native"),
+    *(
+        "checked_text",
+        "spaces",
+        "policy",
+        "files",
+        "phases",
+        "progress",
+        "pictures",
+        "stopping",
+        "pipes",
+        "named_paths",
+        "native",
+    ),
     *("cli", "command", "completion", "events"),
 )
 ROOMS = ("data", "model", "training", "measures", "commands")

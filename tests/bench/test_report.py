@@ -257,6 +257,19 @@ def test_settings_that_are_none_cost_their_section_alone(run, tmp_path, value):
     assert not page.all("b") or "many" not in page.texts["b"]
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "learning_curve.csv"])
+def test_what_changed_or_vanished_is_named(run, tmp_path, name):
+    folder = copied(run, tmp_path)
+    text = (folder / name).read_text()
+    (folder / name).write_text(text.replace("1", "2", 1))
+    assert f"{name} has changed since it was written" in " ".join(sum(report_of(folder, tmp_path).texts.values(), []))
+    (folder / name).unlink()
+    (found,) = find_run(str(folder)).broken
+    assert f"{name} is missing, though it was written" in found
+    (folder / name).write_text(text)
+    assert not find_run(str(folder)).broken
+
+
 @pytest.mark.parametrize(("kind", "keys"), [("causal", {}), ("window", {}), ("block_ssm", {"pose": 2})])
 def test_models_of_all_kinds_and_short_episodes_have_reports(tmp_path, kind, keys):
     changes = {"backbone": dataclasses.replace(BACKBONE, kind=kind)}

@@ -153,6 +153,26 @@ def test_the_command_of_a_loop_makes_the_same(loop):
     assert parsed == AgentLoop(env=ENV_ID, out=loop[0], data=Path("a b"), config=loop[1])
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("config.json", "config.json has changed"),
+        ("phases/round-1-check.json", "phases/round-1-check.json has changed"),
+        ("checksums.json", "checksums.json has changed"),
+    ],
+)
+def test_what_changed_or_vanished_of_a_loop_is_named(loop, tmp_path, name, said):
+    out = loop[0]
+    assert not find_run(str(out)).broken
+    text = (out / name).read_text()
+    (out / name).write_text(text[:-3])
+    assert any(said in each for each in find_run(str(out)).broken)
+    assert said in " ".join(sum(report_of(out, tmp_path).texts.values(), []))
+    if name != "config.json":  # without it, it is no loop
+        (out / name).unlink()
+        assert any(f"{name} is missing, though it was written" in each for each in find_run(str(out)).broken)
+
+
 def test_settings_that_a_run_does_not_name_are_said(loop, tmp_path):
     settings = json.loads((loop[0] / "config.json").read_text())
     del settings["rare_episodes"]

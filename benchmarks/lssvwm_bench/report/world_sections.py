@@ -14,9 +14,9 @@ from lssvwm_bench.report.measured import Dreams, Measured
 from lssvwm_bench.report.runs import Run
 from lssvwm_rl.measures.memory_formed import Contrast
 from lssvwm_rl.pictures import enlarge, frame_strip
+from lssvwm_rl.training.curve import HOW_FAST
 
 WIPED = "_wiped"
-RATES = ("frames_per_second", "updates_per_second", "gemm_share", "skipped", "minutes", "step")
 NAMES = {
     "total": "total loss",
     "frame": "frame loss",
@@ -43,7 +43,7 @@ def learning(run: Run) -> Section:
         return Section("learning", "Learning", missing="No learning curve; `lssvwm train` writes one as it goes.")
     rows = run.curve
     measured = [name for name in rows[0] if name.startswith(("memory_", "dream_"))]
-    names = [name for name in rows[0] if name not in (*RATES, *measured)]
+    names = [name for name in rows[0] if name not in (*HOW_FAST, "skipped", "step", *measured)]
     names.sort(key=lambda name: name != "total")
     charts = [
         titled(

@@ -20,7 +20,8 @@ def check_actions(actions: Any, space: gym.Space) -> np.ndarray:
     except ValueError:
         given = np.array(None)  # rows of different lengths are in no space
     if given.dtype.kind in "iuf" and space.dtype is not None and space.dtype.kind == "f":
-        given = given.astype(space.dtype)
+        with np.errstate(over="ignore"):  # 1e300 becomes infinite, and is in no space
+            given = given.astype(space.dtype)
     whole = given.dtype.kind in "iub" or isinstance(space, spaces.Box)  # MultiDiscrete would take 1.5
     if not whole or not space.contains(given if space.shape else actions):
         raise gym.error.InvalidAction(f"Action {actions!r} is not in {space}; give one that is.")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.wrappers import AddRenderObservation, TransformObservation
+from gymnasium.wrappers import AddRenderObservation, TransformAction, TransformObservation
+
+from lssvwm_envs.checks import check_actions
 
 OVERSAMPLED = 4  # pixels drawn per side of each one that is shown, as Pygame's edges are hard
 
 
 def pixel_pendulum(image_size: int = 32) -> gym.Env:
     """`Pendulum-v1` without its time limit, whose observation is its picture (image_size, image_size, 3) uint8.
+
+    Its steps raise gymnasium.error.InvalidAction for an action that is not in the space, where Pendulum itself clips
+    torques, and takes NaN.
 
     Raises:
         ValueError: for less than 16 pixels.
@@ -23,7 +29,8 @@ def pixel_pendulum(image_size: int = 32) -> gym.Env:
     pendulum: Any = env.unwrapped  # whose class the registry does not tell
     pendulum.screen_dim = OVERSAMPLED * image_size
     space = gym.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
-    return TransformObservation(AddRenderObservation(env), _shrunk, space)
+    pictures = TransformObservation(AddRenderObservation(env), _shrunk, space)
+    return TransformAction(pictures, partial(check_actions, space=env.action_space), env.action_space)
 
 
 def _shrunk(picture: np.ndarray) -> np.ndarray:

@@ -120,7 +120,14 @@ class Run:
     def average(self) -> WorldModel:
         """The averaged weights; where processes share them, put together anew, so that all have to ask."""
         model = cast(WorldModel, self.ema.module)
-        return whole_model(model) if is_sharded(self.fabric) else model
+        return cast(WorldModel, whole_model(model)) if is_sharded(self.fabric) else model
+
+    def written_average(self) -> WorldModel | None:
+        """`average` in the process that writes and shows it, None in all others, which have to ask, too."""
+        model, first = cast(WorldModel, self.ema.module), self.fabric.is_global_zero
+        if is_sharded(self.fabric):
+            return whole_model(model, first)
+        return model if first else None
 
     @property
     def done(self) -> float:
@@ -247,8 +254,8 @@ class Run:
         Args:
             settle: improves the weights for inference; a training that goes on later knows nothing of it.
         """
-        state, averaged = self._state(), self.average()
-        if not self.fabric.is_global_zero:
+        state, averaged = self._state(), self.written_average()
+        if averaged is None:
             return
         if settle is not None:
             averaged, self.settled = copy.deepcopy(averaged), self.step

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lightning_fabric import Fabric
@@ -81,8 +81,14 @@ def gathered(tree: Any, keep: bool = True) -> Any:
     return [gathered(value, keep) for value in tree] if isinstance(tree, list) else tree
 
 
-def whole_model(model: WorldModel) -> WorldModel:
-    """A model with whole weights, of one whose weights are shares; every process has to ask."""
+def whole_model(model: WorldModel, keep: bool = True) -> WorldModel | None:
+    """A model with whole weights, of one whose weights are shares; every process has to ask, and those that do not
+    `keep` it hold one whole tensor at a time and get None."""
+    if not keep:
+        for _, _, parameter in _places(model):
+            if isinstance(parameter, DTensor):
+                parameter.full_tensor()
+        return None
     found = copy.deepcopy(model)
     _replace(found, lambda p: nn.Parameter(p.full_tensor() if isinstance(p, DTensor) else p.data, p.requires_grad))
     return found
@@ -111,6 +117,11 @@ def _shard_like(parameter: Tensor, value: Any) -> Any:
 
 def _replace(module: nn.Module, new: Callable[[nn.Parameter], nn.Parameter]) -> None:
     """Other parameters under the same names, in the order of `parameters`."""
+    for part, name, parameter in list(_places(module)):
+        setattr(part, name, new(parameter))
+
+
+def _places(module: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Parameter]]:
     for part in module.modules():
-        for name, parameter in list(part.named_parameters(recurse=False)):
-            setattr(part, name, new(parameter))
+        for name, parameter in part.named_parameters(recurse=False):
+            yield part, name, parameter

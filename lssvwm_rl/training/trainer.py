@@ -123,8 +123,8 @@ def _train(
             run.checkpoint()
         elif run.settled != run.step:
             run.checkpoint(lambda m: settle_heads(m, store, train_episodes, config.seed, held_out))
-        average = run.average()
-        if log is not None:
+        average = run.written_average()
+        if log is not None and average is not None:
             settings = _settings(model, run.objective, config)
             log.close(flat_settings(settings) if run.done >= 1 else None)
             write_scale(run.out, average)
@@ -152,7 +152,7 @@ def _go_on(
         ]
         waited = time.perf_counter() - began
         update = run.update([batch.to(device) for batch in batches])
-        shown = run.average() if config.preview_every and run.step % config.preview_every == 0 else None
+        shown = run.written_average() if config.preview_every and run.step % config.preview_every == 0 else None
         if log is not None:
             frames = sum(int(batch.mask.sum()) for batch in batches) * run.fabric.world_size
             flops = sum(update_flops(run.model, run.objective, *batch.mask.shape) for batch in batches)

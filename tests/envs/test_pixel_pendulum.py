@@ -5,6 +5,7 @@ from __future__ import annotations
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.error import InvalidAction
 
 from lssvwm_envs.make import image_envs, make_image_env
 
@@ -49,3 +50,29 @@ def test_several_are_played_side_by_side():
 def test_too_few_pixels_are_refused():
     with pytest.raises(ValueError, match="Images of 8 pixels cannot be drawn; use at least 16"):
         gym.make(ENV_ID, image_size=8)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "action",
+    ["left", 1.0, None, [], [0.5, 0.5], [[0.5]], [NAN], [np.inf], [1e300], [2.1], np.array([-2.1]), np.array(["1"]),
+     np.array([1j]), np.array([0.5], object), {}],
+)  # fmt: skip
+def test_actions_that_do_not_fit_are_refused_and_change_nothing(action):
+    env, twin = make_image_env(ENV_ID), make_image_env(ENV_ID)
+    for each in (env, twin):
+        each.reset(seed=4)
+        each.step(np.array([1.5], np.float32))
+    with pytest.raises(InvalidAction, match=r"^Action .* is not in Box.*; give one that is\.$"):
+        env.step(action)
+    ours, theirs = env.step(np.array([0.5])), twin.step(np.array([0.5], np.float32))
+    assert np.array_equal(ours[0], theirs[0]) and ours[1:] == theirs[1:]
+
+
+def test_rows_that_do_not_fit_are_refused():
+    envs = image_envs(ENV_ID)(2)
+    envs.reset(seed=0)
+    with pytest.raises(InvalidAction, match="is not in Box"):
+        envs.step(np.array([[0.5], [NAN]], np.float32))

@@ -1,8 +1,10 @@
-"""Worker processes after a dream in their parent: `python -m support.workers envs|loader METHOD`."""
+"""Worker processes after a dream in their parent: `python -m support.workers envs|loader METHOD`, or `actors ray`."""
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -35,6 +37,9 @@ def remembering() -> gym.Env:
     return MemoryObservation(make_image_env("MiniGrid-MemoryS7-v0"), CHECKPOINT)
 
 
+MAKERS: tuple[Callable[[], gym.Env], ...] = partial(dream, observation="both"), remembering
+
+
 class Clips(Dataset):
     """Clips of a store, each with a frame that was dreamt where it was drawn."""
 
@@ -49,9 +54,8 @@ class Clips(Dataset):
 
 def check_envs(method: str) -> None:
     """Two workers with dreams, and two with real environments, give what one in this process does."""
-    for make in (partial(dream, observation="both"), remembering):
-        alone = make()
-        wanted = alone.reset(seed=0)[0]
+    for make in MAKERS:
+        wanted = make().reset(seed=0)[0]
         envs = AsyncVectorEnv([make] * 2, context=method)
         try:
             found = envs.reset(seed=0)[0]
@@ -60,9 +64,7 @@ def check_envs(method: str) -> None:
             assert stepped in envs.observation_space
         finally:
             envs.close()
-        for ours, theirs in zip(_parts(wanted), _parts(found), strict=True):
-            # Sums of one thread are rounded otherwise than those of several.
-            np.testing.assert_allclose(theirs[0].astype(float), ours.astype(float), atol=1e-3)
+        _check_close(wanted, {k: v[0] for k, v in found.items()} if isinstance(found, dict) else found[0])
 
 
 def check_loader(method: str) -> None:
@@ -72,6 +74,39 @@ def check_loader(method: str) -> None:
     loader = DataLoader(Clips(sampler), sampler=STEPS, batch_size=None, num_workers=2, multiprocessing_context=method)
     for step, (frames, dreamt) in zip(STEPS, loader, strict=True):
         assert frames.equal(expected[step]) and dreamt.shape == (56, 56, 3)
+
+
+class Player:
+    """An actor that plays in an environment of its own, and trains nothing."""
+
+    def play(self, make: Callable[[], gym.Env]) -> Any:
+        env = make()
+        first = env.reset(seed=0)[0]
+        for action in (1, 2, 0):
+            assert env.step(action)[0] in env.observation_space
+        return first
+
+
+def check_actors(method: str) -> None:
+    """Two actors with dreams, and two with real environments, give what one in this process does."""
+    import ray
+
+    assert method == "ray"
+    ray.init("local", num_cpus=2, include_dashboard=False, logging_level=logging.WARNING)
+    try:
+        actors = [ray.remote(num_cpus=1)(Player).remote() for _ in range(2)]
+        for make in MAKERS:
+            wanted = make().reset(seed=0)[0]
+            for found in ray.get([actor.play.remote(make) for actor in actors], timeout=200):
+                _check_close(wanted, found)
+    finally:
+        ray.shutdown()
+
+
+def _check_close(ours: Any, theirs: Any) -> None:
+    """Sums of one thread are rounded otherwise than those of several."""
+    for mine, other in zip(_parts(ours), _parts(theirs), strict=True):
+        np.testing.assert_allclose(other.astype(float), mine.astype(float), atol=1e-3)
 
 
 def _parts(observation: Any) -> list[np.ndarray]:
@@ -85,5 +120,5 @@ if __name__ == "__main__":
     env = dream()
     env.reset(seed=0)
     env.step(1)
-    {"envs": check_envs, "loader": check_loader}[sys.argv[1]](sys.argv[2])
+    {"envs": check_envs, "loader": check_loader, "actors": check_actors}[sys.argv[1]](sys.argv[2])
     print("done")

@@ -16,6 +16,7 @@ import torch
 from lssvwm_rl.data.clips import StreamSampler, hold_out
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
 from lssvwm_rl.training.config import TrainConfig
+from lssvwm_rl.training.curve import read_curve
 from lssvwm_rl.training.devices import make_fabric
 from support import train_on_devices
 from support.small_models import CLOSE, DISCRETE
@@ -81,6 +82,26 @@ def test_two_processes_train_as_one(store, runs, name):
         assert not any(bool(batch.first[:, 0].any()) for batch in clips)
     else:
         assert states[0]["rehearsal"]["kept"]["rewards"].equal(states[1]["rehearsal"]["kept"]["rewards"])
+
+
+@pytest.mark.slow
+def test_what_is_measured_of_shards_is_measured_of_all_weights(runs):
+    """And an average is put together to be written only in the process that writes."""
+    (one,), two = ([json.loads(path.read_text()) for path in sorted(run.glob("heard-*.json"))] for run in runs)
+    for each in two:
+        assert [found["step"] for found in each["measured"]] == [0, 2, 4]
+        for ours, theirs in zip(one["measured"], each["measured"], strict=True):
+            assert theirs == pytest.approx(ours, rel=1e-7)
+    assert one["measured"][0]["sizes"] != pytest.approx(one["measured"][1]["sizes"], rel=1e-6), "it has learnt"
+    shown, checkpoint, at_the_end = 1, 1, 1
+    assert one["to_write"] == two[0]["to_write"] == [True] * (shown + checkpoint + at_the_end)
+    assert two[1]["to_write"] == [False] * (shown + checkpoint + at_the_end)
+    rows = [read_curve(run / "shards") for run in runs]
+    for ours, theirs in zip(*rows, strict=True):
+        found = one["measured"][int(ours["step"]) // 2 - 1]
+        assert (ours["sizes"], ours["psnr"]) == pytest.approx((found["sizes"], found["psnr"]), rel=1e-5)
+        assert (theirs["sizes"], theirs["psnr"]) == pytest.approx((ours["sizes"], ours["psnr"]), rel=1e-5)
+    assert [row["step"] for row in rows[0]] == [2, 4]
 
 
 @pytest.mark.slow

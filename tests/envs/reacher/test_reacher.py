@@ -17,6 +17,7 @@ from lssvwm_envs.make import image_envs
 from lssvwm_envs.reacher.arms import draw_arms
 from lssvwm_envs.reacher.env import ReacherEnv
 from lssvwm_envs.reacher.vector import ReacherVectorEnv
+from support.bad_actions import BAD_ACTIONS
 
 ENV_ID = "lssvwm/Reacher-v0"
 
@@ -140,17 +141,18 @@ def test_pictures_for_people():
         assert ReacherEnv().render() is None
 
 
-@pytest.mark.parametrize("action", [[1.5, 0], [float("nan"), 0], [0.0], "left", [[0, 0]]])
-def test_bad_actions_are_refused(action):
-    env = ReacherEnv()
-    before, _ = env.reset(seed=0)
-    with pytest.raises(InvalidAction, match="is not in Box"):
-        env.step(action)
-    assert np.array_equal(env.unwrapped._rows.observe()[0], before)
-    envs = ReacherVectorEnv(2)
-    envs.reset(seed=0)
-    with pytest.raises(InvalidAction, match="is not in Box"):
-        envs.step([action, action])
+@pytest.mark.parametrize("form", [0, 1], ids=["one", "two rows"])
+def test_bad_actions_are_refused_and_change_nothing(form):
+    env, twin = ((ReacherEnv(), ReacherEnv()), (ReacherVectorEnv(2), ReacherVectorEnv(2)))[form]
+    fine = np.full(env.action_space.shape, 0.5, np.float32)
+    for each in (env, twin):
+        each.reset(seed=0)
+        each.step(fine)
+    for action in BAD_ACTIONS["box"][form]:
+        with pytest.raises(InvalidAction, match=r"(?s)^Action .* is not in Box.*; give one that is\.$"):
+            env.step(action)
+    (frame, reward, *_), (wanted, paid, *_) = env.step(fine.astype(np.float64)), twin.step(fine)
+    assert np.array_equal(frame, wanted) and np.array_equal(reward, paid)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,9 @@ def test_what_a_policy_took_is_written_with_its_checksum(saved):
 def test_a_policy_whose_checksums_are_gone_is_named(saved, text):
     _, folder = saved
     (folder / CHECKSUMS).unlink() if text is None else (folder / CHECKSUMS).write_text(text)
-    with pytest.raises(ValueError, match=rf"{folder} cannot be read \(ValueError: {CHECKSUMS} (is missing|has changed|does not)"):
+    with pytest.raises(
+        ValueError, match=rf"{folder} cannot be read \(ValueError: {CHECKSUMS} (is missing|has changed|does not)"
+    ):
         load_policy(folder)
 
 

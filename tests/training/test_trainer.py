@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from lssvwm_rl.checked_text import write_checked
 from lssvwm_rl.data.clips import StreamSampler, hold_out
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
 from lssvwm_rl.model.checkpoint_files import CONTEXTS, DOUBT, resolve_checkpoint
@@ -139,9 +140,9 @@ def test_other_runs_and_broken_states_are_refused(store, tmp_path):
 def test_a_run_of_a_version_without_a_setting_goes_on_with_its_default(store, tmp_path):
     run = train(store, tmp_path / "run", MODEL, None, dataclasses.replace(CONFIG, steps=1))
     lines = (run / "config.yaml").read_text().splitlines(keepends=True)
-    (run / "config.yaml").write_text("".join(line for line in lines if not line.strip().startswith("stream:")))
+    write_checked(run / "config.yaml", "".join(line for line in lines if not line.strip().startswith("stream:")))
     assert len(losses(train(store, run, MODEL, None, dataclasses.replace(CONFIG, steps=2)))) == 2
-    (run / "config.yaml").write_text("".join(line for line in lines if not line.strip().startswith("stream:")))
+    write_checked(run / "config.yaml", "".join(line for line in lines if not line.strip().startswith("stream:")))
     with pytest.raises(ValueError, match="train.stream False, not True"):
         train(store, run, MODEL, None, dataclasses.replace(CONFIG, stream=True))
 
@@ -154,7 +155,7 @@ def test_a_run_of_version_0_1_goes_on(store, tmp_path):
     asked = config.pop("objective")
     del asked["noise_shift"], asked["tau_floor"]
     config["model"] |= {"readout_size": config["model"].pop("feature_size"), "objective": asked.pop("name"), **asked}
-    (run / CONFIG_FILE).write_text(yaml.safe_dump(config))
+    write_checked(run / CONFIG_FILE, yaml.safe_dump(config))
     state = torch.load(run / "trainer" / "state.pt", weights_only=True)
     names = {"token_features.": "token_readout.", "feature_mlp.": "readout_mlp."}
     for part in ("model", "ema"):
@@ -163,7 +164,7 @@ def test_a_run_of_version_0_1_goes_on(store, tmp_path):
     torch.save(state, run / "trainer" / "state.pt")
     assert losses(train(store, run, MODEL, None, CONFIG)) == losses(whole)
     config["model"]["recall_weight"] = 2.0
-    (run / CONFIG_FILE).write_text(yaml.safe_dump(config))
+    write_checked(run / CONFIG_FILE, yaml.safe_dump(config))
     with pytest.raises(ValueError, match="objective.recall_weight 2.0, not 4.0"):
         train(store, run, MODEL, None, CONFIG)
 

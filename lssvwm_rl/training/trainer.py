@@ -112,7 +112,7 @@ def _train(
     if config.stream:
         clips = [StreamSampler(*each) for each in draws]
     else:
-        clips = [ClipSampler(*each, history, config.newest) for each in draws]
+        clips = [ClipSampler(*each, history, config.newest, config.by_length) for each in draws]
     log = None
     if fabric.is_global_zero:
         preview = store[max(held_out or train_episodes, key=lambda i: store.lengths[i])]

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from lssvwm_rl.checked_text import write_checked
-from lssvwm_rl.data.clips import StreamSampler, hold_out
+from lssvwm_rl.data.clips import ClipSampler, StreamSampler, hold_out
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
 from lssvwm_rl.model.checkpoint_files import CONTEXTS, DOUBT, resolve_checkpoint
 from lssvwm_rl.model.checkpoints import check_fits
@@ -64,6 +64,21 @@ def test_a_resumed_run_equals_one_without_a_break(store, tmp_path, reservoir):
     assert losses(resumed) == losses(whole) and len(set(losses(whole))) == 6
     for a, b in zip(*(WorldModel.from_pretrained(r).parameters() for r in (whole, resumed)), strict=True):
         assert torch.equal(a, b)
+
+
+def test_clips_are_drawn_by_episodes_or_by_their_frames(store, tmp_path):
+    """A row of the curve per update, so the draws are in the losses: those of a run of the other way differ."""
+    runs = {by: train(store, tmp_path / str(by), MODEL, None, _by_length(by)) for by in (False, True)}
+    draws = {by: ClipSampler(store, 6, 2, 0, hold_out(store)[0], by_length=by).batch(0) for by in runs}
+    assert not torch.equal(draws[False].actions, draws[True].actions)
+    assert losses(runs[False]) == losses(train(store, tmp_path / "default", MODEL, None, _by_length(False)))
+    assert losses(runs[True])[0] != losses(runs[False])[0]
+    with pytest.raises(ValueError, match="leave out either by_length or stream"):
+        dataclasses.replace(CONFIG, stream=True, by_length=True)
+
+
+def _by_length(by: bool) -> TrainConfig:
+    return dataclasses.replace(CONFIG, steps=1, by_length=by)
 
 
 def test_a_run_ends_with_the_scale_of_its_doubt_which_exports_keep(store, tmp_path):

@@ -19,7 +19,7 @@ from lssvwm_rl.data.store import EpisodeStore
 from lssvwm_rl.data.verify import verify_store
 from lssvwm_rl.files import TEMPORARY
 from lssvwm_rl.model.world_model import WorldModel
-from lssvwm_rl.training.curve import CURVE_FILE
+from lssvwm_rl.training.curve import CURVE_FILE, HOW_FAST
 from soak.outcome import Outcome
 from soak.processes import begin
 
@@ -27,7 +27,6 @@ MOST_KILLS = 6
 """Of one folder; then its command may end, so that short and long stories are compared."""
 ENV_ID = "MiniGrid-MemoryS7-v0"
 EPISODES = 40
-TIMED = ("minutes", "frames_per_second", "updates_per_second", "gemm_share")
 COLLECT = f"collect {ENV_ID} --policy random --num-envs 2 --env-kwargs max_steps 20 --episodes".split()
 TRAIN = """train --model.backbone.width 32 --model.backbone.blocks 1 --model.feature-size 12 --model.head-width 32
 --model.grid 8 8 --batch-size 2 --span 8 --log-every 1 --preview-every 0 --measure-every 2 --device cpu --steps 30
@@ -142,7 +141,7 @@ def _has_files(out: Path) -> bool:
 
 def _curve(run: Path) -> list[dict[str, str]]:
     with (run / CURVE_FILE).open(newline="") as file:
-        return [{name: text for name, text in row.items() if name not in TIMED} for row in csv.DictReader(file)]
+        return [{name: text for name, text in row.items() if name not in HOW_FAST} for row in csv.DictReader(file)]
 
 
 def _pieces(folder: Path) -> list[dict[str, Any]]:

@@ -65,8 +65,9 @@ def main(args: DataImport) -> None:
         else:
             store = write_recording(recording, args.out, show)
     steps = int(store.lengths.sum())
+    without = f" without {recording.left_out}" if recording.left_out else ""
+    counts = f"{len(store):,} episodes, {steps:,} steps, {store.lengths.mean():.1f} per episode"
     finish(
-        f"{len(store):,} episodes, {steps:,} steps, {store.lengths.mean():.1f} per episode, written to {args.out}; "
-        f"`lssvwm data preview {args.out} --out FOLDER` shows them.",
+        f"{counts}, written to {args.out}{without}; `lssvwm data preview {args.out} --out FOLDER` shows them.",
         ["lssvwm", "train", "--data", args.out, "--out", "runs/model"],
     )

@@ -26,6 +26,9 @@ class TrainConfig(OptimizerConfig):
     newest: float = 0.0
     """Share of the clips that comes from the last quarter of the store's episodes, the others from all of them: where a
     store has grown, what is new is learnt soon, and what is old is not forgotten."""
+    by_length: bool = False
+    """Draw clips so that all frames are seen about as often, instead of all episodes: where few are long and many
+    short."""
     curriculum: tuple[tuple[int, int], ...] = ()
     """Stages (frames per clip, updates) before those of the span, for example 16 1000 32 1000."""
     stream: bool = False
@@ -68,6 +71,8 @@ class TrainConfig(OptimizerConfig):
             raise ValueError(f"history must be at least 0 frames, got {self.history}.")
         if not 0 <= self.newest <= 1 or (self.newest and self.stream):
             raise ValueError(f"newest must be a share from 0 to 1, and 0 for a stream; got {self.newest}.")
+        if self.by_length and self.stream:
+            raise ValueError("A stream reads episodes from end to end; leave out either by_length or stream.")
         if self.minutes is not None and self.minutes <= 0:
             raise ValueError(f"minutes must be positive, got {self.minutes}.")
         if any(frames < 2 or updates < 1 for frames, updates in self.curriculum):

@@ -12,6 +12,8 @@ from typing import Any
 from lssvwm_rl.checked_text import is_checked, note_growth, read_checked, remove_checked, write_checked
 
 CURVE_FILE = "learning_curve.csv"
+HOW_FAST = ("minutes", "frames_per_second", "updates_per_second", "gemm_share", "data_share")
+"""Columns that are of the machine, not of the model."""
 
 
 class Curve:

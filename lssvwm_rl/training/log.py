@@ -41,6 +41,8 @@ class Progress:
     updates_per_second: float
     gemm_share: float
     """Of the FLOP/s that the device reached in fp32 matrix products when the session began; with several, of each."""
+    data_share: float
+    """Of the time, that updates waited for their batches."""
     measured: Mapping[str, float]
     """Figures of the callbacks' last measurement."""
 
@@ -103,7 +105,7 @@ class Log:
         self.sums = sums
         self.row: dict[str, float] | None = None  # the last one of this session
         self._logged, self._logged_at = step, time.monotonic()  # in this session, for the rates
-        self._frames, self._flops, self._gemm_rate = 0, 0.0, gemm_rate
+        self._frames, self._flops, self._waited, self._gemm_rate = 0, 0.0, 0.0, gemm_rate
 
     def updated(
         self,
@@ -112,6 +114,7 @@ class Log:
         done: float,
         frames: int,
         flops: float,
+        waited: float,
         update: Update,
         shown: WorldModel | None,
     ) -> None:
@@ -123,16 +126,18 @@ class Log:
             done: share of the training in [0, 1].
             frames: in the update's batch, on all devices.
             flops: that the update took on this one, see `work.update_flops`.
+            waited: seconds until its batch was there.
             update: what came of it.
             shown: model whose dreams are shown, None where that is not due.
         """
         config, sums, now = self.config, self.sums, time.monotonic()
-        self._frames, self._flops = self._frames + frames, self._flops + flops
+        self._frames, self._flops, self._waited = self._frames + frames, self._flops + flops, self._waited + waited
         passed = max(now - self._logged_at, 1e-9)
         rates = {
             "frames_per_second": self._frames / passed,
             "updates_per_second": (step - self._logged) / passed,
             "gemm_share": self._flops / passed / self._gemm_rate,
+            "data_share": self._waited / passed,
         }
         for name, value in update.losses.items():
             sums.losses[name] = sums.losses.get(name, 0.0) + (value if update.taken else 0.0)
@@ -149,7 +154,7 @@ class Log:
             self.row = row
             write_scalars(self.events, {f"train/{name}": v for name, v in row.items() if name != "step"}, step)
             sums.losses, sums.since, sums.missed = {}, step, 0
-            self._frames, self._flops, self._logged, self._logged_at = 0, 0.0, step, now
+            self._frames, self._flops, self._waited, self._logged, self._logged_at = 0, 0.0, 0.0, step, now
         if shown is not None:
             self._show(shown, step)
 

@@ -20,14 +20,13 @@ from lssvwm_rl.model.checkpoints import fingerprint
 from lssvwm_rl.model.predict import dream
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.pictures import frame_strip, write_image
-from lssvwm_rl.training.curve import read_curve
+from lssvwm_rl.training.curve import HOW_FAST, read_curve
 from lssvwm_rl.training.run_folder import CONFIG_FILE
 
 CARD = "README.md"
 CURVE_PICTURE, DREAM_PICTURE = "curve.png", "dream.png"
 CONTEXT, DREAMT, EVERY = 8, 32, 4  # real frames before, dreamt frames, and of these one in so many is shown
 LOSSES_END = "total"  # column of the learning curve; what was measured stands behind it
-HOW_FAST = ("minutes", "frames_per_second", "updates_per_second", "gemm_share")  # of the machine, not of the model
 
 
 def write_card(folder: Path, model_id: str, license: str, notes: str = "") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -111,7 +112,7 @@ def _train(
     if config.stream:
         clips = [StreamSampler(*each) for each in draws]
     else:
-        clips = [ClipSampler(*each, history, config.newest) for each in draws]
+        clips = [ClipSampler(*each, history, config.newest, config.by_length) for each in draws]
     log = None
     if fabric.is_global_zero:
         preview = store[max(held_out or train_episodes, key=lambda i: store.lengths[i])]
@@ -144,16 +145,18 @@ def _go_on(
         step = run.step
         if callbacks and config.measure_every and (step % config.measure_every == 0 or not sums.measured):
             sums.measured = _measured(run.average(), step, callbacks)
+        began = time.perf_counter()
         batches = [
             each.batch(step) if isinstance(each, StreamSampler) else each.batch(step, config.span_at(step))
             for each in clips
         ]
+        waited = time.perf_counter() - began
         update = run.update([batch.to(device) for batch in batches])
         shown = run.written_average() if config.preview_every and run.step % config.preview_every == 0 else None
         if log is not None:
             frames = sum(int(batch.mask.sum()) for batch in batches) * run.fabric.world_size
             flops = sum(update_flops(run.model, run.objective, *batch.mask.shape) for batch in batches)
-            log.updated(run.step, run.seconds, run.done, frames, flops, update, shown)
+            log.updated(run.step, run.seconds, run.done, frames, flops, waited, update, shown)
         if run.checkpoint_if_due() and log is not None:
             log.keep()
     return stopped

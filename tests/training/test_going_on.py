@@ -19,6 +19,7 @@ from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHead
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.training import trainer
 from lssvwm_rl.training.config import TrainConfig
+from lssvwm_rl.training.curve import HOW_FAST
 from lssvwm_rl.training.trainer import train
 from support.full_disk import files_up_to
 from support.neighbours import neighbour
@@ -53,8 +54,7 @@ def store(tmp_path) -> EpisodeStore:
 
 def rows(run) -> list[dict[str, str]]:
     with (run / "learning_curve.csv").open(newline="") as file:
-        timed = ("minutes", "frames_per_second", "updates_per_second", "gemm_share")
-        return [{k: v for k, v in row.items() if k not in timed} for row in csv.DictReader(file)]
+        return [{k: v for k, v in row.items() if k not in HOW_FAST} for row in csv.DictReader(file)]
 
 
 def same_weights(a, b) -> bool:

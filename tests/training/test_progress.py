@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.flop_counter import FlopCounterMode
 
+from lssvwm_rl.data.clips import ClipSampler
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
 from lssvwm_rl.model import rates
 from lssvwm_rl.model.rates import bf16_pays, gemm_rate
@@ -38,8 +40,19 @@ def store(tmp_path) -> EpisodeStore:
     return EpisodeStore(tmp_path / "data")
 
 
+def slow_from(first: int, batch):
+    """A sampler's `batch` that takes longer than all else from an update on."""
+
+    def slow(sampler, step, span):
+        time.sleep(0.2 if step >= first else 0)
+        return batch(sampler, step, span)
+
+    return slow
+
+
 def test_a_run_tells_its_speed_and_its_share_of_the_machine(store, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "gemm_rate", lambda device: 1e9)
+    monkeypatch.setattr(ClipSampler, "batch", slow_from(1, ClipSampler.batch))
     heard: list[Progress] = []
     config = dataclasses.replace(CONFIG, measure_every=3)
     steps = [lambda model, step: {"measured_at": step}]
@@ -50,11 +63,12 @@ def test_a_run_tells_its_speed_and_its_share_of_the_machine(store, tmp_path, mon
     for at in heard:
         assert at.gemm_share == pytest.approx(at.updates_per_second * flops / 1e9)
         assert at.frames_per_second == pytest.approx(at.updates_per_second * 12)
+    assert 0 < heard[0].data_share < heard[1].data_share < 1  # of the second batch, which was slow to come
     with (run / "learning_curve.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["gemm_share"]) for row in rows] == pytest.approx([heard[1].gemm_share, heard[3].gemm_share], 1e-4)
     events = EventAccumulator(str(run)).Reload()
-    for name in ("updates_per_second", "gemm_share", "frames_per_second"):
+    for name in ("updates_per_second", "gemm_share", "frames_per_second", "data_share"):
         assert [event.step for event in events.Scalars(f"train/{name}")] == [2, 4]
 
 

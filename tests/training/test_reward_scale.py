@@ -13,6 +13,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lssvwm_rl.checked_text import write_checked
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
 from lssvwm_rl.model.checkpoints import fingerprint
 from lssvwm_rl.model.config import WorldModelConfig
@@ -141,7 +142,7 @@ def test_a_run_keeps_its_scale_and_weights_bring_theirs_if_it_suits(tmp_path):
     )
     config = yaml.safe_load((first / "config.yaml").read_text())
     del config["model"]["reward_scale"]  # as a run of before, which had 1 and goes on with it
-    (first / "config.yaml").write_text(yaml.safe_dump(config))
+    write_checked(first / "config.yaml", yaml.safe_dump(config))
     train(EpisodeStore(tmp_path / "a"), first, small_config(), None, dataclasses.replace(CONFIG, steps=4))
     assert WorldModel.from_pretrained(first).config.reward_scale == 1
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 import yaml
 
-from lssvwm_rl.data.clips import StreamSampler, hold_out
+from lssvwm_rl.checked_text import write_checked
+from lssvwm_rl.data.clips import ClipSampler, StreamSampler, hold_out
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
 from lssvwm_rl.model.checkpoint_files import CONTEXTS, DOUBT, resolve_checkpoint
 from lssvwm_rl.model.checkpoints import check_fits
@@ -63,6 +64,21 @@ def test_a_resumed_run_equals_one_without_a_break(store, tmp_path, reservoir):
     assert losses(resumed) == losses(whole) and len(set(losses(whole))) == 6
     for a, b in zip(*(WorldModel.from_pretrained(r).parameters() for r in (whole, resumed)), strict=True):
         assert torch.equal(a, b)
+
+
+def test_clips_are_drawn_by_episodes_or_by_their_frames(store, tmp_path):
+    """A row of the curve per update, so the draws are in the losses: those of a run of the other way differ."""
+    runs = {by: train(store, tmp_path / str(by), MODEL, None, _by_length(by)) for by in (False, True)}
+    draws = {by: ClipSampler(store, 6, 2, 0, hold_out(store)[0], by_length=by).batch(0) for by in runs}
+    assert not torch.equal(draws[False].actions, draws[True].actions)
+    assert losses(runs[False]) == losses(train(store, tmp_path / "default", MODEL, None, _by_length(False)))
+    assert losses(runs[True])[0] != losses(runs[False])[0]
+    with pytest.raises(ValueError, match="leave out either by_length or stream"):
+        dataclasses.replace(CONFIG, stream=True, by_length=True)
+
+
+def _by_length(by: bool) -> TrainConfig:
+    return dataclasses.replace(CONFIG, steps=1, by_length=by)
 
 
 def test_a_run_ends_with_the_scale_of_its_doubt_which_exports_keep(store, tmp_path):
@@ -139,9 +155,9 @@ def test_other_runs_and_broken_states_are_refused(store, tmp_path):
 def test_a_run_of_a_version_without_a_setting_goes_on_with_its_default(store, tmp_path):
     run = train(store, tmp_path / "run", MODEL, None, dataclasses.replace(CONFIG, steps=1))
     lines = (run / "config.yaml").read_text().splitlines(keepends=True)
-    (run / "config.yaml").write_text("".join(line for line in lines if not line.strip().startswith("stream:")))
+    write_checked(run / "config.yaml", "".join(line for line in lines if not line.strip().startswith("stream:")))
     assert len(losses(train(store, run, MODEL, None, dataclasses.replace(CONFIG, steps=2)))) == 2
-    (run / "config.yaml").write_text("".join(line for line in lines if not line.strip().startswith("stream:")))
+    write_checked(run / "config.yaml", "".join(line for line in lines if not line.strip().startswith("stream:")))
     with pytest.raises(ValueError, match="train.stream False, not True"):
         train(store, run, MODEL, None, dataclasses.replace(CONFIG, stream=True))
 
@@ -154,7 +170,7 @@ def test_a_run_of_version_0_1_goes_on(store, tmp_path):
     asked = config.pop("objective")
     del asked["noise_shift"], asked["tau_floor"]
     config["model"] |= {"readout_size": config["model"].pop("feature_size"), "objective": asked.pop("name"), **asked}
-    (run / CONFIG_FILE).write_text(yaml.safe_dump(config))
+    write_checked(run / CONFIG_FILE, yaml.safe_dump(config))
     state = torch.load(run / "trainer" / "state.pt", weights_only=True)
     names = {"token_features.": "token_readout.", "feature_mlp.": "readout_mlp."}
     for part in ("model", "ema"):
@@ -163,7 +179,7 @@ def test_a_run_of_version_0_1_goes_on(store, tmp_path):
     torch.save(state, run / "trainer" / "state.pt")
     assert losses(train(store, run, MODEL, None, CONFIG)) == losses(whole)
     config["model"]["recall_weight"] = 2.0
-    (run / CONFIG_FILE).write_text(yaml.safe_dump(config))
+    write_checked(run / CONFIG_FILE, yaml.safe_dump(config))
     with pytest.raises(ValueError, match="objective.recall_weight 2.0, not 4.0"):
         train(store, run, MODEL, None, CONFIG)
 

@@ -75,6 +75,8 @@ def costs(run: Run, found: Measured | str) -> Section:
         if "gemm_share" in last:
             share = f"{last['gemm_share']:.0%} of what the device reaches in fp32 matrix products"
             rows.append(("Arithmetic", share))
+        if "data_share" in last:
+            rows.append(("Waiting for data", f"{last['data_share']:.1%} of the time"))
     if run.agent_curve and run.agent_curve[-1].get("seconds"):
         last = run.agent_curve[-1]
         rows.append(("Training of the agent", f"{last['seconds'] / 60:.1f} minutes of {last['step']:,.0f} real steps"))

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from markupsafe import Markup
 
 from lssvwm_bench.report.charts import Axes, Line, heat_map, line_chart, picture, video
 from lssvwm_bench.report.html import Section, grid, joined, note, paragraph, table, titled
-from lssvwm_bench.report.measured import Dreams, Measured
+from lssvwm_bench.report.measured import Dreams, Measured, Norms
 from lssvwm_bench.report.runs import Run
-from lssvwm_rl.measures.memory_formed import Contrast
+from lssvwm_rl.measures.calibration import Calibration
+from lssvwm_rl.measures.memory_formed import Contrast, MemoryFormed
 from lssvwm_rl.pictures import enlarge, frame_strip
+from lssvwm_rl.training.curve import HOW_FAST
 
 WIPED = "_wiped"
-RATES = ("frames_per_second", "updates_per_second", "gemm_share", "skipped", "minutes", "step")
 NAMES = {
     "total": "total loss",
     "frame": "frame loss",
@@ -35,6 +37,7 @@ DREAMT = {
 }
 COPY = "_copy"
 STRIP = 8  # frames of a strip
+Part = TypeVar("Part")
 
 
 def learning(run: Run) -> Section:
@@ -43,7 +46,7 @@ def learning(run: Run) -> Section:
         return Section("learning", "Learning", missing="No learning curve; `lssvwm train` writes one as it goes.")
     rows = run.curve
     measured = [name for name in rows[0] if name.startswith(("memory_", "dream_"))]
-    names = [name for name in rows[0] if name not in (*RATES, *measured)]
+    names = [name for name in rows[0] if name not in (*HOW_FAST, "skipped", "step", *measured)]
     names.sort(key=lambda name: name != "total")
     charts = [
         titled(
@@ -91,11 +94,41 @@ def memory_over_updates(run: Run) -> Section:
 
 def recall(found: Measured | str) -> Section:
     """What memory adds on held-out episodes, by how long ago it was seen."""
-    title = "What it remembers"
-    missing = found if isinstance(found, str) else found.missing
-    if isinstance(found, str) or found.memory is None:
-        return Section("recall", title, missing=missing)
-    formed = found.memory
+    return _measured("recall", "What it remembers", found, lambda measured: measured.memory, _remembered)
+
+
+def dreams(found: Measured | str) -> Section:
+    """Videos and errors of dreams beside reality."""
+    return _measured("dreams", "Dreams beside reality", found, lambda measured: measured.dreams, _dreamt)
+
+
+def doubt(found: Measured | str) -> Section:
+    """Whether doubt tells wrong frames."""
+    return _measured("doubt", "Doubt against error", found, lambda measured: measured.doubt, _doubted)
+
+
+def holds(found: Measured | str) -> Section:
+    """The states of blocks while an episode is observed."""
+    none = "A model of this kind has no states; train another --kind."
+    return _measured("holds", "What memory holds", found, lambda measured: measured.norms, _held, none)
+
+
+def _measured(
+    name: str,
+    title: str,
+    found: Measured | str,
+    part: Callable[[Measured], Part | None],
+    content: Callable[[Part], Markup],
+    none: str = "",
+) -> Section:
+    """A section about a part of what was measured, or the sentence why it is not there: `none`, if nothing else is."""
+    if isinstance(found, str):
+        return Section(name, title, missing=found)
+    of = part(found)
+    return Section(name, title, missing=found.missing or none) if of is None else Section(name, title, content(of))
+
+
+def _remembered(formed: MemoryFormed) -> Markup:
     parts = [Markup('<p class="lead">{}</p>').format(formed.sentence())]
     scores = [
         _contrast("pixels that return (PSNR, dB)", formed.recall, 1),
@@ -122,16 +155,10 @@ def recall(found: Measured | str) -> Section:
         f"{formed.frames:,} frames of {formed.of} episodes lie beyond the window of {formed.window} frames, which is "
         "all that the wiped model has seen."
     )
-    return Section("recall", title, joined([*parts, note(text)]))
+    return joined([*parts, note(text)])
 
 
-def dreams(found: Measured | str) -> Section:
-    """Videos and errors of dreams beside reality."""
-    title = "Dreams beside reality"
-    missing = found if isinstance(found, str) else found.missing
-    if isinstance(found, str) or found.dreams is None:
-        return Section("dreams", title, missing=missing)
-    seen = found.dreams
+def _dreamt(seen: Dreams) -> Markup:
     videos = [
         video(
             frames, f"Reality on the left, the dream on the right: {len(frames)} frames, the first {seen.context} given"
@@ -151,16 +178,10 @@ def dreams(found: Measured | str) -> Section:
         f"Held-out episodes, dreamt with the real actions{told} and no look at reality after the first frames. What "
         "was never in view is the dream's to invent, so PSNR falls where new places come into view."
     )
-    return Section("dreams", title, joined([*parts, note(text)]))
+    return joined([*parts, note(text)])
 
 
-def doubt(found: Measured | str) -> Section:
-    """Whether doubt tells wrong frames."""
-    title = "Doubt against error"
-    missing = found if isinstance(found, str) else found.missing
-    if isinstance(found, str) or found.doubt is None:
-        return Section("doubt", title, missing=missing)
-    measured = found.doubt
+def _doubted(measured: Calibration) -> Markup:
     middle = [((g.low + g.high) / 2, g) for g in measured.groups]
     charts = [
         titled(
@@ -189,23 +210,16 @@ def doubt(found: Measured | str) -> Section:
         "Doubt is how far the last denoising pass still moved the frame; groups of equal size, from the surest to the "
         "most doubtful. A frame is wrong if more than 5 % of its pixels show something else."
     )
-    return Section("doubt", title, joined([paragraph(text), grid(charts), note(about)]))
+    return joined([paragraph(text), grid(charts), note(about)])
 
 
-def holds(found: Measured | str) -> Section:
-    """The states of blocks while an episode is observed."""
-    title = "What memory holds"
-    missing = found if isinstance(found, str) else found.missing
-    if isinstance(found, str) or missing:
-        return Section("holds", title, missing=missing)
-    if found.norms is None:
-        return Section("holds", title, missing="A model of this kind has no states; train another --kind.")
-    chart = heat_map(found.norms.values, found.norms.names, "frames observed")
+def _held(norms: Norms) -> Markup:
+    chart = heat_map(norms.values, norms.names, "frames observed")
     text = (
         "A row per block of every layer, from dark (empty) to bright: r / (1 + r), with r the root mean square of the "
         "block's state, while the longest held-out episode is observed from an empty memory."
     )
-    return Section("holds", title, joined([chart, note(text)]))
+    return joined([chart, note(text)])
 
 
 def _against_copies(rows: Sequence[dict[str, float]], name: str, label: str) -> Markup:

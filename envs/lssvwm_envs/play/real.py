@@ -154,6 +154,9 @@ class Recorder:
     def add(self, real: RealEpisode) -> int:
         """Store an episode at once, as a shard of its own: people take a minute for one, and it is not to be lost.
 
+        Shards stay as they are: to put several together, they would have to be replaced by one in a single step, or a
+        kill in between would lose or double episodes; and who has the store open reads them still.
+
         Returns:
             How many episodes the store has now.
 

@@ -1,7 +1,8 @@
 """Reads a Minari data set into an episode store: arrays, spaces, seeds, and how its environment is made.
 
 Its spaces are read from its metadata, and its environment is never made. Of an observation with several parts one is
-the image and the numbers of the others are the frames' vectors, see `observations.py`. Infos are left out.
+the image and the numbers of the others are the frames' vectors, see `observations.py`. Infos are left out, and named
+when all is imported.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ def open_minari(source: str | Path, options: ImportOptions) -> Recording:
             RuntimeWarning,
             stacklevel=2,
         )
-    first = parts.frames(_episode(data, 0, folder).observations)
+    begun = _episode(data, 0, folder)
+    first, infos = parts.frames(begun.observations), ", ".join(map(str, begun.infos or ()))
     rule = FrameRule.of(first[0], options.resize)
     header = StoreHeader(
         rule.shape,
@@ -99,7 +101,8 @@ def open_minari(source: str | Path, options: ImportOptions) -> Recording:
     about = [f"Image: {parts.image or 'the observation'}", f"Actions: {space_sentence(acted)}"]
     if metadata.get("jpeg_encoding", True) and metadata.get("minari_version") == "0.5.4":
         about.append("The data set keeps images as JPEG, which has changed them already")
-    return Recording(header, count, partial(_episodes, data, folder, parts, header, rule), tuple(about))
+    left_out = f"the data set's infos ({infos})" if infos else ""
+    return Recording(header, count, partial(_episodes, data, folder, parts, header, rule), tuple(about), left_out)
 
 
 def import_minari() -> Any:

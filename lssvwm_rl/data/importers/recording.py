@@ -27,12 +27,14 @@ class Recording:
         count: how many there are.
         episodes: reads them, in their order, from the one of this number on.
         about: what was found out about them, one sentence each.
+        left_out: what of them a store does not hold, with an article; empty if that is nothing, or was warned of.
     """
 
     header: StoreHeader
     count: int
     episodes: Callable[[int], Iterator[Episode]]
     about: tuple[str, ...] = ()
+    left_out: str = ""
 
 
 def write_recording(

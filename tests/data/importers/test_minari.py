@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -297,3 +298,19 @@ def test_exports_are_refused_in_one_sentence(tmp_path, capsys, monkeypatch):
     with pytest.raises(gym.error.DependencyNotInstalled, match=r'pip install "lssvwm-rl\[minari\]"'):
         export_minari(EpisodeStore(tmp_path / "store"), "b-v0", tmp_path / "sets")
     assert [path.name for path in (tmp_path / "sets").iterdir()] == ["a-v0"]
+
+
+@pytest.mark.parametrize("kind", ["hdf5", "arrow"])
+def test_infos_that_are_left_out_are_named_in_the_last_line(tmp_path, capsys, kind):
+    said = {}
+    for name in ("with", "without"):
+        episodes = [episode(IMAGES[0], ACTIONS[0], 3, 1, k, (True, False)) for k in range(2)]
+        if name == "with":
+            infos = {"health": np.ones((4, 2)), "keys": np.ones((4, 1), np.int64)}
+            episodes = [replace(each, infos=infos) for each in episodes]
+        folder = write_dataset(tmp_path / name, IMAGES[0], ACTIONS[0], episodes, kind=kind)
+        main(["data", "import", str(folder), "--out", str(tmp_path / f"{name}-store")])
+        said[name] = capsys.readouterr().out.splitlines()[-1]
+    store = f"written to {tmp_path / 'with-store'} without the data set's infos (health, keys); `lssvwm data preview"
+    assert store in said["with"] and f"written to {tmp_path / 'without-store'}; `lssvwm" in said["without"]
+    assert EpisodeStore(tmp_path / "with-store").header == EpisodeStore(tmp_path / "without-store").header

@@ -160,9 +160,16 @@ class _Read(NamedTuple):
 def _read(data: Any, number: int, folder: Path, parts: Parts) -> _Read:
     try:
         episode, seed = data[number], _seed(data, number)
-        arrays = (episode.actions, episode.rewards, episode.terminations, episode.truncations)
-        frames, vectors = parts.frames(episode.observations), parts.vectors_of(episode.observations)
-        return _Read(frames, vectors, *map(np.asarray, arrays), tuple(map(str, episode.infos or ())), seed)
+        return _Read(
+            frames=parts.frames(episode.observations),
+            vectors=parts.vectors_of(episode.observations),
+            actions=np.asarray(episode.actions),
+            rewards=np.asarray(episode.rewards),
+            terminated=np.asarray(episode.terminations),
+            truncated=np.asarray(episode.truncations),
+            infos=tuple(map(str, episode.infos or ())),
+            seed=seed,
+        )
     except (OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError) as error:
         raise ValueError(
             f"Episode {number} of {folder} cannot be read: {error!r}; fetch the data set again."

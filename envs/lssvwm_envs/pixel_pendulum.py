@@ -29,11 +29,7 @@ def pixel_pendulum(image_size: int = 32) -> gym.Env:
     pendulum: Any = env.unwrapped  # whose class the registry does not tell
     pendulum.screen_dim = OVERSAMPLED * image_size
     space = gym.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
-<<<<<<< HEAD
-    pictures: gym.Env = TransformObservation(AddRenderObservation(env), _shrunk, space)
-=======
     pictures: gym.Env[np.ndarray, Any] = TransformObservation(AddRenderObservation(env), _shrunk, space)
->>>>>>> main
     return TransformAction(pictures, partial(check_actions, space=env.action_space), env.action_space)
 
 

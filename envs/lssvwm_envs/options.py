@@ -16,7 +16,7 @@ from lssvwm_envs.make import EnvSetup, import_module_of
 from lssvwm_rl.cli import json_value
 from lssvwm_rl.data.episode import HEADER, StoreHeader
 from lssvwm_rl.data.remote import place
-from lssvwm_rl.model.checkpoint_files import CONTEXTS, resolve_checkpoint
+from lssvwm_rl.model.checkpoint_files import CONTEXTS, ENV_FILE, resolve_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,13 +189,17 @@ def setup_of_store(folder: str | Path) -> EnvSetup | None:
 
 
 def setup_of_checkpoint(name: str | Path) -> EnvSetup | None:
-    """What the data of a checkpoint was made with; None if it has no episodes, or they do not say it.
+    """What the data of a checkpoint was made with, as its episodes say it, or without any, its file of the environment;
+    None if neither does.
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
-        ValueError: as `setup_of_store`.
+        ValueError: as `setup_of_store` and `setup_of_spec`.
     """
-    return setup_of_store(resolve_checkpoint(name) / CONTEXTS)
+    folder = resolve_checkpoint(name)
+    if (folder / CONTEXTS / HEADER).is_file() or not (folder / ENV_FILE).is_file():
+        return setup_of_store(folder / CONTEXTS)
+    return setup_of_spec((folder / ENV_FILE).read_text())
 
 
 def _bare(env_id: str) -> str:

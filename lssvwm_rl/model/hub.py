@@ -93,6 +93,11 @@ def hub_errors(model: str, revision: str | None = None) -> Iterator[None]:
         ) from error
     except errors.HFValidationError as error:
         raise ValueError(f"The hub takes no model called {model!r} ({error}); choose another name.") from error
+    except errors.LocalEntryNotFoundError as error:  # it was asked for in vain, and nothing of it is in the cache
+        why = error.__cause__ or error
+        if isinstance(why, errors.HfHubHTTPError):
+            raise _refused(model, why.response.status_code, str(why)) from error
+        raise _unreachable(constants.ENDPOINT, why) from error
     except errors.HfHubHTTPError as error:
         raise _refused(model, error.response.status_code, str(error)) from error
     except Exception as error:
@@ -100,10 +105,12 @@ def hub_errors(model: str, revision: str | None = None) -> Iterator[None]:
         ours = type(error).__module__.split(".")[0].startswith(("http", "requests", "urllib3", "huggingface_hub"))
         if not (ours or isinstance(error, ConnectionError | TimeoutError)):
             raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ConnectionError(
-            f"The hub at {constants.ENDPOINT} cannot be reached ({reason}); look after the network and try again."
-        ) from error
+        raise _unreachable(constants.ENDPOINT, error) from error
+
+
+def _unreachable(endpoint: str, error: BaseException) -> ConnectionError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return ConnectionError(f"The hub at {endpoint} cannot be reached ({reason}); look after the network and try again.")
 
 
 def _refused(model: str, status: int, text: str) -> OSError:
@@ -135,7 +142,9 @@ def download(name: str) -> Path:
 def _download(model: str, revision: str | None = None) -> Path:
     hub = client(model)
     try:
-        return Path(hub.snapshot_download(model, revision=revision, allow_patterns=list(PATTERNS)))
-    except Exception as error:  # of its HTTP client, too, of which there have been several
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise FileNotFoundError(f"There is no model {model!r} on the hub that can be downloaded ({reason}).") from error
+        with hub_errors(model, revision):
+            return Path(hub.snapshot_download(model, revision=revision, allow_patterns=list(PATTERNS)))
+    except (PermissionError, ConnectionError) as error:
+        if error.errno is not None:  # of this machine's own
+            raise
+        raise FileNotFoundError(str(error)) from error

@@ -104,6 +104,16 @@ def test_stores_say_all_of_it(pictures, tmp_path):
     assert setup_of_store(tmp_path / "none") is None and setup_of_header(PLAIN) is None
 
 
+def test_a_checkpoint_without_episodes_says_it_in_a_file(pictures, tmp_path):
+    setup = EnvSetup(pictures, {"shapes": {"a": [3, 8, 6], "b": [9, 9]}}, "a", (4, 3), ("5:8",))
+    assert setup_of_checkpoint_at(tmp_path) is None
+    (tmp_path / "env.json").write_text(setup.spec_json())
+    assert setup_of_checkpoint_at(tmp_path) == setup
+    (tmp_path / "env.json").write_text('{"id": "os:system", "kwargs": {}}')
+    with pytest.raises(ValueError, match="names an environment by the code 'os:system'"):
+        setup_of_checkpoint_at(tmp_path)
+
+
 def setup_of_checkpoint_at(folder):
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").touch()

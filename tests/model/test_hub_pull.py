@@ -54,9 +54,11 @@ def pulls(tmp_path_factory):
         commands = [("", ["hub", "pull", name, "--out", folder]) for folder, name in wanted.items()]
         commands.append((TOKEN, ["hub", "pull", "me/hidden", "--out", "mine"]))
         dream = ["dream", "--steps", "1", "--context-length", "1", "--out", "dream.mp4", "--checkpoint"]
-        commands.append(("", [*dream, f"hub:me/good@{first}"]))
+        named = ("missing", "hidden", "good@other", f"good@{first}")
+        commands += [("", [*dream, f"hub:me/{name}"]) for name in named]
         answers = run_commands(hub.address, tmp, commands)
-        yield hub, tmp, dict(zip([*wanted, "mine", "dream"], answers, strict=True)), first
+        dreams = ["dream missing", "dream hidden", "dream revision", "dream"]
+        yield hub, tmp, dict(zip([*wanted, "mine", *dreams], answers, strict=True)), first
         shutil.rmtree(tmp)
 
 
@@ -105,6 +107,9 @@ def test_a_private_model_is_its_owners(pulls):
         ("torn", "is not whole"),
         ("word", "'good' names no model of the hub; write hub:owner/name."),
         ("there", "there exists already; choose another --out or remove it."),
+        ("dream missing", "no model 'me/missing' on the hub, or it is private; check its name, or log in"),
+        ("dream hidden", "no model 'me/hidden' on the hub, or it is private; check its name, or log in"),
+        ("dream revision", "me/good has no revision 'other'; name a branch, a tag or a whole commit of it."),
     ],
 )
 def test_what_cannot_be_pulled_is_one_sentence_and_leaves_nothing(pulls, folder, text):
@@ -126,6 +131,7 @@ def test_a_file_that_is_not_what_the_hub_says_is_refused_and_so_is_a_hub_that_is
             assert code == 2 and f"{changed} is not what the hub says that it is" in error and error.count("\n") == 1
             assert not (tmp_path / "p").exists()
         address = hub.address
-    ((code, _, error),) = run_commands(address, tmp_path, [("", ["hub", "pull", "me/good", "--out", "p"])])
-    assert code == 2 and f"The hub at {address} cannot be reached (" in error and error.count("\n") == 1
-    assert not (tmp_path / "p").exists()
+    commands = [["hub", "pull", "me/good", "--out", "p"], ["dream", "--checkpoint", "hub:me/good", "--out", "p"]]
+    for code, _, error in run_commands(address, tmp_path, [("", words) for words in commands]):
+        assert code == 2 and f"The hub at {address} cannot be reached (" in error and error.count("\n") == 1
+        assert not (tmp_path / "p").exists()

@@ -44,8 +44,8 @@ def main(args: Play) -> None:
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
-        ValueError: if a number is out of range, the port is in use, the store holds other episodes, or the environment
-            is not the checkpoint's.
+        ValueError: if a number is out of range, the port is in use, a checkpoint is broken, the store holds other
+            episodes, or the environment is not the checkpoint's.
         gymnasium.error.Error: if there is no such environment, or the extra `play` is not installed.
         KeyboardInterrupt: when it is interrupted.
     """
@@ -53,7 +53,7 @@ def main(args: Play) -> None:
     from lssvwm_envs.play.real import Recorder
     from lssvwm_envs.play.server import LOOPBACK, ServerConfig, bind, make_app, serve
     from lssvwm_envs.play.settings import Settings
-    from lssvwm_envs.play.stage import Offer, Stage, packaged
+    from lssvwm_envs.play.stage import Offer, Stage, check_whole, packaged
     from lssvwm_rl.progress import finish
     from lssvwm_rl.stopping import Stopped
 
@@ -61,6 +61,8 @@ def main(args: Play) -> None:
         raise ValueError("No checkpoint is named; name one, such as minigrid-memory.")
     settings = Settings(args.horizon, args.denoise_steps, args.seed)
     DreamConfig(args.checkpoint[0], args.context_length)
+    for name in args.checkpoint:
+        check_whole(name)
     offers = [Offer.of(name, _setup(args, name)) for name in dict.fromkeys(args.checkpoint)]
     offers += [Offer.of(name) for name in packaged() if name not in args.checkpoint]
     recorder = None if args.out is None else Recorder(args.out, _log)

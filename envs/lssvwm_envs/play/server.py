@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import secrets
 import socket
 from collections import deque
@@ -263,4 +264,6 @@ def serve(app: App, bound: socket.socket, on_start: Callable[[], None]) -> None:
         server_header=False,
         date_header=False,
     )
+    # What uvicorn says of every websocket that is answered with a refusal, which is no error.
+    logging.getLogger("uvicorn.error").addFilter(lambda said: "without completing handshake" not in said.getMessage())
     Server(settings).run(sockets=[bound])

@@ -10,6 +10,7 @@ from threading import Lock
 
 from gymnasium.error import Error
 
+from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.make import EnvSetup
 from lssvwm_envs.options import is_registered, setup_of_checkpoint
 from lssvwm_envs.play.dreamer import Dreamer
@@ -23,6 +24,19 @@ Say = Callable[[str], None]
 def packaged() -> list[str]:
     """The names of the checkpoints that come with the package."""
     return sorted(path.parent.name for path in ASSETS.glob(f"*/{MODEL_CONFIG}"))
+
+
+def check_whole(name: str) -> None:
+    """Load what the sessions of a checkpoint share, and look at its episodes, before anybody opens a page.
+
+    Raises:
+        FileNotFoundError: if there is no such checkpoint.
+        ValueError: if a file of it is missing, broken or has changed.
+    """
+    folder = resolve_checkpoint(name)
+    shared_engine(folder)
+    if (folder / CONTEXTS).is_dir():
+        EpisodeStore(folder / CONTEXTS)
 
 
 @dataclass(frozen=True)

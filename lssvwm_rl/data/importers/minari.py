@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -87,8 +87,8 @@ def open_minari(source: str | Path, options: ImportOptions) -> Recording:
             RuntimeWarning,
             stacklevel=2,
         )
-    begun = _episode(data, 0, folder)
-    first, infos = parts.frames(begun.observations), ", ".join(map(str, begun.infos or ()))
+    begun = _read(data, 0, folder, parts)
+    first, infos = begun.frames, ", ".join(begun.infos)
     rule = FrameRule.of(first[0], options.resize)
     header = StoreHeader(
         rule.shape,
@@ -129,10 +129,48 @@ def _ordered(parts: Parts, names: Any) -> Parts:
     return only(parts, tuple(map(str, names)))
 
 
-def _episode(data: Any, number: int, folder: Path) -> Any:
+class _Read(NamedTuple):
+    """An episode of a data set, as it is in its files."""
+
+    frames: np.ndarray
+    vectors: np.ndarray | None
+    actions: np.ndarray
+    rewards: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    infos: tuple[str, ...]
+    seed: int | None
+
+    def check(self, vector_size: int, what: str) -> None:
+        """Raise ValueError unless there is as much of everything as an episode has, in numbers."""
+        steps = len(self.rewards)
+        fits = len(self.frames) == steps + 1 > 1 and self.frames.dtype == np.uint8 and self.rewards.dtype.kind in "biuf"
+        fits = fits and all(len(part) == steps for part in (self.actions, self.terminated, self.truncated))
+        vectors = "" if self.vectors is None else f", vectors {self.vectors.shape}"
+        if not fits or (self.vectors is not None and self.vectors.shape != (steps + 1, vector_size)):
+            counts = f"{len(self.actions)} actions, {steps} rewards {self.rewards.dtype}"
+            ends = f"{len(self.terminated)} terminations and {len(self.truncated)} truncations"
+            more = f" and a vector of {vector_size} numbers" if vectors else ""
+            raise ValueError(
+                f"{what} has {len(self.frames)} images {self.frames.dtype}{vectors}, {counts}, {ends}, and should have "
+                f"an image uint8{more} more than of the others; fetch the data set again."
+            )
+
+
+def _read(data: Any, number: int, folder: Path, parts: Parts) -> _Read:
     try:
-        return data[number]
-    except (OSError, ValueError, KeyError, TypeError, AssertionError, RuntimeError) as error:
+        episode, seed = data[number], _seed(data, number)
+        return _Read(
+            frames=parts.frames(episode.observations),
+            vectors=parts.vectors_of(episode.observations),
+            actions=np.asarray(episode.actions),
+            rewards=np.asarray(episode.rewards),
+            terminated=np.asarray(episode.terminations),
+            truncated=np.asarray(episode.truncations),
+            infos=tuple(map(str, episode.infos or ())),
+            seed=seed,
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError) as error:
         raise ValueError(
             f"Episode {number} of {folder} cannot be read: {error!r}; fetch the data set again."
         ) from error
@@ -144,26 +182,19 @@ def _episodes(
     _, dtype = action_layout(data.action_space)
     for number in range(begin, data.total_episodes):
         what = f"episode {number} of {folder}"
-        read = _episode(data, number, folder)
-        frames = parts.frames(read.observations)
-        rewards, actions = np.asarray(read.rewards), np.asarray(read.actions)
-        if frames.dtype != np.uint8 or not len(frames) - 1 == len(rewards) == len(actions) >= 1:
-            raise ValueError(
-                f"{what} has {len(frames)} images {frames.dtype}, {len(actions)} actions and {len(rewards)} rewards, "
-                "and should have an image more than actions and rewards; fetch the data set again."
-            )
-        ends = np.stack([read.terminations, read.truncations]).astype(np.bool_)
+        read = _read(data, number, folder, parts)
+        read.check(header.vector_size, what)
+        ends = np.stack([read.terminated, read.truncated]).astype(np.bool_)
         if ends[:, :-1].any():
             raise ValueError(f"{what} ends before its last step; split it there.")
-        vectors = parts.vectors_of(read.observations)
         episode = Episode(
-            frames=rule.collect(iter(frames), len(frames), what),
-            actions=as_float32(actions, "actions") if dtype == np.float32 else actions.astype(dtype),
-            rewards=as_float32(rewards, "rewards"),
+            frames=rule.collect(iter(read.frames), len(read.frames), what),
+            actions=as_float32(read.actions, "actions") if dtype == np.float32 else read.actions.astype(dtype),
+            rewards=as_float32(read.rewards, "rewards"),
             terminated=bool(ends[0, -1]),
             truncated=bool(ends[1, -1]),
-            vectors=None if vectors is None else as_float32(vectors, "vectors"),
-            seed=_seed(data, number),
+            vectors=None if read.vectors is None else as_float32(read.vectors, "vectors"),
+            seed=read.seed,
         )
         check_numbers(episode, header, what)
         yield episode

@@ -11,16 +11,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import gymnasium as gym
-import h5py
 import minari
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.envs.registration import EnvSpec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from minari.data_collector.episode_buffer import EpisodeBuffer
-from minari.dataset.minari_storage import MinariStorage
 
 from lssvwm_rl.cli import main
 from lssvwm_rl.data.exporters.minari import export_minari
@@ -28,59 +25,7 @@ from lssvwm_rl.data.importers.formats import format_of, open_recording
 from lssvwm_rl.data.importers.options import ImportOptions
 from lssvwm_rl.data.importers.recording import write_recording
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader
-
-SPEC = EnvSpec("Nowhere/Never-v3", entry_point="nowhere.never:Env", kwargs={"size": 3}, max_episode_steps=7)
-ACTIONS = [
-    spaces.Discrete(5),
-    spaces.Discrete(3, start=-1),
-    spaces.MultiDiscrete([3, 2]),
-    spaces.Box(-1, 2, (2,), np.float32),
-    spaces.Box(np.float32([-np.inf, 0]), np.float32([np.inf, 1])),
-]
-IMAGES = [
-    spaces.Box(0, 255, (4, 6, 3), np.uint8),
-    spaces.Box(0, 255, (3, 4, 6), np.uint8),
-    spaces.Box(0, 255, (4, 6), np.uint8),
-]
-PARTS: dict[str, spaces.Space] = {
-    "vector": spaces.Box(-5, 5, (3,), np.float32),
-    "matrix": spaces.Box(0, 9, (2, 3), np.int32),
-    "direction": spaces.Discrete(4),
-    "choices": spaces.MultiDiscrete([3, 4]),
-    "bits": spaces.MultiBinary(3),
-    "inner": spaces.Dict({"speed": spaces.Box(-1, 1, (1,), np.float32), "on.off": spaces.Discrete(2)}),
-}
-
-
-def write_dataset(
-    folder: Path, observed: spaces.Space, acted: spaces.Space, episodes, spec=SPEC, kind="hdf5", jpeg=False
-) -> Path:
-    """By Minari itself, without making an environment."""
-    folder.mkdir(parents=True)
-    storage = MinariStorage.new(folder / "data", observed, acted, spec, kind, jpeg_encoding=jpeg)
-    about = {"dataset_id": "me/data-v0", "minari_version": minari.__version__, "algorithm_name": "walker"}
-    storage.update_metadata(about)
-    storage.update_episodes(episodes)
-    return folder
-
-
-def stacked(samples: list[Any]) -> Any:
-    """Arrays in dicts of a list of samples."""
-    if isinstance(samples[0], dict):
-        return {key: stacked([sample[key] for sample in samples]) for key in samples[0]}
-    return np.stack([np.asarray(sample) for sample in samples])
-
-
-def episode(observed, acted, steps: int, seed: int | None, number: int, ends: tuple[bool, bool]) -> EpisodeBuffer:
-    for space in (observed, acted):
-        space.seed(1000 * number + steps)
-    flags = np.zeros((2, steps), np.bool_)
-    flags[:, -1] = ends
-    return EpisodeBuffer(
-        id=number, seed=seed, observations=stacked([observed.sample() for _ in range(steps + 1)]),
-        actions=stacked([acted.sample() for _ in range(steps)]), rewards=np.arange(steps) * 0.25 - 1,
-        terminations=flags[0], truncations=flags[1],
-    )  # fmt: skip
+from support.minari_sets import ACTIONS, IMAGES, PARTS, SPEC, episode, write_dataset
 
 
 def equal(a: Any, b: Any) -> bool:
@@ -229,56 +174,6 @@ def test_jpeg_is_read_and_frames_are_resized(tmp_path):
     assert np.abs(store[0].frames.mean(axis=(1, 2, 3)) - [10, 90, 200]).max() < 2, "JPEG changes images a little"
     target = export_minari(store, "small-v0", tmp_path / "sets")
     assert minari.MinariDataset(target / "data").observation_space == spaces.Box(0, 255, (8, 16, 3), np.uint8)
-
-
-def broken(folder, change) -> Path:
-    source = write_dataset(
-        folder / "s", IMAGES[0], ACTIONS[0], [episode(IMAGES[0], ACTIONS[0], 3, 1, 0, (True, False))]
-    )
-    change(source)
-    return source
-
-
-def cut(source):
-    path = source / "data/main_data.hdf5"
-    path.write_bytes(path.read_bytes()[:900])
-
-
-def without_spaces(source):
-    """Minari would make the environment, and so import what the file names."""
-    path = source / "data/metadata.json"
-    about = json.loads(path.read_text())
-    del about["observation_space"]
-    path.write_text(json.dumps(about))
-
-
-def replaced(name, values):
-    def change(source):
-        with h5py.File(source / "data/main_data.hdf5", "a") as file:
-            del file[f"episode_0/{name}"]
-            file[f"episode_0/{name}"] = values
-
-    return change
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (cut, "cannot be read"),
-        (without_spaces, "does not say its observation_space"),
-        (replaced("rewards", np.array([0, np.nan, 0])), "The reward of step 1 of episode 0 of"),
-        (replaced("actions", np.array([0, 9, 0])), "The action of step 1 of episode 0 of"),
-        (replaced("actions", np.array([0, 1])), "has 4 images uint8, 2 actions and 3 rewards"),
-        (replaced("terminations", np.array([True, False, False])), "ends before its last step"),
-    ],
-)
-def test_broken_data_sets_leave_nothing(change, said, tmp_path, capsys):
-    source = broken(tmp_path, change)
-    with pytest.raises(SystemExit) as stop:
-        main(["data", "import", str(source), "--out", str(tmp_path / "store")])
-    error = capsys.readouterr().err
-    assert stop.value.code == 2 and said in error and error.count("\n") == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["s"]
 
 
 def test_exports_are_refused_in_one_sentence(tmp_path, capsys, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import pytest
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from lssvwm_envs.play import wire
@@ -61,6 +63,9 @@ def test_it_serves_until_it_is_interrupted_and_slow_pages_hold_up_nobody(tmp_pat
         with pytest.raises(HTTPError) as refused:
             urlopen(address.replace(urlsplit(address).path, "/"))
         assert refused.value.code == 403
+        with pytest.raises(InvalidStatus) as stranger, page_of(address.replace(urlsplit(address).path, "/wrong/")):
+            pass
+        assert b"The token is wrong or missing; open the address" in stranger.value.response.body
         with page_of(address) as slow, page_of(address) as quick:
             views(quick, 0)
             for number in range(400):  # whose answers nobody reads
@@ -77,7 +82,7 @@ def test_it_serves_until_it_is_interrupted_and_slow_pages_hold_up_nobody(tmp_pat
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
         said = process.stderr.read()
-        assert "1 episodes were added to" in said and "Traceback" not in said
+        assert "1 episodes were added to" in said and said.count("\n") == 1, said
     assert len(EpisodeStore(tmp_path / "played")[0]) == 5
 
 
@@ -101,6 +106,20 @@ def test_bad_input_is_one_sentence(words, text, tmp_path, checkpoint, capsys):
         main(["play", *(word.format(tmp=tmp_path, checkpoint=checkpoint) for word in words)])
     error = capsys.readouterr().err
     assert stop.value.code == 2 and text in error and error.count("\n") == 1 and "Traceback" not in error
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "contexts/header.json"])
+@pytest.mark.parametrize("named", [1, 2])
+def test_a_checkpoint_that_is_broken_is_said_before_a_page_is_opened(checkpoint, tmp_path, capsys, file, named):
+    broken = shutil.copytree(checkpoint, tmp_path / "broken")
+    data = (broken / file).read_bytes()
+    (broken / file).write_bytes(data[: len(data) // 2])
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SystemExit) as stop:
+        main(["play", *[checkpoint, str(broken)][-named:], "--port", "0", "--out", str(tmp_path / "played")])
+    said = capsys.readouterr()
+    assert stop.value.code == 2 and str(broken) in said.err and said.err.count("\n") == 1 and not said.out
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_port_in_use_is_one_sentence(checkpoint, capsys):

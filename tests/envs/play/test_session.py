@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from gymnasium.error import InvalidAction
 from lssvwm_envs.dream.env import DreamEnv
 from lssvwm_envs.play.moments import KeptStates, Moment
 from lssvwm_envs.play.session import ALONE, FUTURES, Session
+from lssvwm_rl.model.checkpoint_files import resolve_checkpoint
 from support.fp64 import fp64_models
 from support.played import REAL, session_of
 from support.programs import bits
@@ -183,6 +185,16 @@ def test_seeds_choose_worlds(checkpoint):
     assert same(frames_of(first), frames_of(again))
     first.begin_next()
     assert first.settings.seed == 4 and same(frames_of(first), frames_of(other))
+
+
+def test_a_checkpoint_without_episodes_begins_in_its_environment(checkpoint, tmp_path):
+    shutil.copytree(resolve_checkpoint(checkpoint), tmp_path / "alone", ignore=shutil.ignore_patterns("contexts"))
+    (tmp_path / "alone" / "env.json").write_text(REAL.spec_json())
+    session = session_of(str(tmp_path / "alone"))
+    with REAL.make() as env:
+        assert np.array_equal(session.shown.moments[0].frame, env.reset(seed=0)[0])
+    session.act(0)
+    assert session.mode == "both" and session.real.at == session.shown.at == 1
 
 
 def test_a_checkpoint_without_episodes_and_environment_waits_for_a_picture(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,11 +25,15 @@ def save_tensors(tensors: Mapping[str, Tensor], path: str | Path, metadata: Mapp
     Raises:
         OSError: if it cannot be written.
     """
+    path = Path(path)
     found = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
     try:
         save_file(found, path, {**(metadata or {}), CHECKSUM: _checksum(found, metadata or {})})
     except SafetensorError as error:  # also where the disk is full
         raise OSError(f"{path} could not be written ({error}); free some space.") from error
+    path.chmod(mode)  # safetensors' own lets nobody but its owner read a file
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import stat
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from lssvwm_rl.checked_text import write_checked
 from lssvwm_rl.model.checkpoint_files import MODEL_CONFIG, WEIGHTS, resolve_checkpoint
+from lssvwm_rl.model.checkpoint_tensors import save_tensors
 from lssvwm_rl.model.checkpoints import earlier_fingerprint, fingerprint
 from lssvwm_rl.model.config import TRAINING_FIELDS, WorldModelConfig
 from lssvwm_rl.model.engine import make_engine
@@ -27,6 +30,17 @@ def test_save_and_load_give_the_same_model(tmp_path):
     frames, actions, _ = random_clip(model)
     ours, theirs = (m.observe(m.initial_memory(2), frames, actions)[1].features for m in (model, loaded))
     assert torch.equal(ours, theirs)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files have no such modes")
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_who_may_read_weights_is_what_the_user_has_said(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        save_tensors({"a": torch.ones(2)}, tmp_path / "a.safetensors")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.safetensors").stat().st_mode) == 0o666 & ~mask
 
 
 def test_a_broken_checkpoint_is_named(tmp_path):

@@ -100,6 +100,8 @@ def test_an_agent_in_dreams_shows_its_curves_and_settings(dreamer, tmp_path):
     assert said in page.sections["agent"] and "Value loss" in page.sections["agent"]
     assert "real_share 0.5" in page.sections["settings"] and "offline.updates 2" in page.sections["settings"]
     assert ENV_ID in page.texts["h1"][0] and "settings" not in page.empty
+    minutes = json.loads((dreamer[0] / "policy.json").read_text())["seconds"] / 60
+    assert f"{minutes:.1f} minutes, without those of the world model" in page.sections["costs"]
 
 
 def test_the_command_of_an_agent_in_dreams_makes_the_same(dreamer):

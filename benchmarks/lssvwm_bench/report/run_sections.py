@@ -81,6 +81,8 @@ def costs(run: Run, found: Measured | str) -> Section:
         last = run.agent_curve[-1]
         rows.append(("Training of the agent", f"{last['seconds'] / 60:.1f} minutes of {last['step']:,.0f} real steps"))
         rows.append(("Real steps", f"{last['step'] / last['seconds']:,.0f} per second over all of it"))
+    elif run.kind == "policy" and (taken := run.policy.get("seconds")):
+        rows.append(("Training of the agent", f"{taken / 60:.1f} minutes, without those of the world model"))
     if isinstance(found, Measured):
         rows.append(("Parameters", f"{found.parameters:,}"))
         rows.append(("Weights on disk", _bytes(found.weight_bytes)))

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from gymnasium.error import DependencyNotInstalled
@@ -24,6 +25,7 @@ from lssvwm_envs.play.requests import ACT
 from lssvwm_envs.play.settings import Settings
 from lssvwm_envs.play.stage import Stage
 from lssvwm_envs.play.worker import Worker
+from lssvwm_rl.stopping import Stopped
 
 if TYPE_CHECKING:
     from starlette.websockets import WebSocket
@@ -231,12 +233,13 @@ def bind(port: int) -> socket.socket:
 
 
 def serve(app: App, bound: socket.socket, on_start: Callable[[], None]) -> None:
-    """Answer until a signal comes, which goes on to whoever called.
+    """Answer until a signal comes.
 
     Args:
         on_start: called as soon as pages can be loaded.
 
     Raises:
+        KeyboardInterrupt: `stopping.Stopped` after SIGTERM.
         gymnasium.error.DependencyNotInstalled: if the extra is missing.
     """
     try:
@@ -246,7 +249,13 @@ def serve(app: App, bound: socket.socket, on_start: Callable[[], None]) -> None:
         raise missing(error) from error
     assert websockets.__name__  # without it uvicorn would refuse websockets only when one comes
 
+    heard: list[int] = []
+
     class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            heard.append(sig)
+            super().handle_exit(sig, frame)
+
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             on_start()
@@ -267,3 +276,5 @@ def serve(app: App, bound: socket.socket, on_start: Callable[[], None]) -> None:
     # What uvicorn says of every websocket that is answered with a refusal, which is no error.
     logging.getLogger("uvicorn.error").addFilter(lambda said: "without completing handshake" not in said.getMessage())
     Server(settings).run(sockets=[bound])
+    if heard:  # it is raised again in there, but Python passes over what is raised in the midst of a finalizer
+        raise Stopped(heard[0])

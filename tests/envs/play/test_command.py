@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import pytest
+import uvicorn
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -127,3 +128,16 @@ def test_a_port_in_use_is_one_sentence(checkpoint, capsys):
         with pytest.raises(SystemExit):
             main(["play", checkpoint, "--port", str(bound.getsockname()[1])])
     assert "is in use; choose another --port, or 0 for any free one.\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_python_passes_over_ends_the_command_all_the_same(number, monkeypatch, capsys):
+    """As where what it raises comes in the midst of a finalizer."""
+
+    def run(server, sockets):
+        server.handle_exit(number, None)
+
+    monkeypatch.setattr(uvicorn.Server, "run", run)
+    with pytest.raises(SystemExit) as stop:
+        main(["play", "minigrid-memory", "--port", "0"])
+    assert stop.value.code == 128 + number and "nothing was stored" in capsys.readouterr().err

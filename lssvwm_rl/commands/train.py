@@ -24,6 +24,7 @@ from lssvwm_rl.model.engine import engine_of
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.progress import finish, progress_bar, say
 from lssvwm_rl.training.config import TrainConfig
+from lssvwm_rl.training.devices import is_first
 from lssvwm_rl.training.log import Progress
 from lssvwm_rl.training.objective import ObjectiveConfig
 from lssvwm_rl.training.precision import device_of, resolve_precision
@@ -125,6 +126,8 @@ def main(args: Train) -> None:
             bar(at.step, at.expected, note.rstrip())
 
         out = train(store, args.out, model, args.objective, config, [figures], show, args.weights)
+        if not is_first():  # of several processes one tells
+            return
         if last is not None:
             bar(last.step, last.step, "measuring memory")
         trained = WorldModel.from_pretrained(out, model.backbone.backend).to(device_of(config.device))

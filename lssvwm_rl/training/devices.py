@@ -48,9 +48,13 @@ def make_fabric(config: TrainConfig, all_weights: bool) -> Fabric:
     by_fabric = "LT_CLI_USED" in os.environ  # it asks for the same numbers in its own way, and launches by itself
     strategy: Any = "auto"
     how: dict[str, Any] = {"precision": precision}
+    chosen = os.environ.get("LT_STRATEGY", "auto")  # by `fabric run`, which takes options for its own up to a `--`
+    if not chosen.startswith(("auto", "ddp")) or (chosen != "auto" and config.strategy == "fsdp"):
+        raise ValueError(
+            f"`fabric run --strategy {chosen}` is none that a world model is trained with; write `fabric run [OPTIONS] "
+            "-- SCRIPT train --strategy ddp` or fsdp, with the two dashes."
+        )
     if devices * nodes > 1 and config.strategy == "fsdp":
-        if "LT_STRATEGY" in os.environ:
-            raise ValueError("`fabric run --strategy` is another one than --strategy fsdp; leave one of them out.")
         strategy, how = sharding(precision)
     elif devices * nodes > 1 and "LT_STRATEGY" not in os.environ:
         # Buffers are computed by every process from the same numbers.
@@ -67,6 +71,12 @@ def make_fabric(config: TrainConfig, all_weights: bool) -> Fabric:
     if not by_fabric:
         fabric.launch()
     return fabric
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes, of those in which a training has run."""
+    distributed = torch.distributed
+    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
 
 
 def own_shares(config: TrainConfig, fabric: Fabric) -> range:

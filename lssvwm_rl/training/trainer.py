@@ -93,6 +93,7 @@ def train(
         tune_process()
         run = Run(fabric, model_config, objective, config, out, initial, lambda m: fit_fixed(m, store, train_episodes))
         _train(run, store, train_episodes, held_out, callbacks, on_progress)
+        fabric.barrier()  # whoever reads the checkpoint next, in whatever process, finds the last one
     return out
 
 

@@ -38,11 +38,15 @@ def store(tmp_path_factory) -> EpisodeStore:
 
 def trained(processes: int, store: EpisodeStore, out: Path, *strategy: str) -> None:
     words = [f"--nproc-per-node={processes}", "--standalone", str(SCRIPT), str(store.path), str(out), *strategy]
+    _run([sys.executable, "-m", "torch.distributed.run", *words])
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     paths = os.pathsep.join(str(ROOT / part) for part in (".", "envs", "agents", "benchmarks", "tests"))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
-    command = [sys.executable, "-m", "torch.distributed.run", *words]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
+    return done
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +89,17 @@ def test_two_processes_train_as_one(store, runs, name):
 
 
 @pytest.mark.slow
+def test_the_command_ends_in_all_processes_with_the_checkpoint_that_one_writes(store, tmp_path):
+    """Before the first one that is written for its time."""
+    words = ["train", "--data", str(store.path), "--out", str(tmp_path / "run"), "--device", "cpu", "--devices", "2"]
+    words += "--steps 2 --batch-size 2 --span 4 --preview-every 0 --measure-every 0 --model.grid 4 4".split()
+    words += "--model.backbone.width 16 --model.backbone.blocks 1 --model.backbone.scan-head-size 8".split()
+    words += "--model.backbone.attention-head-size 8 --model.reservoir.blocks 1".split()
+    done = _run([sys.executable, "-m", "lssvwm_rl", *words])
+    assert done.stdout.count("World model written to") == 1
+
+
+@pytest.mark.slow
 def test_what_is_measured_of_shards_is_measured_of_all_weights(runs):
     """And an average is put together to be written only in the process that writes."""
     (one,), two = ([json.loads(path.read_text()) for path in sorted(run.glob("heard-*.json"))] for run in runs)
@@ -118,9 +133,10 @@ def test_what_shards_cannot_do_is_refused(monkeypatch):
     config = TrainConfig(devices=2, device="cpu", strategy="fsdp", precision="16-mixed")
     with pytest.raises(ValueError, match="strategy fsdp trains in .*, not 16-mixed; use one of them or ddp"):
         make_fabric(config, True)
-    monkeypatch.setenv("LT_STRATEGY", "ddp")
-    with pytest.raises(ValueError, match="another one than --strategy fsdp; leave one of them out"):
-        make_fabric(replace(config, precision="32-true"), True)
+    for by_fabric, ours in (("ddp", "fsdp"), ("fsdp", "ddp"), ("deepspeed", "ddp")):
+        monkeypatch.setenv("LT_STRATEGY", by_fabric)
+        with pytest.raises(ValueError, match=f"--strategy {by_fabric}` is none .* with the two dashes"):
+            make_fabric(replace(config, precision="32-true", strategy=ours), True)
     with pytest.raises(ValueError, match="strategy must be ddp or fsdp, got 'zero'"):
         replace(config, strategy="zero")
 

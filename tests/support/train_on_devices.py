@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
+from unittest import mock
 
 import torch
 from torch.distributed.tensor import DTensor
@@ -81,11 +82,8 @@ def noted_averages(heard: list[bool]) -> Iterator[None]:
         heard.append(found is not None)
         return found
 
-    Run.written_average = noted  # type: ignore[method-assign]
-    try:
+    with mock.patch.object(Run, "written_average", noted):
         yield
-    finally:
-        Run.written_average = ask  # type: ignore[method-assign]
 
 
 def train_shards(store: EpisodeStore, out: Path, strategy: Literal["ddp", "fsdp"]) -> None:

@@ -305,6 +305,12 @@ def read_vectors(
     return np.concatenate([np.zeros((n, 0), np.float32), *parts], axis=1)
 
 
+def unseen(keys: Sequence[str], observation: Any) -> tuple[str, ...]:
+    """Those of the keys that an observation, or its space, does not hold: agents do not see what is in `info`."""
+    parts = observation.spaces if isinstance(observation, spaces.Dict) else observation
+    return tuple(key for key in keys if not isinstance(parts, dict) or key not in parts)
+
+
 def _type_of(space: spaces.Box) -> Any:
     return np.dtype(space.dtype).type
 

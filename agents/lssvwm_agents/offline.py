@@ -77,7 +77,8 @@ def real_steps(engine: Engine, store: EpisodeStore) -> RealSteps:
     for start in range(0, len(order), ROWS):
         rows = order[start : start + ROWS].tolist()
         episodes = [store[i] for i in rows]
-        for i, episode, read in zip(rows, episodes, readouts(engine, episodes), strict=True):
+        memories = readouts(engine, episodes, store.header.from_info)
+        for i, episode, read in zip(rows, episodes, memories, strict=True):
             begin, n = int(begins[i]), len(episode)
             found[begin : begin + n + 1] = read
             actions[begin : begin + n] = episode.actions - first_action(space)

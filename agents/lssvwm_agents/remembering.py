@@ -11,7 +11,7 @@ import torch
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from lssvwm_agents.extractors import Standardised
-from lssvwm_agents.planning.mpc import fitting_frames
+from lssvwm_agents.planning.mpc import fitting_frames, given_vectors
 from lssvwm_envs.observation import make_observation
 from lssvwm_rl.data.clips import clip_batch
 from lssvwm_rl.data.store import Episode, EpisodeStore
@@ -36,16 +36,22 @@ class Remembered:
 class RememberingPolicy:
     """A world model observes, and the policy reads the memory: Stable-Baselines3's `predict` on frames.
 
-    Vectors beside the frames are predicted by the model, as in a dream.
-
     Args:
         policy: reads the readout (n, R') float32 of a memory.
         model: whose memory it is, or the engine that runs it.
         observation: "both" if the policy reads a dict of image and memory.
+        vector_keys: see `mpc.given_vectors`.
     """
 
-    def __init__(self, policy: Policy, model: WorldModel | Engine, observation: Literal["memory", "both"] = "memory"):
+    def __init__(
+        self,
+        policy: Policy,
+        model: WorldModel | Engine,
+        observation: Literal["memory", "both"] = "memory",
+        vector_keys: Sequence[str] = (),
+    ):
         self.policy, self.engine, self.observation = policy, engine_of(model), observation
+        self.vector_keys = tuple(vector_keys)
         self.action_space = space_from_json(self.engine.model.config.action_space)
         self._shape, self._dtype = action_layout(self.action_space)
 
@@ -76,7 +82,8 @@ class RememberingPolicy:
             rows = torch.from_numpy(np.flatnonzero(episode_start))
             state = Remembered(state.memory.put(rows, model.initial_memory(len(rows))), state.actions)
         last = torch.from_numpy(state.actions.astype(self._dtype)).to(model.device)
-        memory, _ = self.engine.observe(state.memory, frames[:, None], last[:, None])
+        vectors = given_vectors(model, observation, self.vector_keys)
+        memory, _ = self.engine.observe(state.memory, frames[:, None], last[:, None], vectors)
         read = make_observation(images, memory.readout(), self.observation)
         actions, _ = self.policy.predict(read, None, None, deterministic)
         actions = counted_from(np.asarray(actions), self.policy, self.action_space)
@@ -84,13 +91,19 @@ class RememberingPolicy:
 
 
 @torch.no_grad()
-def readouts(model: WorldModel | Engine, episodes: Sequence[Episode]) -> list[torch.Tensor]:
-    """What policies read after every real frame of some episodes, of each (its frames, R') float32."""
+def readouts(
+    model: WorldModel | Engine, episodes: Sequence[Episode], from_info: Sequence[str] = ()
+) -> list[torch.Tensor]:
+    """What policies read after every real frame of some episodes, of each (its frames, R') float32.
+
+    Args:
+        from_info: `StoreHeader.from_info`: where it names a key, the model predicts the vectors, as it does in reality.
+    """
     engine = engine_of(model)
     batch = clip_batch(episodes, max(len(episode.frames) for episode in episodes)).to(engine.model.device)
     memory, parts = engine.model.initial_memory(len(episodes)), []
     for t in range(batch.mask.shape[1]):
-        vectors = None if batch.vectors is None else batch.vectors[:, t : t + 1]
+        vectors = None if batch.vectors is None or from_info else batch.vectors[:, t : t + 1]
         memory, _ = engine.observe(memory, batch.frames[:, t : t + 1], batch.actions[:, t : t + 1], vectors)
         parts.append(memory.readout().float().cpu())
     found = torch.stack(parts, dim=1)
@@ -103,4 +116,4 @@ def standardise(policy: ActorCriticPolicy, model: WorldModel | Engine, store: Ep
     extractor = policy.features_extractor
     if not isinstance(extractor, Standardised):
         raise ValueError(f"A policy behind {type(extractor).__name__} has no moments to fix; use Standardised.")
-    extractor.measure(torch.cat(readouts(model, [store[int(i)] for i in chosen])))
+    extractor.measure(torch.cat(readouts(model, [store[int(i)] for i in chosen], store.header.from_info)))

@@ -18,7 +18,7 @@ from lssvwm_envs.explorers.mazes import MazeExplorer
 from lssvwm_envs.explorers.memory_walker import MemoryOracle
 from lssvwm_envs.memory_maze.env import MemoryMazeEnv
 from lssvwm_envs.wrappers import VectorMemoryObservation
-from lssvwm_rl.model.checkpoints import check_fits, load_world_model
+from lssvwm_rl.model.checkpoints import check_fits, load_world_model, vector_keys_of
 from lssvwm_rl.model.world_model import WorldModel
 from lssvwm_rl.policy import Policy, RandomPolicy
 from lssvwm_rl.spaces import image_shape, is_image, sb3_space, space_to_json
@@ -87,7 +87,8 @@ def contenders(
         found[name] = (*found.get(name, ()), _saved(each, folder, checkpoint, env, device))
     if planner is not None:
         judge = None if critic is None else load_policy(critic, device)
-        policy = planner_policy(_fitting_model(planner, env, device), search, seed, critic=judge)
+        model = _fitting_model(planner, env, device)
+        policy = planner_policy(model, search, seed, critic=judge, vector_keys=vector_keys_of(planner, model))
         found[PLANNER] = (Contender(policy, source=planner, cost=TrainingCost(data_steps(planner))),)
     return found
 

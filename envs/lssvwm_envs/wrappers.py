@@ -17,8 +17,7 @@ from lssvwm_envs.dream.forks import stay_able_to_run
 from lssvwm_envs.dream.model_cache import shared_engine
 from lssvwm_envs.observation import make_observation, observation_space
 from lssvwm_envs.rows import autoreset_mode_of, reset_mask, row_of
-from lssvwm_rl.model.checkpoint_files import CONTEXTS, resolve_checkpoint
-from lssvwm_rl.model.checkpoints import check_fits, load_contexts
+from lssvwm_rl.model.checkpoints import check_fits, vector_keys_of
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.spaces import (
     action_layout,
@@ -29,6 +28,7 @@ from lssvwm_rl.spaces import (
     read_vector,
     space_from_json,
     space_to_json,
+    unseen,
 )
 
 Kind = Literal["memory", "both"]
@@ -264,11 +264,8 @@ class _Reader:
             every: Any = observations
             self.observation_space = gym.spaces.Dict({**own, **{key: every[key] for key in self.keep}})
         self.action_shape, self.action_dtype = action_layout(space_from_json(self.model.config.action_space))
-        self.vector_keys: tuple[str, ...] = ()
-        if self.model.config.vector_size and (resolve_checkpoint(checkpoint) / CONTEXTS).is_dir():
-            keys = tuple(load_contexts(checkpoint).header.vector_keys)
-            if isinstance(observations, gym.spaces.Dict) and set(keys) <= set(observations.spaces):
-                self.vector_keys = keys
+        keys = vector_keys_of(checkpoint, self.model)
+        self.vector_keys = () if unseen(keys, observations) else keys
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Reader:
         return self  # copies of an environment share the model

@@ -15,7 +15,16 @@ from lssvwm_rl.data.play import Start, Step, play
 from lssvwm_rl.data.splits import SPLITS, split_seed
 from lssvwm_rl.data.store import Episode, EpisodeStore, EpisodeWriter, StoreHeader, only_appender
 from lssvwm_rl.policy import Policy, PolicyFactory
-from lssvwm_rl.spaces import action_layout, image_key, image_of, image_shape, read_vector, read_vectors, space_to_json
+from lssvwm_rl.spaces import (
+    action_layout,
+    image_key,
+    image_of,
+    image_shape,
+    read_vector,
+    read_vectors,
+    space_to_json,
+    unseen,
+)
 from lssvwm_rl.stopping import Stopped, noted_signals
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -148,6 +157,7 @@ def _header(
         env_spec=env_spec,
         policy=policy_name,
         seeds=(seed,),
+        from_info=unseen(vector_keys, start.observation),
     )
 
 

@@ -71,6 +71,7 @@ class StoreHeader:
     versions: dict[str, str] = field(default_factory=_versions)
     format_version: int = FORMAT_VERSION
     observation_space: dict[str, Any] | None = None  # of what frames and vectors were taken from, see `observations.py`
+    from_info: tuple[str, ...] = ()  # vector keys that came from `info`, which agents do not see
 
     @property
     def vector_size(self) -> int:
@@ -107,8 +108,9 @@ class StoreHeader:
     def to_json(self) -> str:
         """Strict JSON text, with a checksum."""
         d = json.loads(json.dumps(dataclasses.asdict(self)))
-        if d["observation_space"] is None:  # as versions wrote it that did not know it
-            del d["observation_space"]
+        for name in ("observation_space", "from_info"):
+            if not d[name]:  # as versions wrote it that did not know it
+                del d[name]
         return json.dumps({**d, CHECKSUM: _checksum(d)}, indent=2)
 
     @classmethod
@@ -131,7 +133,9 @@ class StoreHeader:
             version = d["format_version"]
             if version != FORMAT_VERSION:
                 raise ValueError(f"format version {version}, this package reads {FORMAT_VERSION}; collect it again")
-            return cls(**{**d, "frame_shape": tuple(d["frame_shape"]), "seeds": tuple(d["seeds"])})
+            for name in ("frame_shape", "seeds"):
+                d[name] = tuple(d[name])
+            return cls(**{**d, "from_info": tuple(d.get("from_info", ()))})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"Header {path} cannot be used: {error}.") from error
 

@@ -158,7 +158,8 @@ def _write(
     seeds = tuple(dict.fromkeys(seed for header in headers for seed in header.seeds))
     policy = "+".join(dict.fromkeys(policy for header in headers for policy in header.policy.split("+")))
     spec = next((header.env_spec for header in headers if header.env_spec), None)
-    header = dataclasses.replace(headers[0], seeds=seeds, policy=policy, env_spec=spec)
+    from_info = tuple(dict.fromkeys(key for header in headers for key in header.from_info))
+    header = dataclasses.replace(headers[0], seeds=seeds, policy=policy, env_spec=spec, from_info=from_info)
     with written_whole(out) as partial:
         shards, done = sum(len(shard_numbers(folder)) for folder in folders), counted(1)
 

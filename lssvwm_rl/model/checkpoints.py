@@ -106,6 +106,14 @@ def load_contexts(name: str | Path) -> EpisodeStore:
     return store
 
 
+def vector_keys_of(name: str | Path, model: WorldModel) -> tuple[str, ...]:
+    """Keys of the observation or of `info` that the model's vectors were made of; none if it takes none, or nothing
+    says which."""
+    if not model.config.vector_size or not (resolve_checkpoint(name) / CONTEXTS).is_dir():
+        return ()
+    return tuple(load_contexts(name).header.vector_keys)
+
+
 def check_fits(
     config: WorldModelConfig, frame_shape: tuple[int, ...] | None, action_space: dict[str, Any], what: str
 ) -> None:

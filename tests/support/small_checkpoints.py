@@ -24,14 +24,16 @@ ACTIONS: dict[str, spaces.Space] = {
     "multi_discrete": spaces.MultiDiscrete([3, 2]),
     "box": spaces.Box(-1, 1, (2,), np.float32),
 }
-WORLDS = (*ACTIONS, "grey", "told")
+WORLDS = (*ACTIONS, "grey", "told", "hidden")
 NEVER, SOMETIMES = -9.0, -0.3
 
 
 class Toy(gym.Env):
-    """Frames of noise: "grey" ones have one channel, and beside those of "told" stand two numbers."""
+    """Frames of noise: "grey" ones have one channel, and beside those of "told" stand two numbers, which are in info in
+    "hidden"."""
 
     def __init__(self, world: str):
+        self.world = world
         self.action_space = ACTIONS.get(world, ACTIONS["discrete"])
         self.image = spaces.Box(0, 255, (16, 16, 1 if world == "grey" else 3), np.uint8)
         told = spaces.Dict({"image": self.image, "told": spaces.Box(0, 1, (2,), np.float32)})
@@ -40,17 +42,20 @@ class Toy(gym.Env):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         self.steps = 0
-        return self._observe(), {}
+        return self._observe(), self._inform()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.steps += 1
-        return self._observe(), 1.0, False, self.steps >= 6, {}
+        return self._observe(), 1.0, False, self.steps >= 6, self._inform()
 
     def _observe(self) -> Any:
         frame = self.np_random.integers(0, 256, self.image.shape, np.uint8)
         if isinstance(self.observation_space, spaces.Dict):
             return {"image": frame, "told": self.np_random.random(2, np.float32)}
         return frame
+
+    def _inform(self) -> dict[str, Any]:
+        return {"told": self.np_random.random(2, np.float32)} if self.world == "hidden" else {}
 
 
 def save_checkpoint(
@@ -72,7 +77,7 @@ def save_checkpoint(
         lambda envs, seed: RandomPolicy(envs.single_action_space, seed),
         folder / (CONTEXTS if contexts else "data"),
         episodes=4,
-        vector_keys=("told",) if world == "told" else (),
+        vector_keys=("told",) if world in ("told", "hidden") else (),
     )
     header = store.header
     config = WorldModelConfig(frame_shape=header.frame_shape, action_space=header.action_space,

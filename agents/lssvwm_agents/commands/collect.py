@@ -172,23 +172,26 @@ def _trained(folder: str, checkpoint: str | None) -> PolicyFactory:
 
     from lssvwm_agents.policies import check_reads, load_policy
     from lssvwm_agents.remembering import RememberingPolicy
-    from lssvwm_rl.model.checkpoints import load_engine
+    from lssvwm_rl.model.checkpoints import load_engine, vector_keys_of
 
     saved = load_policy(folder)
     if saved.checkpoint is None and checkpoint is not None:
         raise ValueError(
             f"The policy {folder!r} reads images, not the memory of {checkpoint!r}; leave --checkpoint out."
         )
-    engine = None if saved.checkpoint is None else load_engine(checkpoint or saved.checkpoint)
-    if engine is not None:
+    named = None if saved.checkpoint is None else checkpoint or saved.checkpoint
+    engine = None if named is None else load_engine(named)
+    keys: tuple[str, ...] = ()
+    if named is not None and engine is not None:
         check_reads(saved, engine.model, with_image=True)
+        keys = vector_keys_of(named, engine.model)
 
     def make(envs: VectorEnv, seed: int) -> Policy:
         torch.manual_seed(seed)  # what Stable-Baselines3 draws actions by
         if engine is None:
             return saved
         _check_fits(engine.model, envs)
-        return RememberingPolicy(saved, engine, saved.memory_kind)
+        return RememberingPolicy(saved, engine, saved.memory_kind, keys)
 
     return make
 
@@ -197,13 +200,14 @@ def _curious(checkpoint: str | None) -> PolicyFactory:
     if checkpoint is None:
         raise ValueError("The policy 'curious' plans in a world model; name one with --checkpoint.")
     from lssvwm_agents.planning import curious_policy
-    from lssvwm_rl.model.checkpoints import load_engine
+    from lssvwm_rl.model.checkpoints import load_engine, vector_keys_of
 
     engine = load_engine(checkpoint)
+    keys = vector_keys_of(checkpoint, engine.model)
 
     def make(envs: VectorEnv, seed: int) -> Policy:
         _check_fits(engine.model, envs)
-        return curious_policy(engine, seed=seed)
+        return curious_policy(engine, seed=seed, vector_keys=keys)
 
     return make
 

@@ -30,7 +30,7 @@ from lssvwm_rl.data.store import Episode, EpisodeStore
 from lssvwm_rl.data.visits import Visits
 from lssvwm_rl.files import remove
 from lssvwm_rl.measures.one_step import OneStep, one_step
-from lssvwm_rl.model.checkpoints import load_world_model
+from lssvwm_rl.model.checkpoints import load_world_model, vector_keys_of
 from lssvwm_rl.pictures import enlarge, write_image
 from lssvwm_rl.policy import PolicyFactory
 from lssvwm_rl.progress import progress_bar
@@ -204,7 +204,7 @@ def remembering(world: str, agent: Path) -> RememberingPolicy:
     """
     engine, saved = shared_engine(world).engine, load_policy(agent)
     check_reads(saved, engine.model)
-    return RememberingPolicy(saved, engine)
+    return RememberingPolicy(saved, engine, vector_keys=vector_keys_of(world, engine.model))
 
 
 def timed(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -62,6 +62,7 @@ def planner_policy(
     seed: int = 0,
     reward: Callable[[Imagined], Tensor] | None = None,
     critic: SavedPolicy | None = None,
+    vector_keys: Sequence[str] = (),
 ) -> PlannerPolicy[Any]:
     """A planner over the returns that the world model itself predicts, or over those of another reward.
 
@@ -71,6 +72,7 @@ def planner_policy(
         seed: of the planner's and the dynamics' random numbers.
         reward: what one dreamt step earns, (M,), for example `goals.pixel_goal(frame)`; the model's own if None.
         critic: agent that was trained with this model; its value function judges what comes after the horizon.
+        vector_keys: see `mpc.given_vectors`.
 
     Raises:
         ValueError: if no planner has such a config, the planner no distribution over the model's actions, or the
@@ -84,4 +86,5 @@ def planner_policy(
     engine = engine_of(model)
     value = None if critic is None else critic_value(critic, engine.model)
     dynamics = WorldModelDynamics(engine, seed=seed, terminal_value=value, reward=reward)
-    return PlannerPolicy(engine, planners[type(config)](config, dynamics.action_space), dynamics, seed)
+    planner = planners[type(config)](config, dynamics.action_space)
+    return PlannerPolicy(engine, planner, dynamics, seed, vector_keys)

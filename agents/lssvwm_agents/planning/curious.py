@@ -6,6 +6,8 @@ here one model's doubt of its own frames takes its place.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from lssvwm_agents.planning.dynamics import WorldModelDynamics
@@ -24,17 +26,20 @@ def doubt_of(step: Imagined) -> Tensor:
     return step.doubt
 
 
-def curious_policy(model: WorldModel | Engine, config: ShootingConfig = BUDGET, seed: int = 0) -> PlannerPolicy[NoPlan]:
+def curious_policy(
+    model: WorldModel | Engine, config: ShootingConfig = BUDGET, seed: int = 0, vector_keys: Sequence[str] = ()
+) -> PlannerPolicy[NoPlan]:
     """The action sequence, out of random ones, whose dreamt frames have the largest sum of doubts, at every step anew.
 
     Args:
         model: or the engine that runs it.
         config: how far and how often to shoot.
         seed: of the sequences and of the dreams.
+        vector_keys: see `mpc.given_vectors`.
 
     Raises:
         ValueError: if there is no distribution over the model's actions.
     """
     engine = engine_of(model)
     dynamics = WorldModelDynamics(engine, denoise_steps=DENOISE_STEPS, seed=seed, reward=doubt_of)
-    return PlannerPolicy(engine, RandomShooting(config, dynamics.action_space), dynamics, seed)
+    return PlannerPolicy(engine, RandomShooting(config, dynamics.action_space), dynamics, seed, vector_keys)

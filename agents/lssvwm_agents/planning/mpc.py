@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic
 
@@ -14,7 +15,7 @@ from lssvwm_agents.planning.planner import P, Planner
 from lssvwm_rl.model.engine import Engine
 from lssvwm_rl.model.memory import Memory
 from lssvwm_rl.model.world_model import WorldModel
-from lssvwm_rl.spaces import action_layout, find_images, space_from_json
+from lssvwm_rl.spaces import action_layout, find_images, read_vectors, space_from_json, unseen
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,14 @@ class PlannerState(Generic[P]):
 class PlannerPolicy(Generic[P]):
     """Stable-Baselines3's `predict`: a world model observes, a planner searches. State in, state out."""
 
-    def __init__(self, model: WorldModel | Engine, planner: Planner[P], dynamics: Dynamics, seed: int = 0) -> None:
+    def __init__(
+        self,
+        model: WorldModel | Engine,
+        planner: Planner[P],
+        dynamics: Dynamics,
+        seed: int = 0,
+        vector_keys: Sequence[str] = (),
+    ) -> None:
         """
         Args:
             model: or the engine that runs it, see `engine_of`; its memory of what was observed is where the dynamics
@@ -40,6 +48,7 @@ class PlannerPolicy(Generic[P]):
             planner: searches actions at every step.
             dynamics: what the planner searches in, for example `WorldModelDynamics(model)`.
             seed: of the planner's random numbers.
+            vector_keys: see `given_vectors`.
 
         Raises:
             ValueError: if the dynamics have other actions than the model.
@@ -53,6 +62,7 @@ class PlannerPolicy(Generic[P]):
                 "dynamics of the same environment."
             )
         self.planner, self.dynamics, self.seed = planner, dynamics, seed
+        self.vector_keys = tuple(vector_keys)
 
     def predict(
         self,
@@ -84,7 +94,8 @@ class PlannerPolicy(Generic[P]):
         if episode_start is not None:
             state = self._restart(state, torch.as_tensor(np.asarray(episode_start), dtype=torch.bool))
         actions = state.actions.to(self.model.device)
-        memory, _ = self.engine.observe(state.memory, frames[:, None], actions[:, None])
+        vectors = given_vectors(self.model, observation, self.vector_keys)
+        memory, _ = self.engine.observe(state.memory, frames[:, None], actions[:, None], vectors)
         generators = [_generator(self.seed, row, state.calls) for row in range(rows)]
         chosen, plan, _ = self.planner.plan(self.dynamics, memory, state.plan, generators)
         return chosen.numpy().astype(self.action_space.dtype), PlannerState(memory, chosen, plan, state.calls + 1)
@@ -117,6 +128,19 @@ def fitting_frames(model: WorldModel, observation: Any) -> np.ndarray:
             "uint8; use the environment it was trained on."
         )
     return np.ascontiguousarray(images)
+
+
+def given_vectors(model: WorldModel, observation: Any, keys: Sequence[str]) -> Tensor | None:
+    """The vectors (n, 1, V) float32 in a batch of observations; None if it does not hold all of them, for the model to
+    predict them as in a dream.
+
+    Args:
+        keys: what the model's vectors were made of, see `vector_keys_of`.
+    """
+    if not keys or unseen(keys, observation):
+        return None
+    rows = len(find_images(observation))
+    return torch.from_numpy(read_vectors(keys, observation, {}, rows)).to(model.device)[:, None]
 
 
 def _generator(seed: int, row: int, call: int) -> torch.Generator:

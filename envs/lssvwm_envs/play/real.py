@@ -19,7 +19,7 @@ from lssvwm_rl.data.splits import split_seed
 from lssvwm_rl.data.store import EpisodeStore, EpisodeWriter
 from lssvwm_rl.model.checkpoints import check_fits
 from lssvwm_rl.model.config import WorldModelConfig
-from lssvwm_rl.spaces import action_layout, image_key, image_of, image_shape, read_vectors, space_to_json
+from lssvwm_rl.spaces import action_layout, image_key, image_of, image_shape, read_vectors, space_to_json, unseen
 
 HUMAN = "human"
 """What a store says of who played."""
@@ -46,8 +46,7 @@ class RealEpisode:
         space = self.env.observation_space
         check_fits(config, image_shape(space), space_to_json(self.env.action_space), "The environment")
         self._key, self._recorded = image_key(space), recorded
-        seen = isinstance(space, gym.spaces.Dict) and set(recorded) <= set(space.spaces)
-        self._shows = bool(config.vector_size and recorded and seen)
+        self._shows = bool(config.vector_size and recorded and not unseen(recorded, space))
         self._moments: list[Moment] = []
         self._vectors: list[np.ndarray] = []
         self._seed = 0
@@ -101,6 +100,7 @@ class RealEpisode:
             env_spec=env_spec_json(self.env),
             policy=HUMAN,
             seeds=(self._seed,),
+            from_info=unseen(self._recorded, self.env.observation_space),
         )
 
     def close(self) -> None:

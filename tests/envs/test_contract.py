@@ -76,7 +76,7 @@ def test_only_arrays_and_python_scalars_are_returned(worlds, world, observation)
         if len(returned) == 5:
             assert [type(part) for part in returned[1:4]] == [float, bool, bool]
             assert type(returned[4]["terminated_probability"]) is float
-            assert ("vector" in returned[4]) == (world == "told")
+            assert ("vector" in returned[4]) == (world in ("told", "hidden"))
         else:
             assert type(returned[1]["context_episode"]) is int
     for mode in MODES:

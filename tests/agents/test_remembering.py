@@ -14,19 +14,9 @@ from lssvwm_envs.make import image_envs, make_image_env
 from lssvwm_envs.wrappers import VectorMemoryObservation
 from lssvwm_rl.data.collect import recorded
 from lssvwm_rl.data.play import Start, play
+from support.playing import ByMemory
 
 ENV_ID = "MiniGrid-MemoryS7-v0"
-
-
-class ByMemory:
-    """Acts by a random projection of the memory, and keeps what it read."""
-
-    def __init__(self, size: int):
-        self.weights, self.read = np.random.default_rng(0).standard_normal((size, 7)), []
-
-    def predict(self, observation, state=None, episode_start=None, deterministic=False):
-        self.read.append(observation.copy())
-        return (observation @ self.weights).argmax(1), state
 
 
 def envs(wrap=None):
@@ -36,7 +26,7 @@ def envs(wrap=None):
 
 def test_memory_is_read_as_beside_the_environment(checkpoint):
     engine = shared_engine(checkpoint).engine
-    inside, beside = (ByMemory(engine.model.readout_size) for _ in range(2))
+    inside, beside = (ByMemory(engine.model.readout_size, 7) for _ in range(2))
     seeds = [[3, 4], [5], [6, 7, 8]]
     for playing, policy in (
         (envs(), RememberingPolicy(inside, engine)),
@@ -77,7 +67,7 @@ def test_rare_actions_are_taken_until_they_are_not_rare():
 def test_a_remembering_policy_is_told_what_was_really_done(checkpoint):
     engine = shared_engine(checkpoint).engine
     made = envs()
-    policy = RareActions(RememberingPolicy(ByMemory(engine.model.readout_size), engine), visits_for(
+    policy = RareActions(RememberingPolicy(ByMemory(engine.model.readout_size, 7), engine), visits_for(
         made.single_action_space), made, seed=0, rate=1.0)  # fmt: skip
     frames = np.stack([make_image_env(ENV_ID).reset(seed=i)[0] for i in range(3)])
     actions, state = policy.predict(frames)

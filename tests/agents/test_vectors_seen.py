@@ -21,20 +21,10 @@ from lssvwm_rl.data.play import play
 from lssvwm_rl.data.store import EpisodeStore, StoreHeader
 from lssvwm_rl.model.checkpoints import load_contexts, vector_keys_of
 from lssvwm_rl.model.memory import Memory
+from support.playing import ByMemory
 from support.small_checkpoints import Toy, save_checkpoint
 
 WORLDS = ("told", "hidden")
-
-
-class ByMemory:
-    """Acts by a random projection of the memory, and keeps what it read."""
-
-    def __init__(self, size: int):
-        self.weights, self.read = np.random.default_rng(0).standard_normal((size, 3)), []
-
-    def predict(self, observation, state=None, episode_start=None, deterministic=False):
-        self.read.append(observation.copy())
-        return (observation @ self.weights).argmax(1), state
 
 
 def envs(world: str) -> SyncVectorEnv:
@@ -47,7 +37,7 @@ def test_what_a_policy_reads_is_the_same_everywhere(world, tmp_path):
     engine, header = shared_engine(checkpoint).engine, load_contexts(checkpoint).header
     keys = vector_keys_of(checkpoint, engine.model)
     assert keys == ("told",) and header.from_info == (("told",) if world == "hidden" else ())
-    inside, beside = (ByMemory(engine.model.readout_size) for _ in range(2))
+    inside, beside = (ByMemory(engine.model.readout_size, 3) for _ in range(2))
     real = envs(world)
     (episode,) = recorded(real, play(real, RememberingPolicy(inside, engine, "memory", keys), [iter([5])]), keys)
     for _ in play(VectorMemoryObservation(envs(world), checkpoint), beside, [iter([5])]):

@@ -27,6 +27,22 @@ def play(env: Any, steps: int, seed: int | None = 0) -> list[Any]:
     return returned
 
 
+class ByMemory:
+    """Acts by a random projection of the memory, and keeps what it read.
+
+    Args:
+        size: numbers of a readout.
+        actions: of a Discrete space.
+    """
+
+    def __init__(self, size: int, actions: int):
+        self.weights, self.read = np.random.default_rng(0).standard_normal((size, actions)), []
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        self.read.append(observation.copy())
+        return (observation @ self.weights).argmax(1), state
+
+
 def leaves(value: Any) -> list[Any]:
     """Everything inside of tuples, lists, dicts and arrays of objects; other arrays are whole."""
     if isinstance(value, dict):
